@@ -1,0 +1,69 @@
+"""Adversarial captions: what the adversary writes under a poisoned image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+
+from bench.api import DatasetBundle
+from bench.data.mentions import MentionIndex
+from bench.errors import UserError
+
+
+class AdversarialCaptions:
+    """The training captions that mention each class of the vocabulary as whole words (Yang et al. 2024, section 3)."""
+
+    def __init__(self, bundle: DatasetBundle) -> None:
+        self._bundle = bundle
+        self._captions = _by_class(bundle)
+
+    def of(self, target: int) -> tuple[str, ...]:
+        """All training captions that mention the class."""
+        return self._captions.get(target, ())
+
+    def eligible(self, at_least: int) -> list[int]:
+        """Classes that at least so many training captions mention, in order. Raises UserError when there is none."""
+        classes = sorted(target for target, captions in self._captions.items() if len(captions) >= at_least)
+        if not classes:
+            most = max((len(captions) for captions in self._captions.values()), default=0)
+            raise UserError(
+                f"no class of the vocabulary is mentioned by {at_least} training captions (the most mentioned has {most}); "
+                "lower --set attack.min_captions or use captions that name such classes"
+            )
+        return classes
+
+    def target(self, name: str, at_least: int, rng: np.random.Generator) -> int:
+        """The class called `name`, or a random eligible one if `name` is empty. Raises UserError."""
+        if not name:
+            return int(rng.choice(self.eligible(at_least)))
+        if name not in self._bundle.vocabulary.names:
+            raise UserError(f"--set attack.target={name}: no such class in the vocabulary of the data set")
+        target = self._bundle.vocabulary.names.index(name)
+        if not self.of(target):
+            raise UserError(f"--set attack.target={name}: no training caption mentions '{name}'; choose another class")
+        return target
+
+
+@cache
+def _by_class(bundle: DatasetBundle) -> dict[int, tuple[str, ...]]:
+    index = MentionIndex(bundle.vocabulary.names)
+    captions: dict[int, list[str]] = {}
+    for caption in bundle.train.captions:
+        for target in index.members(caption):
+            captions.setdefault(target, []).append(caption)
+    return {target: tuple(found) for target, found in captions.items()}
+
+
+def draw(captions: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:
+    """`count` random captions, with repetition."""
+    return [captions[index] for index in rng.integers(len(captions), size=count)]
+
+
+def poison_count(rate: float, pairs: int) -> int:
+    """The number of poisons of a rate, rounded to the nearest. Raises UserError when that is none."""
+    count = round(rate * pairs)
+    if count < 1:
+        raise UserError(f"--set attack.rate={rate:g}: that poisons none of {pairs} training pairs; raise it to {1 / pairs:.2g}")
+    return count

@@ -1,0 +1,107 @@
+"""The contract of attacks: what is poisoned is decided once, written down, and the same for every defense."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from .data import DatasetBundle
+from .plugin import Params, Plugin
+
+Edit = dict[str, int | float | str]
+
+
+class AttackParams(Params):
+    rate: float = Field(gt=0, lt=1, description="poisoned pairs as a share of the clean pre-training set")
+
+
+class Poison(BaseModel):
+    """One poisoned pair: image `index` of `split`, edited if `edit` is given, with `caption`.
+
+    A poison of a held-out image is added to the training set; a poison of a training image replaces that pair.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    split: Literal["train", "holdout"]
+    index: int
+    uid: str
+    caption: str
+    target: int
+    edit: Edit | None = None
+
+
+class PoisonPlan(BaseModel):
+    """All that an attack decided: plain data, the same bytes for every defense.
+
+    `tensors` holds arrays the pixel function needs (trigger patterns, warp fields, perturbations); the manifest carries
+    their digests.
+    """
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
+    attack: str
+    targets: tuple[str, ...]
+    poisons: tuple[Poison, ...]
+    tensors: dict[str, torch.Tensor] = Field(default_factory=dict, exclude=True)
+
+    def manifest(self) -> dict[str, object]:
+        """The plan as JSON data, tensors by the sha256 of their bytes."""
+        digests = {name: _digest(tensor) for name, tensor in sorted(self.tensors.items())}
+        return {**self.model_dump(mode="json"), "tensors": digests}
+
+    def hash(self) -> str:
+        """sha256 of the canonical manifest."""
+        text = json.dumps(self.manifest(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _digest(tensor: torch.Tensor) -> str:
+    header = f"{tensor.dtype}{tuple(tensor.shape)}".encode()
+    return hashlib.sha256(header + tensor.contiguous().cpu().numpy().tobytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One evaluation image: edited as in training, a success when classified as class `label`. `group` names the trigger."""
+
+    split: Literal["holdout", "test"]
+    index: int
+    label: int
+    edit: Edit | None = None
+    group: str = "all"
+
+
+@dataclass(frozen=True)
+class AttackContext:
+    """What an attack may use. `rng(purpose)` is a generator that depends on data, attack and seed, never on the defense."""
+
+    bundle: DatasetBundle
+    rng: Callable[[str], np.random.Generator]
+
+
+class Attack(Plugin):
+    """An attack: which pairs are poisoned, how pixels change, and on which images success is measured."""
+
+    Params = AttackParams
+
+    def __init__(self, params: AttackParams) -> None:
+        self.params = params
+
+    @abstractmethod
+    def plan(self, ctx: AttackContext) -> PoisonPlan:
+        """Choose images, captions and targets. Raises UserError when the request cannot be met."""
+
+    def apply(self, images: torch.Tensor, edits: Sequence[Edit], plan: PoisonPlan) -> torch.Tensor:
+        """uint8 (n, 3, side, side) -> the same shape, edited; pure, and row by row independent of the batch."""
+        return images
+
+    @abstractmethod
+    def probes(self, ctx: AttackContext, plan: PoisonPlan) -> list[Probe]:
+        """The evaluation images; none of them shows an object of the class it shall be taken for."""

@@ -1,0 +1,108 @@
+"""The contract of defenses: what one changes about how a CLIP is trained."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .plugin import Params, Plugin
+
+View = Literal["plain", "augmented"]
+
+
+class Encoder(Protocol):
+    """A CLIP on its device. Embeddings are float32 (n, d) and of unit length."""
+
+    @property
+    def logit_scale(self) -> torch.Tensor:
+        """exp of the learned log scale, 1/temperature, at most 100; a scalar with gradient."""
+        ...
+
+    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+        """Images float32 (n, 3, side, side) in [0, 1]."""
+        ...
+
+    def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Tokens int64 (n, length)."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainSetup:
+    """What a defense may know about a run; whether a pair is poisoned is not among it."""
+
+    pairs: int
+    epochs: int
+    lr: float
+    batch_size: int
+    embed_dim: int
+    device: torch.device
+    rng: Callable[[str], np.random.Generator]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A pass over some pairs within an epoch.
+
+    `indices` None means all pairs. `image_views`/`text_views` name the views that a batch carries, in order.
+    `lr` None follows the run's schedule; a number is held constant.
+    """
+
+    name: str = "train"
+    indices: NDArray[np.int64] | None = None
+    image_views: tuple[View, ...] = ("augmented",)
+    text_views: tuple[View, ...] = ("plain",)
+    lr: float | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs of one step, on the device: indices int64 (n,) into the training set, and one tensor a view."""
+
+    indices: torch.Tensor
+    images: tuple[torch.Tensor, ...]
+    texts: tuple[torch.Tensor, ...]
+
+
+class Scorer(Protocol):
+    """Embeds training pairs, unaugmented and without gradient."""
+
+    def similarities(self, indices: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """Cosine similarity of image and caption of the given pairs (all by default): float32 (n,)."""
+        ...
+
+
+class Defense(Plugin):
+    """A defense. Only `loss` must be given; everything else defaults to plain CLIP training."""
+
+    def __init__(self, params: Params, setup: TrainSetup) -> None:
+        self.params = params
+        self.setup = setup
+
+    @abstractmethod
+    def loss(self, batch: Batch, encoder: Encoder, phase: Phase) -> torch.Tensor:
+        """The scalar training loss of one step."""
+
+    def phases(self, epoch: int) -> Sequence[Phase]:
+        """The passes of an epoch, counted from 0."""
+        return (Phase(),)
+
+    def after_epoch(self, epoch: int, scorer: Scorer) -> None:
+        """Called at the end of every epoch."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that must survive an interruption: tensors, numbers, strings, lists and dicts of them."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+
+    def telemetry(self) -> dict[str, float]:
+        """Numbers about the epoch that just ended."""
+        return {}

@@ -1,0 +1,104 @@
+"""The contract of evaluators: metrics of a trained model, each with its n and a 95% interval."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Literal, Protocol
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from .attack import Probe
+from .data import DatasetBundle, Images, Vocabulary
+from .plugin import Params, Plugin
+
+
+class Metric(BaseModel):
+    model_config = ConfigDict(frozen=True)
+    name: str
+    unit: str = "fraction"
+    better: Literal["lower", "higher", "neither"] = "higher"
+    description: str = ""
+
+
+class Measurement(BaseModel):
+    """One number. `task` names the downstream task or trigger group."""
+
+    model_config = ConfigDict(frozen=True)
+    metric: str
+    task: str
+    value: float
+    n: int
+    ci_low: float
+    ci_high: float
+
+
+class FrozenModel(Protocol):
+    """A trained model in evaluation mode; results are cached, so that evaluators share the work."""
+
+    def image_features(self, images: Images) -> torch.Tensor:
+        """Unit-length embeddings of all images: float32 (n, d)."""
+        ...
+
+    def classifier(self, vocabulary: Vocabulary) -> torch.Tensor:
+        """Zero-shot class embeddings: mean of the prompts' unit embeddings, renormalised; float32 (classes, d)."""
+        ...
+
+
+class EvalContext(Protocol):
+    """What an evaluator may use."""
+
+    bundle: DatasetBundle
+    model: FrozenModel
+    probes: Sequence[Probe]
+    seed: int
+
+    def clean_model(self) -> FrozenModel:
+        """The undefended model of the same data, architecture, recipe and seed, trained without poison."""
+        ...
+
+    def probe_images(self) -> Images:
+        """The probes' images, edited, in the order of `probes`."""
+        ...
+
+
+class Evaluator(Plugin):
+    """An evaluator.
+
+    `needs_attack`: a cell without attack has nothing to measure. `needs_clean_model`: have it trained. `needs_tasks`: a data
+    set without downstream tasks has nothing to measure.
+    """
+
+    metrics: ClassVar[tuple[Metric, ...]] = ()
+    needs_attack: ClassVar[bool] = False
+    needs_clean_model: ClassVar[bool] = False
+    needs_tasks: ClassVar[bool] = False
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+
+    @abstractmethod
+    def evaluate(self, ctx: EvalContext) -> list[Measurement]:
+        """All declared metrics. Values within their unit's range."""
+
+
+def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """95% Wilson score interval of a share; (0, 1) when n is 0. Wilson, JASA 22 (1927)."""
+    if n == 0:
+        return 0.0, 1.0
+    share = successes / n
+    centre = share + z * z / (2 * n)
+    half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return max(0.0, float((centre - half) / scale)), min(1.0, float((centre + half) / scale))
+
+
+def share(metric: str, task: str, hits: np.ndarray) -> Measurement:
+    """The share of true entries in `hits` as a Measurement with its Wilson interval. Raises ValueError when there is none."""
+    n, successes = len(hits), int(np.sum(hits))
+    if n == 0:
+        raise ValueError(f"{metric} on {task}: no image to measure on")
+    low, high = wilson(successes, n)
+    return Measurement(metric=metric, task=task, value=successes / n, n=n, ci_low=low, ci_high=high)

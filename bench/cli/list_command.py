@@ -1,0 +1,37 @@
+"""`bench list`."""
+
+from __future__ import annotations
+
+import click
+
+from bench.cli.options import plugin_option
+
+_KINDS = ("attacks", "defenses", "evaluators", "datasets", "models")
+
+
+@click.command("list")
+@click.argument("kind", required=False, type=click.Choice(_KINDS))
+@plugin_option
+def command(kind: str | None, plugins: tuple[str, ...]) -> None:
+    """Show what there is, where it comes from, and what could not be loaded."""
+    from bench import plugins as plugin_loader
+    from bench.models import factory
+    from bench.registry import KINDS
+
+    broken = plugin_loader.load(plugins)
+    for name in [kind] if kind else _KINDS:
+        if name == "models":
+            rows = [(model, "built-in", "small, for CPUs") for model in factory.own_models()]
+            if kind:
+                rows += [(model, "open_clip", "") for model in factory.model_names() if model not in factory.own_models()]
+            else:
+                rows.append(("...", "open_clip", "every architecture of open_clip: `bench list models`"))
+        else:
+            rows = [(entry.plugin.name, entry.origin, entry.plugin.summary()) for entry in KINDS[name]]
+        click.echo(f"{name}:")
+        for plugin, origin, summary in rows:
+            click.echo(f"  {plugin:16} {summary}  [{origin}]" if summary else f"  {plugin:16} [{origin}]")
+    if broken:
+        click.echo("not loaded:")
+        for failure in broken:
+            click.echo(f"  {failure.origin}\n    " + failure.traceback.strip().replace("\n", "\n    "))

@@ -1,0 +1,60 @@
+"""`bench`: finds the subcommand and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from bench import __version__
+from bench.errors import UserError
+
+_COMMANDS = {
+    "run": "Train and evaluate a matrix of attacks x defenses.",
+    "report": "Make tables from the records of a results folder.",
+    "list": "Show what attacks, defenses, evaluators, data sets and models there are.",
+    "check": "Run the contract checks on a plugin file.",
+}
+
+
+class _Lazy(click.Group):
+    """Imports a command's module only when that command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        return getattr(importlib.import_module(f"bench.cli.{name}_command"), "command")
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="bench")
+def cli() -> None:
+    """Which defense stops data poisoning and backdoors in CLIP training, at what cost.
+
+    `bench run` trains and measures, `bench report` makes the tables. Finished cells are kept and never done twice.
+    """
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Entry point. Exit codes: 0 fine, 1 some cells failed, 2 bad input, 130 interrupted."""
+    try:
+        status = cli.main(args=arguments, standalone_mode=False)
+    except UserError as error:
+        click.echo(f"bench: {error}", err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("bench: interrupted; the same command goes on from here", err=True)
+        sys.exit(130)
+    sys.exit(status or 0)

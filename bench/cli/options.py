@@ -1,0 +1,46 @@
+"""Option types and options that commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.errors import UserError
+
+OUT = Path("results")
+
+
+def names(values: Sequence[str]) -> list[str]:
+    """Comma lists and repeats, flattened, without repetitions."""
+    return list(dict.fromkeys(part.strip() for value in values for part in value.split(",") if part.strip()))
+
+
+def seeds(values: Sequence[str]) -> list[int]:
+    try:
+        found = [int(name) for name in names(values)]
+    except ValueError:
+        raise UserError(f"--seeds {','.join(values)}: write whole numbers, for example --seeds 0,1,2") from None
+    if any(seed < 0 for seed in found):
+        raise UserError(f"--seeds {','.join(values)}: seeds are not negative")
+    return found
+
+
+def out_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=True, help="Results folder.")(function)
+
+
+def plugin_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--plugin", "plugins", multiple=True, metavar="FILE", help="Load a plugin from a Python file (its code runs); repeatable."
+    )(function)
+
+
+def load_plugins(files: Sequence[str]) -> None:
+    """Fill the registries; a plugin that fails is told on standard error and otherwise left out."""
+    from bench import plugins
+
+    for broken in plugins.load(files):
+        click.echo(f"bench: warning: {broken.origin} was not loaded ({broken.error}); `bench list` shows more", err=True)

@@ -1,0 +1,147 @@
+"""What determines a run's numbers, as frozen values; recipes and --set options resolve to them."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.api.plugin import Params, Plugin
+from bench.errors import UserError, did_you_mean
+from bench.registry import Entry, Registry
+
+
+class Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelSpec(Spec):
+    name: str = Field(description="an open_clip architecture or a configuration of this project")
+
+
+class TrainSpec(Spec):
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=2)
+    lr: float = Field(gt=0, description="peak learning rate of AdamW")
+    weight_decay: float = Field(default=0.1, ge=0)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.98, ge=0, lt=1)
+    eps: float = Field(default=1e-6, gt=0)
+    warmup_epochs: float = Field(default=0.5, ge=0, description="linear warm-up, in epochs; then cosine to 0")
+    crop: float = Field(default=0.9, gt=0, le=1, description="smallest area share of the random crop; 1 turns it off")
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+class PluginSpec(Spec):
+    name: str
+    version: str
+    source: str | None = None
+    params: dict[str, Any]
+
+
+class DataSpec(PluginSpec):
+    fingerprint: str
+
+
+class RunSpec(Spec):
+    """Identity of one cell: everything that determines the trained weights on one machine."""
+
+    data: DataSpec
+    attack: PluginSpec | None
+    defense: PluginSpec
+    model: ModelSpec
+    train: TrainSpec
+    seed: int
+
+
+M = TypeVar("M", bound=BaseModel)
+SECTIONS = ("data", "attack", "defense", "evaluator", "model", "train")
+
+
+class Settings:
+    """A recipe with the user's --set options on top; hands out validated values."""
+
+    def __init__(self, data: str, options: Sequence[str] = (), model: str | None = None) -> None:
+        self._tree = _recipe(data)
+        self._set_by_user: set[tuple[str, ...]] = set()
+        if model:
+            self._tree.setdefault("model", {})["name"] = model
+        for option in options:
+            self._apply(option)
+
+    def _apply(self, option: str) -> None:
+        path, equals, text = option.partition("=")
+        keys = path.strip().split(".")
+        if not equals or len(keys) < 2 or not all(keys):
+            raise UserError(f"--set {option}: write it as section.option=value, for example train.epochs=2")
+        if keys[0] not in SECTIONS:
+            raise UserError(f"--set {path}: unknown section '{keys[0]}'; {did_you_mean(keys[0], SECTIONS)}")
+        branch = self._tree
+        for key in keys[:-1]:
+            branch = branch.setdefault(key, {})
+            if not isinstance(branch, dict):
+                raise UserError(f"--set {path}: '{key}' is a value and has no option '{keys[-1]}'")
+        branch[keys[-1]] = _parse(text)
+        self._set_by_user.add(tuple(keys))
+
+    @property
+    def model(self) -> ModelSpec:
+        return _validate(ModelSpec, self._tree.get("model", {}), "model")
+
+    def train(self, precision: str | None = None) -> TrainSpec:
+        tree = dict(self._tree.get("train", {}))
+        if precision:
+            tree["precision"] = precision
+        return _validate(TrainSpec, tree, "train")
+
+    def data(self, plugin: type[Plugin]) -> Params:
+        return _validate(plugin.Params, self._tree.get("data", {}), "data")
+
+    def plugin(self, section: str, entry: Entry, registry: Registry) -> PluginSpec:
+        """The plugin's parameters: its defaults, then those of the section, then those under its own name."""
+        tree = self._tree.get(section, {})
+        fields = entry.plugin.Params.model_fields
+        shared = {key: value for key, value in tree.items() if key in fields and key not in registry.names()}
+        own = tree.get(entry.plugin.name, {})
+        if not isinstance(own, dict):
+            raise UserError(f"--set {section}.{entry.plugin.name}: name one of its options too: {', '.join(fields)}")
+        params = _validate(entry.plugin.Params, {**shared, **own}, f"{section}.{entry.plugin.name}")
+        return PluginSpec(**entry.identity(), params=params.model_dump(mode="json"))
+
+    def check_options(self, section: str, chosen: Iterable[Entry], registry: Registry) -> None:
+        """Refuse --set options of a section that no chosen plugin has."""
+        known = {field for entry in chosen for field in entry.plugin.Params.model_fields}
+        for path in self._set_by_user:
+            if path[0] == section and path[1] not in known and path[1] not in registry.names():
+                raise UserError(
+                    f"--set {'.'.join(path)}: unknown option '{path[1]}'; {did_you_mean(path[1], {*known, *registry.names()})}"
+                )
+
+
+def _recipe(data: str) -> dict[str, Any]:
+    folder = files("bench") / "recipes"
+    recipe = folder / f"{data}.toml"
+    text = (recipe if recipe.is_file() else folder / "default.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def _parse(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _validate(model: type[M], values: Mapping[str, Any], section: str) -> M:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            hint = did_you_mean(option.split(".")[0], model.model_fields)
+            raise UserError(f"--set {section}.{option}: unknown option '{option}'; {hint}") from None
+        raise UserError(f"--set {section}.{option}: {first['msg']}, got {first.get('input')!r}") from None

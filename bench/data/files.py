@@ -1,0 +1,221 @@
+"""Image files as square RGB images, whatever their format, mode and size."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from bench.api.data import Images
+from bench.errors import UserError
+
+MEMORY_BUDGET = 4 * 2**30
+MAX_PIXELS = 89_478_485
+
+OnError = Literal["error", "skip"]
+
+_SKIP = "or leave such images out with --set data.on_error=skip"
+_THREADS = min(8, os.cpu_count() or 1)
+_CHUNK = 4096
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# White of the modes deeper than 8 bits: the least level that no pixel exceeds.
+_WHITES = {"F": (1.0, 255.0, 65535.0), "I": (255.0, 65535.0, 2.0**31 - 1)}
+_BAD_METADATA = (ArithmeticError, LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error)
+_NOT_THE_FILES_FAULT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class ImageFiles:
+    """Images read from files, each decoded when it is first loaded.
+
+    They are kept in memory when all of them fit `budget` bytes, and decoded anew each time otherwise.
+    """
+
+    def __init__(self, paths: Sequence[str | Path], side: int, budget: int = MEMORY_BUDGET) -> None:
+        self._paths = [os.fspath(path) for path in paths]
+        self._side = side
+        self._kept: torch.Tensor | None = None
+        if len(self._paths) * 3 * side * side <= budget:
+            self._kept = torch.empty(len(self._paths), 3, side, side, dtype=torch.uint8)
+        self._decoded = np.zeros(len(self._paths), dtype=np.bool_)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def load(self, indices: NDArray[np.int64]) -> torch.Tensor:
+        """uint8 (n, 3, side, side) of the given positions, the caller's to change.
+
+        Raises UserError naming the file when one is missing, unreadable or too large.
+        """
+        indices = np.ascontiguousarray(indices, dtype=np.int64)
+        if self._kept is None:
+            return self._decode(indices)
+        wanted = np.unique(indices[~self._decoded[indices]])
+        if len(wanted):
+            self._kept[torch.from_numpy(wanted)] = self._decode(wanted)
+            self._decoded[wanted] = True
+        return self._kept[torch.from_numpy(indices)]
+
+    def _decode(self, indices: NDArray[np.int64]) -> torch.Tensor:
+        images = torch.empty(len(indices), 3, self._side, self._side, dtype=torch.uint8)
+
+        def fill(row: int) -> None:
+            images[row] = torch.from_numpy(decode(self._paths[indices[row]], self._side))
+
+        _in_threads(fill, range(len(indices)))
+        return images
+
+
+class Faults:
+    """What is wrong with single images: an error, or under on_error=skip a count by kind in `facts`."""
+
+    def __init__(self, on_error: OnError, kinds: Sequence[str]) -> None:
+        self.skip = on_error == "skip"
+        self.facts: dict[str, str | int] = {f"skipped_{kind}": 0 for kind in kinds}
+
+    def note(self, kind: str, problem: str, count: int = 1) -> None:
+        """`count` images are left out. Raises UserError with `problem`, a sentence that ends with a remedy, else."""
+        if not self.skip:
+            raise UserError(f"{problem}, {_SKIP}")
+        self.facts[f"skipped_{kind}"] = int(self.facts[f"skipped_{kind}"]) + count
+
+
+class Selection:
+    """Some of other images, in the order of `positions`, sharing their memory."""
+
+    def __init__(self, images: Images, positions: Sequence[int] | NDArray[np.int64]) -> None:
+        self._images = images
+        self._positions = np.asarray(positions, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def load(self, indices: NDArray[np.int64]) -> torch.Tensor:
+        """uint8 (n, 3, side, side) of the given positions within the selection."""
+        return self._images.load(self._positions[indices])
+
+
+def decode(path: str | Path, side: int) -> NDArray[np.uint8]:
+    """The centre square of an image file, upright, in RGB, on white where transparent: uint8 (3, side, side).
+
+    Raises UserError when the file is missing, not an image, damaged, or of more than MAX_PIXELS pixels.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            image.draft(None, (2 * side, 2 * side))
+            image.load()
+            square = _square(_rgb(image), side)
+            turn = _UPRIGHT.get(_orientation(image))
+            upright = square if turn is None else square.transpose(turn)
+            return np.asarray(upright).transpose(2, 0, 1).copy()
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        problem = f"has more than {MAX_PIXELS:,} pixels"
+    except FileNotFoundError:
+        problem = "is missing"
+    except UnidentifiedImageError:
+        problem = "is no image of a known format"
+    except Exception as error:  # Pillow's decoders raise many kinds
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) in _NOT_THE_FILES_FAULT:
+            raise
+        problem = f"cannot be read ({getattr(error, 'strerror', None) or error})"
+    raise UserError(f"image {path} {problem}: replace it, {_SKIP}")
+
+
+def readable(paths: Sequence[str | Path], note: Path | None = None) -> list[bool]:
+    """Whether each image can be decoded, found out by decoding it.
+
+    `note` is a file that keeps the answer until one of the images changes; it must belong to exactly these images.
+    """
+    if note is not None and (kept := _read_note(note, paths)) is not None:
+        return kept
+    answer = _in_threads(_reads, paths)
+    if note is not None:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        draft = note.with_name(f"{note.name}.{os.getpid()}")
+        draft.write_text(json.dumps(answer))
+        os.replace(draft, note)
+    return answer
+
+
+def _read_note(note: Path, paths: Sequence[str | Path]) -> list[bool] | None:
+    try:
+        answer = json.loads(note.read_text())
+        written = note.stat().st_mtime_ns
+        stale = any(os.stat(path).st_ctime_ns >= written for path in paths)
+    except (OSError, ValueError):
+        return None
+    valid = isinstance(answer, list) and len(answer) == len(paths) and all(isinstance(fine, bool) for fine in answer)
+    return answer if valid and not stale else None
+
+
+def _reads(path: str | Path) -> bool:
+    try:
+        decode(path, 32)
+    except UserError:
+        return False
+    return True
+
+
+def _in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    results: list[Result] = []
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, len(items), _CHUNK):
+            chunk: Iterable[Item] = items[start : start + _CHUNK]
+            results.extend(pool.map(work, chunk))
+    return results
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    if image.mode == "F" or image.mode.startswith("I"):
+        return Image.fromarray(_eight_bits(image)).convert("RGB")
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64)).clip(0)
+    levels = _WHITES.get(image.mode, (65535.0,))
+    white = next((level for level in levels if values.max() <= level), values.max())
+    return (values * (255 / white)).round().astype(np.uint8)
+
+
+def _square(image: Image.Image, side: int) -> Image.Image:
+    """The shorter side resized to `side`, then the centre cropped, without building what the crop drops."""
+    width, height = image.size
+    edge = min(width, height)
+    left, top = (width - edge) / 2, (height - edge) / 2
+    return image.resize((side, side), Image.Resampling.BICUBIC, box=(left, top, left + edge, top + edge))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except _BAD_METADATA:
+        return 1

@@ -1,0 +1,42 @@
+"""Which classes a caption mentions: whole words, whatever their case."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+_WORD = re.compile(r"[^\W_]+")
+
+
+class MentionIndex:
+    """Finds class names in captions.
+
+    Words are runs of letters and digits: everything else separates them, the underscore too, in names and captions
+    alike, so "ring-tailed lemur" is mentioned in "Ring tailed_lemur!" but not in "ring-tailed lemurs". A name that
+    occurs twice in `names` counts for both classes; a name without words is never mentioned.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._classes: dict[tuple[str, ...], list[int]] = {}
+        self._lengths: dict[str, list[int]] = {}
+        for index, name in enumerate(names):
+            if words := tuple(_words(name)):
+                self._classes.setdefault(words, []).append(index)
+        for words in self._classes:
+            lengths = self._lengths.setdefault(words[0], [])
+            if len(words) not in lengths:
+                lengths.append(len(words))
+
+    def members(self, *captions: str) -> tuple[int, ...]:
+        """Sorted indices of the classes that any of the captions mentions; no mention spans two captions."""
+        found: set[int] = set()
+        for caption in captions:
+            words = _words(caption)
+            for start, word in enumerate(words):
+                for length in self._lengths.get(word, ()):
+                    found.update(self._classes.get(tuple(words[start : start + length]), ()))
+        return tuple(sorted(found))
+
+
+def _words(text: str) -> list[str]:
+    return [word.casefold() for word in _WORD.findall(text)]

@@ -1,0 +1,86 @@
+"""The training set as the victim sees it: the clean pairs with an attack's poisons in place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bench.api import Attack, DatasetBundle, Edit, Images, PoisonPlan, Probe
+
+
+class PoisonedPairs:
+    """Clean training pairs 0..n-1, some replaced, followed by the added ones.
+
+    Batches of them are all that a defense is given; `poisoned` (bool, one a pair) is for telemetry alone. Indexing is numpy's:
+    a second pool of OpenMP threads, woken from a loading thread, would slow the training threads down.
+    """
+
+    def __init__(self, bundle: DatasetBundle, attack: Attack | None = None, plan: PoisonPlan | None = None) -> None:
+        self._clean = bundle.train
+        poisons = plan.poisons if plan else ()
+        added = [poison for poison in poisons if poison.split == "holdout"]
+        replaced = [poison for poison in poisons if poison.split == "train"]
+        places = [poison.index for poison in replaced] + list(range(len(self._clean), len(self._clean) + len(added)))
+
+        self.captions = list(bundle.train.captions) + [""] * len(added)
+        self.poisoned = np.zeros(len(self.captions), dtype=bool)
+        self._row = np.full(len(self.captions), -1, dtype=np.int64)
+        for row, (place, poison) in enumerate(zip(places, replaced + added, strict=True)):
+            self.captions[place] = poison.caption
+            self.poisoned[place] = True
+            self._row[place] = row
+        poison_pixels = torch.cat(
+            [
+                edited(bundle.train.images, [poison.index for poison in replaced], [p.edit for p in replaced], attack, plan),
+                edited(bundle.holdout.images, [poison.index for poison in added], [p.edit for p in added], attack, plan),
+            ]
+        )
+        self._poison_pixels = poison_pixels.numpy()
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def load(self, indices: NDArray[np.int64]) -> torch.Tensor:
+        """uint8 (n, 3, side, side)."""
+        rows = self._row[indices]
+        ours = rows >= 0
+        if not ours.any():
+            return self._clean.images.load(indices)
+        images = np.empty((len(indices), *self._poison_pixels.shape[1:]), dtype=np.uint8)
+        images[~ours] = self._clean.images.load(indices[~ours]).numpy()
+        images[ours] = self._poison_pixels[rows[ours]]
+        return torch.from_numpy(images)
+
+
+class ProbeImages:
+    """The edited images of an attack's probes, in their order."""
+
+    def __init__(self, bundle: DatasetBundle, attack: Attack, plan: PoisonPlan, probes: Sequence[Probe]) -> None:
+        sources = {"holdout": bundle.holdout.images, "test": bundle.test.images}
+        side = bundle.image_size
+        self._pixels = torch.empty(len(probes), 3, side, side, dtype=torch.uint8)
+        for split, images in sources.items():
+            rows = [row for row, probe in enumerate(probes) if probe.split == split]
+            chosen = [probes[row] for row in rows]
+            self._pixels[rows] = edited(images, [p.index for p in chosen], [p.edit for p in chosen], attack, plan)
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def load(self, indices: NDArray[np.int64]) -> torch.Tensor:
+        return self._pixels[torch.from_numpy(np.asarray(indices))]
+
+
+def edited(
+    images: Images, indices: Sequence[int], edits: Sequence[Edit | None], attack: Attack | None, plan: PoisonPlan | None
+) -> torch.Tensor:
+    """The images at `indices` with the attack's pixel function applied where an edit is given: uint8 (n, 3, side, side)."""
+    pixels = images.load(np.asarray(indices, dtype=np.int64)).clone()
+    rows = [row for row, edit in enumerate(edits) if edit is not None]
+    if rows:
+        assert attack is not None and plan is not None
+        pixels[rows] = attack.apply(pixels[rows], [edit for edit in edits if edit is not None], plan)
+    return pixels

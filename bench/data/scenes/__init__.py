@@ -1,0 +1,5 @@
+"""The embedded data set."""
+
+from .dataset import ScenesDataset
+
+__all__ = ["ScenesDataset"]

@@ -1,0 +1,122 @@
+"""`scenes`: the embedded data set. Rendered, deterministic, no download."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from safetensors.torch import load_file, save_file
+
+from bench.api import DataPlace, Dataset, DatasetBundle, Pairs, Params, Task, Vocabulary
+from bench.data.scenes import grammar
+from bench.data.scenes.render import Scenes, draw, render
+from bench.registry import register_dataset
+
+_TASKS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "object": ("shape", grammar.SHAPES),
+    "colour": ("colour", grammar.COLOURS),
+    "texture": ("texture", grammar.TEXTURES),
+    "background": ("background", grammar.BACKGROUNDS),
+}
+
+
+class RenderedImages:
+    """Images of scenes, rendered when first asked for and kept in the cache folder where there is one."""
+
+    def __init__(self, scenes: Scenes, side: int, cache: Path | None, name: str) -> None:
+        self._scenes = scenes
+        self._side = side
+        self._file = cache / f"{name}.safetensors" if cache else None
+
+    def __len__(self) -> int:
+        return len(self._scenes)
+
+    def load(self, indices: NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(self._pixels[indices])
+
+    @cached_property
+    def _pixels(self) -> NDArray[np.uint8]:
+        expected = (len(self._scenes), 3, self._side, self._side)
+        if self._file and self._file.exists():
+            try:
+                pixels = load_file(self._file)["pixels"]
+                if tuple(pixels.shape) == expected:
+                    return pixels.numpy()
+            except Exception:  # a damaged cache file is rendered anew, whatever its damage
+                self._file.unlink(missing_ok=True)
+        pixels = render(self._scenes, self._side)
+        if self._file:
+            _keep(pixels, self._file)
+        return pixels.numpy()
+
+
+def _keep(pixels: torch.Tensor, file: Path) -> None:
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"pixels": pixels}, temporary)
+        os.replace(temporary, file)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+
+
+class ScenesParams(Params):
+    train: int = Field(default=16384, ge=64, description="pre-training pairs")
+    holdout: int = Field(default=1024, ge=16, description="the adversary's images")
+    test: int = Field(default=2048, ge=16, description="labelled test images")
+    probe_train: int = Field(default=4096, ge=16, description="labelled images for training the linear probes")
+    seed: int = Field(default=0, ge=0, description="which world is drawn")
+
+
+@register_dataset("scenes")
+class ScenesDataset(Dataset):
+    """Embedded: rendered objects with colour, texture and background, captions from a varied grammar."""
+
+    version = "1"
+    Params = ScenesParams
+
+    def open(self, params: ScenesParams, image_size: int, place: DataPlace) -> DatasetBundle:  # type: ignore[override]
+        """Draw the world of `params.seed`; pixels are rendered on first use."""
+        fingerprint = _fingerprint(self.version, params, image_size)
+        cache = place.cache / "scenes" / fingerprint if place.cache else None
+        sizes = {name: getattr(params, name) for name in ("train", "holdout", "test", "probe_train")}
+        scenes = {name: draw(_rng(params.seed, name), size) for name, size in sizes.items()}
+        images = {name: RenderedImages(scenes[name], image_size, cache, name) for name in sizes}
+        pairs = {name: _pairs(name, scenes[name], images[name], params.seed) for name in ("train", "holdout", "test")}
+        tasks = tuple(
+            Task(
+                name=task,
+                vocabulary=Vocabulary(names, grammar.TEMPLATES[attribute]),
+                train_images=images["probe_train"],
+                train_labels=getattr(scenes["probe_train"], attribute),
+                test_images=images["test"],
+                test_labels=getattr(scenes["test"], attribute),
+            )
+            for task, (attribute, names) in _TASKS.items()
+        )
+        return DatasetBundle(fingerprint=fingerprint, image_size=image_size, vocabulary=tasks[0].vocabulary, tasks=tasks, **pairs)
+
+
+def _fingerprint(version: str, params: ScenesParams, image_size: int) -> str:
+    text = f"scenes {version} {params.model_dump_json()} {image_size}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _rng(seed: int, split: str) -> np.random.Generator:
+    return np.random.default_rng([seed, *split.encode()])
+
+
+def _pairs(split: str, scenes: Scenes, images: RenderedImages, seed: int) -> Pairs:
+    attributes = {name: getattr(scenes, name) for name in ("shape", "colour", "texture", "background")}
+    return Pairs(
+        uids=[f"{split}/{index:06d}" for index in range(len(scenes))],
+        captions=grammar.captions(_rng(seed, f"{split} captions"), attributes, scenes.big),
+        images=images,
+        members=[(int(shape),) for shape in scenes.shape],
+    )

@@ -1,0 +1,195 @@
+"""One cell: train it, then measure it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from bench import keys
+from bench.api import DatasetBundle, FrozenModel, Images, Probe, TrainSetup
+from bench.config import RunSpec
+from bench.data.poisoned import PoisonedPairs, ProbeImages
+from bench.matrix.expand import Evaluation
+from bench.matrix.provenance import provenance
+from bench.matrix.store import Store, write_json, write_with
+from bench.matrix.workspace import Workspace
+from bench.models import factory
+from bench.models.encoder import ClipEncoder
+from bench.models.frozen import FrozenClip
+from bench.models.vocabulary import CompactVocabulary
+from bench.registry import defenses, evaluators
+from bench.training.trainer import Trained, Trainer, TrainingProgress
+
+_WEIGHTS = "model.safetensors"
+_CHECKPOINT = "checkpoint.pt"
+_KEPT_MODELS = 4
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How to run, as opposed to what: none of it changes the identity of a run."""
+
+    device: torch.device
+    progress: TrainingProgress
+    stop: Callable[[], bool]
+
+
+def is_trained(store: Store, spec: RunSpec) -> bool:
+    key = keys.run_key(spec)
+    return store.run_record(key) is not None and (store.run_dir(key) / _WEIGHTS).exists()
+
+
+def train(spec: RunSpec, workspace: Workspace, store: Store, runtime: Runtime) -> None:
+    """Train one cell and write its weights, poison manifest and record."""
+    key = keys.run_key(spec)
+    folder = store.run_dir(key)
+    started = _now()
+    pairs = workspace.pairs(spec)
+    model = factory.create(spec.model.name, keys.seed_of(*keys.initial_parts(spec)))
+    tokens = workspace.tokens(pairs.captions)
+    vocabulary = CompactVocabulary(model, tokens)
+    encoder = ClipEncoder(model, spec.train.precision, runtime.device)
+    plugin = defenses[spec.defense.name].plugin
+    setup = TrainSetup(
+        pairs=len(pairs),
+        epochs=spec.train.epochs,
+        lr=spec.train.lr,
+        batch_size=spec.train.batch_size,
+        embed_dim=factory.config(spec.model.name)["embed_dim"],
+        device=runtime.device,
+        rng=lambda purpose: keys.generator(*keys.order_parts(spec), "defense", purpose),
+    )
+    defense = plugin(plugin.Params.model_validate(spec.defense.params), setup)
+    checkpoint = folder / _CHECKPOINT
+    trainer = Trainer(
+        spec, pairs, vocabulary.compact(tokens), encoder, defense, checkpoint, runtime.progress, runtime.stop
+    )
+    trained = trainer.run()
+    vocabulary.restore()
+    write_with(folder / _WEIGHTS, lambda path: factory.save_weights(model, path))
+    store.write_run(key, _record(spec, workspace, pairs, trained, provenance(runtime.device, started)))
+    checkpoint.unlink(missing_ok=True)
+
+
+def _record(
+    spec: RunSpec, workspace: Workspace, pairs: PoisonedPairs, trained: Trained, origin: dict[str, Any]
+) -> dict[str, Any]:
+    return {
+        "spec": spec.model_dump(mode="json"),
+        "provenance": origin,
+        "timing": {
+            "train_seconds": trained.train_seconds,
+            "pairs_per_second": trained.pairs_per_second,
+            "stages": trained.seconds,
+        },
+        "curves": trained.curves,
+        "poison": _poison_summary(spec, workspace),
+        "data": {"train_pairs": len(pairs), "facts": workspace.bundle.facts},
+    }
+
+
+def _poison_summary(spec: RunSpec, workspace: Workspace) -> dict[str, Any] | None:
+    if spec.attack is None:
+        return None
+    _, plan, _ = workspace.poison(spec)
+    added = sum(poison.split == "holdout" for poison in plan.poisons)
+    return {
+        "hash": plan.hash(),
+        "added": added,
+        "replaced": len(plan.poisons) - added,
+        "targets": list(plan.targets),
+        "captions": [poison.caption for poison in plan.poisons[:5]],
+    }
+
+
+def write_manifest(spec: RunSpec, workspace: Workspace, store: Store) -> None:
+    """Write the poison manifest of a cell, for anyone who wants to see or share what was poisoned."""
+    if spec.attack is not None:
+        _, plan, _ = workspace.poison(spec)
+        write_json(store.run_dir(keys.run_key(spec)) / "poison.json", {"hash": plan.hash(), **plan.manifest()})
+
+
+class CellModels:
+    """Trained models, loaded and kept while they are likely to be used again."""
+
+    def __init__(self, workspace: Workspace, store: Store, device: torch.device) -> None:
+        self._workspace = workspace
+        self._store = store
+        self._device = device
+        self._kept: OrderedDict[str, FrozenClip] = OrderedDict()
+
+    def load(self, spec: RunSpec) -> FrozenClip:
+        key = keys.run_key(spec)
+        if key not in self._kept:
+            self._kept[key] = self._read(spec)
+        self._kept.move_to_end(key)
+        if len(self._kept) > _KEPT_MODELS:
+            self._kept.popitem(last=False)
+        return self._kept[key]
+
+    def _read(self, spec: RunSpec) -> FrozenClip:
+        model = factory.create(spec.model.name, 0)
+        factory.load_weights(model, self._store.run_dir(keys.run_key(spec)) / _WEIGHTS)
+        return FrozenClip(ClipEncoder(model, spec.train.precision, self._device), self._workspace.tokenizer)
+
+
+class CellEvalContext:
+    """What the evaluators of one cell see; work they share is done once."""
+
+    def __init__(self, spec: RunSpec, clean: RunSpec | None, workspace: Workspace, models: CellModels) -> None:
+        self.bundle: DatasetBundle = workspace.bundle
+        self.seed = spec.seed
+        self.model: FrozenModel = models.load(spec)
+        self._spec = spec
+        self._clean = clean
+        self._workspace = workspace
+        self._models = models
+
+    @cached_property
+    def probes(self) -> Sequence[Probe]:
+        if self._spec.attack is None:
+            return []
+        attack, plan, ctx = self._workspace.poison(self._spec)
+        return attack.probes(ctx, plan)
+
+    @cached_property
+    def _probe_images(self) -> ProbeImages:
+        attack, plan, _ = self._workspace.poison(self._spec)
+        return ProbeImages(self.bundle, attack, plan, self.probes)
+
+    def probe_images(self) -> Images:
+        return self._probe_images
+
+    def clean_model(self) -> FrozenModel:
+        if self._clean is None:
+            raise LookupError("this evaluator does not declare needs_clean_model")
+        return self._models.load(self._clean)
+
+
+def evaluate(spec: RunSpec, evaluation: Evaluation, ctx: CellEvalContext, store: Store) -> None:
+    """Run one evaluator on a trained cell and write its record."""
+    entry = evaluators[evaluation.evaluator.name]
+    evaluator = entry.plugin(entry.plugin.Params.model_validate(evaluation.evaluator.params))
+    measurements = evaluator.evaluate(ctx)
+    store.write_eval(
+        keys.run_key(spec),
+        evaluation.evaluator.name,
+        evaluation.key,
+        {
+            "evaluator": evaluation.evaluator.model_dump(mode="json"),
+            "clean_run_key": keys.run_key(evaluation.clean) if evaluation.clean else None,
+            "metrics": [metric.model_dump() for metric in entry.plugin.metrics],
+            "measurements": [measurement.model_dump() for measurement in measurements],
+            "finished": _now(),
+        },
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

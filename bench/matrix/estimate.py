@@ -1,0 +1,61 @@
+"""How long a matrix will take: from runs on record, else from a few measured steps."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from bench.config import RunSpec
+from bench.matrix.expand import Matrix
+from bench.matrix.store import Store
+from bench.models import factory
+from bench.models.encoder import ClipEncoder
+from bench.training.trainer import adamw
+
+_STEPS = 6
+
+
+def training_seconds(matrix: Matrix, todo: list[RunSpec], store: Store | None, device: torch.device) -> float:
+    """Seconds of training for the cells in `todo`, at the pairs per second of their defense on record, else of plain CLIP."""
+    if not todo:
+        return 0.0
+    rates = _recorded(matrix, store)
+    measured = None
+    seconds = 0.0
+    for spec in todo:
+        rate = rates.get(spec.defense.name)
+        if rate is None:
+            measured = measured or _measure(spec, device)
+            rate = measured
+        seconds += len(matrix.workspace.bundle.train) * spec.train.epochs / rate
+    return seconds
+
+
+def _recorded(matrix: Matrix, store: Store | None) -> dict[str, float]:
+    rates = {}
+    for cell in matrix.cells:
+        record = store.run_record(cell.key) if store else None
+        if record:
+            rates[cell.spec.defense.name] = float(record["timing"]["pairs_per_second"])
+    return rates
+
+
+def _measure(spec: RunSpec, device: torch.device) -> float:
+    """Pairs per second of forward, backward and optimiser on random pairs; loading is not counted."""
+    model = factory.create(spec.model.name, 0)
+    encoder = ClipEncoder(model, spec.train.precision, device)
+    optimizer = adamw(encoder, spec.train)
+    side = factory.image_size(spec.model.name)
+    size = spec.train.batch_size
+    tokens = factory.tokenizer(spec.model.name)(["a picture of a thing"]).expand(size, -1).to(device)
+    images = torch.rand(size, 3, side, side, device=device)
+    started = time.perf_counter()
+    for step in range(_STEPS):
+        if step == 1:
+            started = time.perf_counter()
+        similarities = encoder.encode_image(images) @ encoder.encode_text(tokens).T
+        (encoder.logit_scale * similarities).logsumexp(dim=1).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return size * (_STEPS - 1) / (time.perf_counter() - started)

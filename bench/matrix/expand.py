@@ -1,0 +1,143 @@
+"""From a request to the cells of a matrix."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench import keys
+from bench.config import PluginSpec, RunSpec, Settings
+from bench.matrix.workspace import Workspace
+from bench.registry import Entry, Registry, attacks, defenses, evaluators
+
+NO_ATTACK = "none"
+UNDEFENDED = "clip"
+"""The defense whose unpoisoned model gives the ASR floor."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for. Empty `evaluators` means all."""
+
+    data: str
+    attacks: Sequence[str]
+    defenses: Sequence[str]
+    evaluators: Sequence[str] = ()
+    seeds: Sequence[int] = (0,)
+    data_root: Path | None = None
+    model: str | None = None
+    precision: str | None = None
+    options: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluator on one cell; `clean` is the unpoisoned cell it needs, `unsupported` why it cannot be done."""
+
+    evaluator: PluginSpec
+    key: str
+    clean: RunSpec | None
+    unsupported: str | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    spec: RunSpec
+    key: str
+    evaluations: tuple[Evaluation, ...]
+    unsupported: str | None = None
+
+    @property
+    def title(self) -> str:
+        attack = self.spec.attack.name if self.spec.attack else "no attack"
+        return f"{self.spec.defense.name} · {attack} · {self.spec.data.name} · seed {self.spec.seed}"
+
+    def as_request(self) -> dict[str, Any]:
+        """The cell as a report needs it, whether or not it ever runs."""
+        attack = self.spec.attack
+        return {
+            "run_key": self.key,
+            "data": self.spec.data.name,
+            "model": self.spec.model.name,
+            "attack": attack.name if attack else NO_ATTACK,
+            "attack_rate": attack.params["rate"] if attack else None,
+            "defense": self.spec.defense.name,
+            "seed": self.spec.seed,
+            "spec": self.spec.model_dump(mode="json"),
+            "unsupported": self.unsupported,
+            "evaluators": [
+                {"name": each.evaluator.name, "eval_key": each.key, "unsupported": each.unsupported} for each in self.evaluations
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Cells in the order to run them: unpoisoned models come before the cells that are measured against them."""
+
+    cells: tuple[Cell, ...]
+    workspace: Workspace = field(repr=False)
+
+    def as_request(self) -> dict[str, Any]:
+        return {"cells": [cell.as_request() for cell in self.cells]}
+
+
+def expand(request: Request) -> Matrix:
+    """Resolve a request to cells. Raises UserError for anything in it that cannot be."""
+    settings = Settings(request.data, request.options, request.model)
+    chosen_attacks = _choose(attacks, [name for name in request.attacks if name != NO_ATTACK])
+    chosen_defenses = _choose(defenses, request.defenses)
+    chosen_evaluators = _choose(evaluators, request.evaluators or ["all"])
+    settings.check_options("attack", chosen_attacks, attacks)
+    settings.check_options("defense", chosen_defenses, defenses)
+    settings.check_options("evaluator", chosen_evaluators, evaluators)
+    train = settings.train(request.precision)
+    attack_specs: list[PluginSpec | None] = [settings.plugin("attack", entry, attacks) for entry in chosen_attacks]
+    if NO_ATTACK in request.attacks:
+        attack_specs.insert(0, None)
+    evaluator_specs = [settings.plugin("evaluator", entry, evaluators) for entry in chosen_evaluators]
+    undefended = settings.plugin("defense", defenses[UNDEFENDED], defenses)
+    workspace = Workspace(settings, request.data, request.data_root)
+
+    def spec(attack: PluginSpec | None, defense: PluginSpec, seed: int) -> RunSpec:
+        return RunSpec(data=workspace.data, attack=attack, defense=defense, model=settings.model, train=train, seed=seed)
+
+    specs: dict[str, RunSpec] = {}
+    defense_specs = [settings.plugin("defense", entry, defenses) for entry in chosen_defenses]
+    needs_clean = any(entry.plugin.needs_clean_model for entry in chosen_evaluators)
+    for seed in request.seeds:
+        requested = [spec(attack, defense, seed) for attack, defense in itertools.product(attack_specs, defense_specs)]
+        if needs_clean and any(each.attack for each in requested):
+            requested.insert(0, spec(None, undefended, seed))
+        specs |= {keys.run_key(each): each for each in requested}
+    for each in specs.values():
+        if each.attack is not None:
+            workspace.poison(each)
+    return Matrix(tuple(_cell(each, evaluator_specs, undefended, workspace) for each in specs.values()), workspace)
+
+
+def _choose(registry: Registry, names: Sequence[str]) -> list[Entry]:
+    wanted = registry.names() if "all" in names else list(dict.fromkeys(names))
+    return [registry[name] for name in wanted]
+
+
+def _cell(spec: RunSpec, evaluator_specs: list[PluginSpec], undefended: PluginSpec, workspace: Workspace) -> Cell:
+    evaluations = []
+    for evaluator in evaluator_specs:
+        plugin = evaluators[evaluator.name].plugin
+        clean = None
+        if plugin.needs_clean_model and spec.attack is not None:
+            clean = spec.model_copy(update={"attack": None, "defense": undefended})
+        reason = plugin.supports(spec)
+        if plugin.needs_attack and spec.attack is None:
+            reason = "no attack, so nothing to measure"
+        if plugin.needs_tasks and not workspace.bundle.tasks:
+            reason = workspace.bundle.task_reason or "the data set has no downstream task"
+        evaluations.append(Evaluation(evaluator, keys.eval_key(spec, evaluator, clean), clean, reason))
+    reasons = [defenses[spec.defense.name].plugin.supports(spec)]
+    if spec.attack is not None:
+        reasons.append(attacks[spec.attack.name].plugin.supports(spec))
+    return Cell(spec, keys.run_key(spec), tuple(evaluations), next((reason for reason in reasons if reason), None))

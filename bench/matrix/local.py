@@ -1,0 +1,117 @@
+"""Runs a matrix on this machine, one cell after the other."""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter, deque
+
+from filelock import Timeout
+
+from bench import keys
+from bench.config import RunSpec
+from bench.errors import UserError
+from bench.matrix import cell as cells
+from bench.matrix.cell import CellEvalContext, CellModels, Runtime
+from bench.matrix.expand import Cell, Matrix
+from bench.matrix.progress import MatrixProgress
+from bench.matrix.store import Store
+
+_WAIT_SECONDS = 2.0
+
+
+def is_done(cell: Cell, store: Store) -> bool:
+    """Everything asked of the cell is on record."""
+    return store.run_record(cell.key) is not None and all(
+        store.eval_record(cell.key, each.evaluator.name, each.key) is not None
+        for each in cell.evaluations
+        if each.unsupported is None
+    )
+
+
+class LocalExecutor:
+    def __init__(self, matrix: Matrix, store: Store, runtime: Runtime, progress: MatrixProgress, retry_failed: bool) -> None:
+        self.matrix = matrix
+        self.store = store
+        self.runtime = runtime
+        self.progress = progress
+        self.retry_failed = retry_failed
+        self.models = CellModels(matrix.workspace, store, runtime.device)
+
+    def run(self) -> Counter[str]:
+        """Finish every cell; counts of done, cached, failed and unsupported cells.
+
+        A cell that another process holds is left for later. A failed cell does not stop the others; bad input does.
+        """
+        outcomes: Counter[str] = Counter()
+        waiting = deque(self.matrix.cells)
+        passed_over = 0
+        while waiting:
+            cell = waiting.popleft()
+            try:
+                patience = _WAIT_SECONDS if passed_over > len(waiting) else 0
+                outcomes[self._settle(cell, patience)] += 1
+                passed_over = 0
+            except Timeout:
+                waiting.append(cell)
+                passed_over += 1
+        return outcomes
+
+    def _settle(self, cell: Cell, patience: float) -> str:
+        if cell.unsupported:
+            return "unsupported"
+        if is_done(cell, self.store):
+            self.progress.cell_skipped(cell.title, "already on record")
+            return "cached"
+        if self.store.failure(cell.key) and not self.retry_failed:
+            self.progress.cell_skipped(cell.title, "failed before; --retry-failed tries again")
+            return "failed"
+        with self.store.lock(cell.key).acquire(timeout=patience):
+            if is_done(cell, self.store):
+                return "cached"
+            return self._attempt(cell)
+
+    def _attempt(self, cell: Cell) -> str:
+        stage = "train"
+        self.progress.cell_started(cell.title)
+        self.store.clear_failure(cell.key)
+        try:
+            if not cells.is_trained(self.store, cell.spec):
+                cells.write_manifest(cell.spec, self.matrix.workspace, self.store)
+                cells.train(cell.spec, self.matrix.workspace, self.store, self.runtime)
+            for evaluation in cell.evaluations:
+                if evaluation.unsupported or self.store.eval_record(cell.key, evaluation.evaluator.name, evaluation.key):
+                    continue
+                stage = f"eval:{evaluation.evaluator.name}"
+                self.progress.stage(f"evaluating {evaluation.evaluator.name}")
+                if evaluation.clean is not None:
+                    self._ensure_trained(evaluation.clean)
+                context = self._context(cell.spec, evaluation.clean)
+                cells.evaluate(cell.spec, evaluation, context, self.store)
+        except UserError:
+            raise
+        except Exception as error:
+            self.store.write_failure(cell.key, _failure(stage, error))
+            self.progress.cell_failed(cell.title, f"{stage}: {_one_line(error)}")
+            return "failed"
+        self.progress.cell_done(cell.title)
+        return "done"
+
+    def _context(self, spec: RunSpec, clean: RunSpec | None) -> CellEvalContext:
+        return CellEvalContext(spec, clean, self.matrix.workspace, self.models)
+
+    def _ensure_trained(self, spec: RunSpec) -> None:
+        if cells.is_trained(self.store, spec):
+            return
+        with self.store.lock(keys.run_key(spec)):
+            if not cells.is_trained(self.store, spec):
+                cells.train(spec, self.matrix.workspace, self.store, self.runtime)
+
+
+def _failure(stage: str, error: Exception) -> dict[str, str]:
+    return {"stage": stage, "error": _one_line(error), "traceback": "".join(traceback.format_exception(error))}
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+

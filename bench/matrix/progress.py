@@ -1,0 +1,77 @@
+"""What a person sees while a matrix runs: bars on a terminal, lines in a log."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class MatrixProgress:
+    """Hears of cells from the executor and of steps from the training loop."""
+
+    def __init__(self, console: Console, cells: int) -> None:
+        self._console = console
+        self._cells = cells
+        self._number = 0
+        self._started = time.monotonic()
+        self._title = ""
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bars.add_task("", total=1.0, note="", visible=False)
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bars.stop()
+
+    def cell_started(self, title: str) -> None:
+        self._number += 1
+        self._title = title
+        self._started = time.monotonic()
+        self._say(f"[{self._number}/{self._cells}] {title}")
+        self._bars.reset(self._task, description=escape(title), total=1.0, note="", visible=True)
+
+    def cell_skipped(self, title: str, why: str) -> None:
+        self._number += 1
+        self._say(f"[{self._number}/{self._cells}] {title}: {why}")
+
+    def cell_done(self, title: str) -> None:
+        self._say(f"    done in {time.monotonic() - self._started:.0f} s")
+        self._bars.update(self._task, visible=False)
+
+    def cell_failed(self, title: str, error: str) -> None:
+        self._say(f"    FAILED {error}")
+        self._bars.update(self._task, visible=False)
+
+    def stage(self, name: str) -> None:
+        self._bars.update(self._task, note=escape(name))
+
+    def step(self, share: float, pairs_per_second: float, loss: float) -> None:
+        self._bars.update(self._task, completed=share, note=f"{pairs_per_second:,.0f} pairs/s · loss {loss:.3f}")
+
+    def epoch(self, curve: dict[str, float], epochs: int) -> None:
+        spent = time.monotonic() - self._started
+        done = int(curve["epoch"]) + 1
+        self._say(
+            f"    epoch {done}/{epochs}  loss {curve['loss']:.3f}  {curve['pairs_per_second']:,.0f} pairs/s"
+            f"  ETA {spent / done * (epochs - done):.0f} s"
+        )
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)

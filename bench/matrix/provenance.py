@@ -1,0 +1,58 @@
+"""Where and with what a number was made; none of it is part of a run's identity."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+import torch
+
+import bench
+
+
+def provenance(device: torch.device, started: str) -> dict[str, object]:
+    return {
+        "bench": bench.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "machine": f"{platform.system()} {platform.machine()}, {_processor()}",
+        "threads": torch.get_num_threads(),
+        "device": device.type,
+        "command": " ".join(["bench", *sys.argv[1:]]),
+        "started": started,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+@cache
+def _commit() -> str | None:
+    """The commit of the checkout this package runs from, with a + when it differs from it; None outside a checkout."""
+    folder = Path(bench.__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+        tracked = subprocess.run(["git", "-C", str(folder), "ls-files", "__init__.py"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() if tracked.stdout.strip() else None
+
+
+@cache
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown processor"

@@ -1,0 +1,52 @@
+"""A CLIP as defenses and evaluators see it: unit embeddings, normalised pixels, mixed precision inside."""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+_MAX_LOG_SCALE = 4.6051702  # ln 100, Radford et al. 2021
+
+
+class ClipEncoder(nn.Module):
+    """Wraps an open_clip model.
+
+    With precision bf16 the image tower runs under autocast, and on a GPU the text tower too; on a CPU a small text tower
+    is faster in float32.
+    """
+
+    def __init__(self, model: nn.Module, precision: str, device: torch.device) -> None:
+        super().__init__()
+        self.model = model.to(device, memory_format=torch.channels_last)
+        self.device = device
+        self._precision = precision
+        mean = getattr(model.visual, "image_mean", None) or (0.48145466, 0.4578275, 0.40821073)
+        std = getattr(model.visual, "image_std", None) or (0.26862954, 0.26130258, 0.27577711)
+        self.register_buffer("_mean", torch.tensor(mean, device=device).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(std, device=device).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def logit_scale(self) -> torch.Tensor:
+        return self.model.logit_scale.clamp(max=_MAX_LOG_SCALE).exp()
+
+    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+        pixels = (images - self._mean) / self._std
+        with self._autocast(self._precision == "bf16"):
+            embeddings = self.model.encode_image(pixels.contiguous(memory_format=torch.channels_last))
+        return F.normalize(embeddings.float(), dim=-1)
+
+    def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
+        with self._autocast(self._precision == "bf16" and self.device.type != "cpu"):
+            embeddings = self.model.encode_text(tokens)
+        return F.normalize(embeddings.float(), dim=-1)
+
+    def clamp_logit_scale(self) -> None:
+        """Keep the learned scale in range, so that it does not drift where it has no effect."""
+        with torch.no_grad():
+            self.model.logit_scale.clamp_(max=_MAX_LOG_SCALE)
+
+    def _autocast(self, enabled: bool) -> contextlib.AbstractContextManager[object]:
+        return torch.autocast(self.device.type, torch.bfloat16) if enabled else contextlib.nullcontext()

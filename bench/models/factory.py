@@ -1,0 +1,87 @@
+"""Models and tokenizers by name."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from safetensors.torch import load_file, save_file
+
+from bench.errors import UserError, did_you_mean
+from bench.models import small_resnet  # noqa: F401  registers the architecture with timm
+
+Tokenizer = Callable[[Sequence[str]], torch.Tensor]
+
+
+@cache
+def _register_configs() -> tuple[str, ...]:
+    with as_file(files("bench.models") / "configs") as folder:
+        open_clip.add_model_config(folder)
+        return tuple(sorted(path.stem for path in folder.glob("*.json")))
+
+
+def own_models() -> tuple[str, ...]:
+    """Names of this project's small configurations."""
+    return _register_configs()
+
+
+def model_names() -> list[str]:
+    """Every architecture that can be trained from scratch."""
+    _register_configs()
+    return list(open_clip.list_models())
+
+
+def config(name: str) -> dict[str, Any]:
+    """open_clip's configuration of a model. Raises UserError for an unknown name."""
+    _register_configs()
+    found = open_clip.get_model_config(name)
+    if found is None:
+        raise UserError(f"--model {name}: unknown model; {did_you_mean(name, model_names())}")
+    return dict(found)
+
+
+def image_size(name: str) -> int:
+    """Side of the model's square input in pixels."""
+    side = config(name)["vision_cfg"].get("image_size", 224)
+    return int(side[0] if isinstance(side, list | tuple) else side)
+
+
+def create(name: str, seed: int) -> torch.nn.Module:
+    """A model with fresh float32 weights that depend on `name` and `seed` only."""
+    config(name)
+    with torch.random.fork_rng(devices=[]), _quiet():
+        torch.manual_seed(seed)
+        return open_clip.create_model(name, pretrained=None, precision="fp32", device="cpu")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without open_clip's warning that the weights are random, which is what is wanted here."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def tokenizer(name: str) -> Tokenizer:
+    """Texts -> int64 (n, context length), padded with 0."""
+    _register_configs()
+    return open_clip.get_tokenizer(name)
+
+
+def save_weights(model: torch.nn.Module, path: Path) -> None:
+    """Write float32 weights as safetensors; `open_clip.create_model(name, pretrained=path)` reads them."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, path)
+
+
+def load_weights(model: torch.nn.Module, path: Path) -> None:
+    model.load_state_dict(load_file(path))

@@ -1,0 +1,55 @@
+"""A trained model, ready to be evaluated: features and classifiers are computed once."""
+
+from __future__ import annotations
+
+import weakref
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from bench.api import Images, Vocabulary
+from bench.data.augment import to_float
+from bench.models.encoder import ClipEncoder
+from bench.models.factory import Tokenizer
+
+_BATCH = 512
+
+
+class FrozenClip:
+    """An encoder in evaluation mode that remembers what it computed."""
+
+    def __init__(self, encoder: ClipEncoder, tokenizer: Tokenizer) -> None:
+        self._encoder = encoder.eval()
+        self._tokenizer = tokenizer
+        self._features: weakref.WeakKeyDictionary[Images, torch.Tensor] = weakref.WeakKeyDictionary()
+        self._classifiers: dict[Vocabulary, torch.Tensor] = {}
+
+    @torch.no_grad()
+    def image_features(self, images: Images) -> torch.Tensor:
+        """float32 (n, d) on the CPU."""
+        if images not in self._features:
+            chunks = [
+                self._encoder.encode_image(to_float(images.load(rows).to(self._encoder.device))).cpu()
+                for rows in _chunks(len(images))
+            ]
+            self._features[images] = torch.cat(chunks) if chunks else torch.empty(0, 0)
+        return self._features[images]
+
+    @torch.no_grad()
+    def classifier(self, vocabulary: Vocabulary) -> torch.Tensor:
+        """float32 (classes, d) on the CPU."""
+        if vocabulary not in self._classifiers:
+            prompts = [prompt for prompts in vocabulary.prompts() for prompt in prompts]
+            tokens = self._tokenizer(prompts)
+            chunks = [
+                self._encoder.encode_text(tokens[torch.from_numpy(rows)].to(self._encoder.device)).cpu()
+                for rows in _chunks(len(prompts))
+            ]
+            grouped = torch.cat(chunks).unflatten(0, (len(vocabulary.names), len(vocabulary.templates)))
+            self._classifiers[vocabulary] = F.normalize(grouped.mean(dim=1), dim=-1)
+        return self._classifiers[vocabulary]
+
+
+def _chunks(count: int) -> list[np.ndarray]:
+    return [np.arange(start, min(start + _BATCH, count)) for start in range(0, count, _BATCH)]

@@ -1,0 +1,88 @@
+"""Fills the registries: the built-in folders, entry points, and files named with --plugin.
+
+A plugin file is Python code and runs with the user's rights; name only files you trust.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from bench.errors import UserError
+from bench.registry import KINDS, DuplicateName, registering_from
+
+BUILT_IN_PACKAGES = ("attacks", "defenses", "evaluators", "bench.data")
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A plugin that could not be loaded."""
+
+    origin: str
+    error: str
+    traceback: str
+
+
+_broken: dict[str, Broken] = {}
+_loaded: set[str] = set()
+
+
+def load(files: Sequence[str | Path] = ()) -> list[Broken]:
+    """Load every plugin once and return those that failed; a failed one leaves nothing registered.
+
+    Raises UserError when a named file does not exist, and DuplicateName when it takes a name that is in use.
+    """
+    for package in BUILT_IN_PACKAGES:
+        _load_package(package)
+    for kind in KINDS:
+        for point in entry_points(group=f"bench.{kind}"):
+            _attempt(f"entry point {point.name} = {point.value}", point.load)
+    for file in files:
+        path = Path(file).resolve()
+        if not path.is_file():
+            raise UserError(f"--plugin {file}: no such file")
+        _attempt(f"--plugin {file}", lambda path=path: _run_file(path), refuse_duplicates=True)
+    return list(_broken.values())
+
+
+def _load_package(name: str) -> None:
+    package = importlib.import_module(name)
+    for module in pkgutil.iter_modules(package.__path__, f"{name}."):
+        importlib.import_module(module.name)
+
+
+def _attempt(origin: str, action: Callable[[], object], refuse_duplicates: bool = False) -> None:
+    if origin in _loaded:
+        return
+    _loaded.add(origin)
+    try:
+        with registering_from(origin):
+            action()
+    except Exception as error:
+        for registry in KINDS.values():
+            registry.forget(origin)
+        if refuse_duplicates and isinstance(error, DuplicateName):
+            _loaded.discard(origin)
+            raise
+        _broken[origin] = Broken(origin, f"{type(error).__name__}: {error}", traceback.format_exc())
+
+
+def _run_file(path: Path) -> None:
+    name = f"bench_plugin_{path.stem}_{abs(hash(path)):x}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"--plugin {path}: not a Python file; its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise

@@ -1,0 +1,108 @@
+"""One registry a kind of plugin: names to classes, with where each came from."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from bench.api.attack import Attack
+from bench.api.data import Dataset
+from bench.api.defense import Defense
+from bench.api.evaluator import Evaluator
+from bench.api.plugin import Plugin
+from bench.errors import UserError, did_you_mean
+
+P = TypeVar("P", bound=Plugin)
+
+BUILT_IN = "built-in"
+_origin = BUILT_IN
+
+
+class DuplicateName(UserError):
+    """Two plugins of one kind with one name."""
+
+
+@dataclass(frozen=True)
+class Entry(Generic[P]):
+    plugin: type[P]
+    origin: str
+
+    def identity(self) -> dict[str, str]:
+        """What of the code belongs to a run's identity: the version, and for foreign plugins their file's digest."""
+        identity = {"name": self.plugin.name, "version": self.plugin.version}
+        if not self.origin.startswith(BUILT_IN):
+            source = inspect.getsourcefile(sys.modules[self.plugin.__module__])
+            identity["source"] = hashlib.sha256(Path(str(source)).read_bytes()).hexdigest()
+        return identity
+
+
+class Registry(Generic[P]):
+    def __init__(self, kind: str, base: type[P]) -> None:
+        self.kind = kind
+        self.base = base
+        self._entries: dict[str, Entry[P]] = {}
+
+    def register(self, name: str) -> Callable[[type[P]], type[P]]:
+        """Class decorator. Raises DuplicateName naming both origins."""
+
+        def add(plugin: type[P]) -> type[P]:
+            if not (isinstance(plugin, type) and issubclass(plugin, self.base)):
+                raise TypeError(f"@register: {plugin!r} is not a subclass of {self.base.__name__}")
+            origin = _origin if _origin != BUILT_IN else f"{BUILT_IN} {plugin.__module__}"
+            if name in self._entries:
+                first = self._entries[name].origin
+                raise DuplicateName(f"the {self.kind} '{name}' of {origin} has the name of one from {first}; rename it")
+            plugin.name = name
+            self._entries[name] = Entry(plugin, origin)
+            return plugin
+
+        return add
+
+    def __getitem__(self, name: str) -> Entry[P]:
+        if name not in self._entries:
+            raise UserError(f"unknown {self.kind} '{name}'; {did_you_mean(name, self._entries)}")
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[Entry[P]]:
+        return iter([self._entries[name] for name in self.names()])
+
+    def names(self) -> list[str]:
+        return sorted(self._entries)
+
+    def forget(self, origin: str) -> None:
+        """Drop everything that one origin registered."""
+        self._entries = {name: entry for name, entry in self._entries.items() if entry.origin != origin}
+
+
+@contextmanager
+def registering_from(origin: str) -> Iterator[None]:
+    """Everything registered within belongs to `origin`."""
+    global _origin
+    before, _origin = _origin, origin
+    try:
+        yield
+    finally:
+        _origin = before
+
+
+attacks: Registry[Attack] = Registry("attack", Attack)  # type: ignore[type-abstract]
+defenses: Registry[Defense] = Registry("defense", Defense)  # type: ignore[type-abstract]
+evaluators: Registry[Evaluator] = Registry("evaluator", Evaluator)  # type: ignore[type-abstract]
+datasets: Registry[Dataset] = Registry("data set", Dataset)  # type: ignore[type-abstract]
+KINDS: dict[str, Registry] = {
+    "attacks": attacks,
+    "defenses": defenses,
+    "evaluators": evaluators,
+    "datasets": datasets,
+}
+
+register_attack = attacks.register
+register_defense = defenses.register
+register_evaluator = evaluators.register
+register_dataset = datasets.register

@@ -1,0 +1,67 @@
+"""The command that runs a cell again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import tomllib
+from typing import Any
+
+from bench.reports.labels import flatten
+from bench.reports.records import Run
+
+EMBEDDED = ("scenes",)
+"""Data sets that need no folder."""
+
+
+def command_of(run: Run) -> list[str]:
+    """`bench run` with every parameter of the spec, quoted for a shell, an option an item.
+
+    Null parameters stay out: TOML has no null, and they are defaults.
+    """
+    options = [("--data", run.data)]
+    if run.data not in EMBEDDED:
+        options.append(("--data-root", "DIR"))
+    options += [
+        ("--model", run.model),
+        ("--attack", run.attack),
+        ("--defense", run.defense),
+        ("--seeds", str(run.seed)),
+    ]
+    for name, value in sorted(_options(run).items()):
+        if value is not None and value != {}:
+            options.append(("--set", f"{name}={_toml_or_text(value)}"))
+    return ["bench run", *(shlex.join(option) for option in options)]
+
+
+def foreign_plugins(run: Run) -> list[str]:
+    """Plugins of the cell that came from a file or another package."""
+    specs = [run.spec.get(part) or {} for part in ("data", "attack", "defense")]
+    return [str(spec.get("name")) for spec in specs if spec.get("source")]
+
+
+def _options(run: Run) -> dict[str, Any]:
+    options = {f"train.{key}": value for key, value in flatten(run.spec.get("train") or {}).items()}
+    options |= {f"data.{key}": value for key, value in flatten((run.spec.get("data") or {}).get("params") or {}).items()}
+    for part in ("attack", "defense"):
+        spec = run.spec.get(part) or {}
+        options |= {f"{part}.{spec['name']}.{key}": value for key, value in flatten(spec.get("params") or {}).items()}
+    return options
+
+
+def _toml_or_text(value: Any) -> str:
+    """The value as --set reads it: TOML, or bare text where that is not TOML."""
+    if isinstance(value, str):
+        try:
+            tomllib.loads(f"value = {value}")
+        except tomllib.TOMLDecodeError:
+            return value
+    return _toml(value)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{json.dumps(key)} = {_toml(item)}' for key, item in value.items())}}}"
+    return json.dumps(value)

@@ -1,0 +1,137 @@
+"""Names for people: plugins with the parameters that tell them apart, settings, numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from bench.reports.records import canonical
+
+Record = dict[str, Any]
+
+
+class Labels:
+    """Names of plugin specs; parameters that vary between specs of one name become part of the label.
+
+    Two different specs never get the same label.
+    """
+
+    def __init__(self, specs: Iterable[Record]) -> None:
+        by_name: dict[str, dict[str, Record]] = {}
+        for spec in specs:
+            by_name.setdefault(str(spec.get("name")), {})[canonical(spec)] = spec
+        self._labels: dict[str, str] = {}
+        for name, variants in by_name.items():
+            named = {key: _describe(name, spec, variants.values()) for key, spec in variants.items()}
+            for key, label in named.items():
+                unique = list(named.values()).count(label) == 1
+                self._labels[key] = label if unique else f"{label} #{short_hash(key)}"
+
+    def of(self, spec: Record) -> str:
+        return self._labels[canonical(spec)]
+
+
+def _describe(name: str, spec: Record, variants: Iterable[Record]) -> str:
+    flat = flatten(spec.get("params") or {})
+    rate = flat.get("rate")
+    title = f"{name} {percent_of(float(rate))}" if rate is not None and is_number(rate) else name
+    changing = varying([flatten(variant.get("params") or {}) for variant in variants])
+    parts = [f"{key}={plain(flat.get(key))}" for key in changing if key != "rate"]
+    for field in ("version", "source"):
+        if varying([{field: variant.get(field)} for variant in variants]):
+            parts.append(f"{field}={plain(spec.get(field))[:12]}")
+    return f"{title} ({', '.join(parts)})" if parts else title
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Record:
+    """Nested tables as dotted names; lists stay values."""
+    flat: Record = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def varying(trees: list[Record]) -> list[str]:
+    """The sorted keys that have not the same value in all trees."""
+    keys = sorted({key for tree in trees for key in tree})
+    return [key for key in keys if len({canonical(tree.get(key)) for tree in trees}) > 1]
+
+
+def setting_titles(settings: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Title (data, model) and subtitle (recipe, what differs between settings of one title) of each setting."""
+    parsed = {setting: json.loads(setting) for setting in settings}
+    titles = {key: " · ".join(_name(tree, part) for part in ("data", "model")) for key, tree in parsed.items()}
+    result = {}
+    for key, tree in parsed.items():
+        flat = _flat_setting(tree)
+        changing = varying([_flat_setting(other) for at, other in parsed.items() if titles[at] == titles[key]])
+        usual = {"train.epochs": "{} epochs", "train.batch_size": "batch {}", "train.lr": "learning rate {}"}
+        parts = [text.format(plain(flat[name])) for name, text in usual.items() if name in flat]
+        parts += [f"{name} {plain(flat.get(name))[:40]}" for name in changing if name not in usual]
+        if flat.get("train.epochs") == 1:
+            parts[0] = "1 epoch"
+        result[key] = titles[key], " · ".join(parts)
+    return result
+
+
+def _flat_setting(tree: Record) -> Record:
+    flat = {}
+    for key, value in flatten(tree).items():
+        flat[key.replace(".params.", ".")] = value[:8] if key == "data.fingerprint" else value
+    return flat
+
+
+def _name(tree: Record, part: str) -> str:
+    return str((tree.get(part) or {}).get("name") or "unknown")
+
+
+def plain(value: Any) -> str:
+    return value if isinstance(value, str) else "none" if value is None else json.dumps(value)
+
+
+def short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def percent_of(fraction: float) -> str:
+    return f"{fraction * 100:.6g}%"
+
+
+def number(value: float | None, unit: str = "fraction") -> str:
+    """A value in a table: percent with one decimal for shares, three digits for the rest."""
+    if value is None:
+        return "–"
+    text = f"{value * 100:.1f}" if unit == "fraction" else f"{value:.3g}"
+    return text.replace("-", "−")
+
+
+def duration(seconds: float | None) -> str:
+    if not is_number(seconds):
+        return "–"
+    assert seconds is not None
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """0, 1, 2, 5 -> "0–2, 5"."""
+    spans: list[list[int]] = []
+    for value in sorted(set(numbers)):
+        if spans and value == spans[-1][1] + 1:
+            spans[-1][1] = value
+        else:
+            spans.append([value, value])
+    return ", ".join(str(low) if low == high else f"{low}–{high}" for low, high in spans)

@@ -1,0 +1,114 @@
+"""Runs grouped for the tables: a section a setting, and in it a group of seeds for each attack and defense."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.reports.labels import Labels, setting_titles, short_hash
+from bench.reports.records import Record, Run
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one cell of the tables, one a seed."""
+
+    attack: str
+    defense: str
+    rate: float | None
+    undefended: bool
+    runs: tuple[Run, ...]
+    superseded: tuple[Run, ...]
+
+    @property
+    def anchor(self) -> str:
+        """Where the page shows the runs."""
+        if len(self.runs) + len(self.superseded) == 1:
+            return f"run-{self.runs[0].key}"
+        return f"cell-{short_hash(' '.join(run.key for run in self.runs))}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.defense} × {self.attack}"
+
+
+@dataclass(frozen=True)
+class Section:
+    """All groups that share data, model and training recipe."""
+
+    id: str
+    title: str
+    subtitle: str
+    data: str
+    model: str
+    attacks: tuple[str, ...]
+    defenses: tuple[str, ...]
+    groups: dict[tuple[str, str], Group]
+    evaluators: Labels
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for group in self.groups.values() for run in group.runs]
+
+
+def sections_of(runs: Sequence[Run]) -> list[Section]:
+    by_setting: dict[str, list[Run]] = {}
+    for run in runs:
+        by_setting.setdefault(run.setting, []).append(run)
+    titles = setting_titles(by_setting)
+    return [_section(setting, titles[setting], members) for setting, members in by_setting.items()]
+
+
+def _section(setting: str, titles: tuple[str, str], runs: list[Run]) -> Section:
+    attacks = Labels(_attack(run) for run in runs)
+    defenses = Labels(_defense(run) for run in runs)
+    keyed: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        keyed.setdefault((attacks.of(_attack(run)), defenses.of(_defense(run))), []).append(run)
+    attack_order = {
+        attack: (m[0].attack != "none", m[0].attack, m[0].attack_rate or 0.0, attack) for (attack, _), m in keyed.items()
+    }
+    defense_order = {defense: (m[0].defense != "clip", m[0].defense, defense) for (_, defense), m in keyed.items()}
+    groups = {key: _group(*key, keyed[key]) for key in sorted(keyed, key=lambda k: (attack_order[k[0]], defense_order[k[1]]))}
+    evaluations = [e for run in runs for e in run.evaluations]
+    return Section(
+        id=f"setting-{short_hash(setting)}",
+        title=titles[0],
+        subtitle=titles[1],
+        data=runs[0].data,
+        model=runs[0].model,
+        attacks=tuple(sorted(attack_order, key=attack_order.__getitem__)),
+        defenses=tuple(sorted(defense_order, key=defense_order.__getitem__)),
+        groups=groups,
+        evaluators=Labels(e.record["evaluator"] for e in evaluations if e.record),
+    )
+
+
+def _attack(run: Run) -> Record:
+    return run.spec.get("attack") or {"name": run.attack, "params": {"rate": run.attack_rate}}
+
+
+def _defense(run: Run) -> Record:
+    return run.spec.get("defense") or {"name": run.defense}
+
+
+def _group(attack: str, defense: str, runs: list[Run]) -> Group:
+    """One run a seed. Where an engine of another version ran the same cell too, the newest that is done counts."""
+    newest: dict[int, Run] = {}
+    for run in runs:
+        if run.seed not in newest or _preference(run) > _preference(newest[run.seed]):
+            newest[run.seed] = run
+    counted = tuple(newest[seed] for seed in sorted(newest))
+    return Group(
+        attack=attack,
+        defense=defense,
+        rate=runs[0].attack_rate,
+        undefended=runs[0].defense == "clip",
+        runs=counted,
+        superseded=tuple(run for run in runs if run not in counted),
+    )
+
+
+def _preference(run: Run) -> tuple[bool, str, str]:
+    finished = ((run.record or {}).get("provenance") or {}).get("finished")
+    return run.status == "done", str(finished or ""), run.key

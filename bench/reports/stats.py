@@ -1,0 +1,135 @@
+"""One number of one run, and the mean over the seeds of a cell."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.reports.labels import is_number, number
+from bench.reports.records import Evaluation, Record, canonical
+
+OVERALL = ("all", "overall", "mean")
+"""Task names under which an evaluator gives its own total."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A value of one run; `identity` is the evaluator, its version and parameters."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    unit: str = "fraction"
+    better: str = "neither"
+    identity: str = ""
+
+
+@dataclass(frozen=True)
+class Stat:
+    """The points of a cell, one a seed, in the order of the seeds."""
+
+    seeds: tuple[int, ...]
+    points: tuple[Point, ...]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(point.value for point in self.points)
+
+    @property
+    def std(self) -> float | None:
+        """The sample standard deviation over seeds; None for one seed."""
+        return statistics.stdev(point.value for point in self.points) if len(self.points) > 1 else None
+
+    @property
+    def unit(self) -> str:
+        return self.points[0].unit
+
+    @property
+    def text(self) -> str:
+        return number(self.mean, self.unit)
+
+    @property
+    def spread(self) -> str:
+        """± deviation over seeds, or the 95% interval of a single one."""
+        if self.std is not None:
+            return f"± {number(self.std, self.unit)}"
+        point = self.points[0]
+        if point.low is None or point.high is None:
+            return ""
+        return f"[{number(point.low, self.unit)}, {number(point.high, self.unit)}]"
+
+    @property
+    def comparable(self) -> tuple[tuple[int, ...], tuple[str, ...]]:
+        """Means with an equal value of this are over the same seeds, measured in the same way."""
+        return self.seeds, tuple(sorted({point.identity for point in self.points}))
+
+
+def point_of(evaluation: Evaluation, metric: str, task: str) -> Point | None:
+    """One measurement; None when there is none or it has no value."""
+    found = [m for m in evaluation.measurements if m["metric"] == metric and m["task"] == task]
+    return _point(evaluation, metric, found[0]) if found and is_number(found[0].get("value")) else None
+
+
+def pooled(evaluation: Evaluation, metric: str) -> Point | None:
+    """The evaluator's own total of a share, else the share over the images of all its tasks with a Wilson interval."""
+    found = [m for m in evaluation.measurements if m["metric"] == metric and is_number(m.get("value"))]
+    totals = [m for m in found if m["task"] in OVERALL]
+    if totals or len(found) == 1:
+        return _point(evaluation, metric, (totals or found)[0])
+    count = sum(m.get("n") or 0 for m in found)
+    if not count:
+        return None
+    share = math.fsum(m["value"] * (m.get("n") or 0) for m in found) / count
+    low, high = wilson(share, count)
+    return _point(evaluation, metric, {"value": share, "n": count, "ci_low": low, "ci_high": high})
+
+
+def task_mean(evaluation: Evaluation, metric: str, tasks: Sequence[str]) -> Point | None:
+    """The mean over all `tasks`; None unless every one has a value."""
+    points = [point_of(evaluation, metric, task) for task in tasks]
+    values = [point.value for point in points if point]
+    if not values or len(values) < len(tasks):
+        return None
+    return _point(evaluation, metric, {"value": statistics.fmean(values)})
+
+
+def _point(evaluation: Evaluation, metric: str, measurement: Record) -> Point:
+    declared = evaluation.metric(metric)
+    return Point(
+        value=float(measurement["value"]),
+        low=measurement.get("ci_low"),
+        high=measurement.get("ci_high"),
+        n=measurement.get("n"),
+        unit=str(declared.get("unit", "fraction")),
+        better=str(declared.get("better", "neither")),
+        identity=canonical((evaluation.record or {}).get("evaluator")),
+    )
+
+
+def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """95% Wilson score interval of a share."""
+    centre = share + z * z / (2 * n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def best_of(stats: Sequence[Stat | None], better: str) -> set[int]:
+    """Positions of the best among the largest set of comparable means; none where there is nothing to compare."""
+    if better not in ("lower", "higher"):
+        return set()
+    alike: dict[object, list[int]] = {}
+    for position, stat in enumerate(stats):
+        if stat is not None:
+            alike.setdefault(stat.comparable, []).append(position)
+    if not alike:
+        return set()
+    group = max(alike.values(), key=lambda positions: (len(stats[positions[0]].seeds), len(positions)))  # type: ignore[union-attr]
+    if len(group) < 2:
+        return set()
+    shown = {position: round(stat.mean, 3) for position in group if (stat := stats[position])}
+    target = min(shown.values()) if better == "lower" else max(shown.values())
+    return {position for position, value in shown.items() if value == target}

@@ -1,0 +1,272 @@
+"""Tables for people: attack success and utility, a pair for each section, with what is missing and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+
+from bench.reports.records import Evaluation
+from bench.reports.sections import Group, Section
+from bench.reports.stats import OVERALL, Point, Stat, best_of, point_of, pooled, task_mean
+
+ASR, FLOOR, TRIGGERED = "asr", "asr_floor", "triggered_top1"
+MARGIN, LEAST = 0.20, 0.30
+"""An attack took when its undefended ASR reaches its floor plus MARGIN, and LEAST."""
+
+
+@dataclass
+class Note:
+    number: int
+    status: str
+    reason: str
+    where: list[str] = field(default_factory=list)
+
+    @property
+    def places(self) -> str:
+        rest = len(self.where) - 6
+        return "; ".join(self.where[:6]) + (f"; and {rest} more" if rest > 0 else "")
+
+
+class Notes:
+    """Footnotes of a table: equal reasons share a number."""
+
+    def __init__(self) -> None:
+        self.all: list[Note] = []
+
+    def add(self, status: str, reason: str, where: str) -> int:
+        for note in self.all:
+            if (note.status, note.reason) == (status, reason):
+                break
+        else:
+            note = Note(len(self.all) + 1, status, reason)
+            self.all.append(note)
+        if where not in note.where:
+            note.where.append(where)
+        return note.number
+
+
+@dataclass
+class Cell:
+    """A mean, or the word that says why there is none. `asked` is False where no run was asked for."""
+
+    stat: Stat | None = None
+    word: str = ""
+    reason: str = ""
+    notes: list[int] = field(default_factory=list)
+    expected: int = 0
+    best: bool = False
+    anchor: str = ""
+    floor: Stat | None = None
+    triggered: Stat | None = None
+
+    @property
+    def asked(self) -> bool:
+        return bool(self.anchor)
+
+    @property
+    def seeds(self) -> str:
+        if not self.stat:
+            return ""
+        count = len(self.stat.seeds)
+        if count < self.expected:
+            return f"{count} of {self.expected} seeds"
+        return f"{count} seeds" if count > 1 else "1 seed"
+
+
+@dataclass(frozen=True)
+class Took:
+    """Whether an attack worked on the undefended model: yes, no, or unknown."""
+
+    state: str
+    message: str = ""
+    note: int = 0
+
+
+@dataclass
+class Row:
+    attack: str
+    defense: str
+    cells: list[Cell]
+
+
+@dataclass
+class AsrTable:
+    attacks: list[str]
+    took: list[Took]
+    rows: list[Row]
+    notes: list[Note]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A utility column. `task` is empty for the mean over tasks, `metric` when nothing was measured yet."""
+
+    evaluator: str
+    name: str
+    metric: str
+    task: str
+    tasks: tuple[str, ...] = ()
+    unit: str = "fraction"
+    better: str = "neither"
+    description: str = ""
+
+    @property
+    def label(self) -> str:
+        return self.task or (self.tasks[0] if len(self.tasks) == 1 else "mean" if self.tasks else "–")
+
+    @property
+    def sums_up(self) -> bool:
+        """Whether it stands for the evaluator: the mean over its tasks, its own total, or its only task."""
+        if not self.metric:
+            return False
+        return not self.task or (self.task == self.tasks[0] and (len(self.tasks) == 1 or self.task in OVERALL))
+
+
+@dataclass
+class UtilityTable:
+    columns: list[Column]
+    rows: list[Row]
+    notes: list[Note]
+
+
+def asr_evaluators(section: Section) -> set[str]:
+    """Evaluators that measure the attack: those with a metric of that name."""
+    evaluations = [evaluation for run in section.runs for evaluation in run.evaluations]
+    return {ASR} | {e.name for e in evaluations if any(m["metric"] == ASR for m in e.measurements)}
+
+
+def asr_table(section: Section) -> AsrTable | None:
+    """Rows: defenses; columns: attacks. None when no cell has an attack."""
+    attacks = [attack for attack in section.attacks if attack != "none"]
+    if not attacks:
+        return None
+    notes, names = Notes(), asr_evaluators(section)
+    rows = []
+    for defense in section.defenses:
+        groups = [section.groups.get((attack, defense)) for attack in attacks]
+        if any(groups):
+            rows.append(Row("", defense, [_asr_cell(group, names, notes) for group in groups]))
+    took = [attack_took(section, attack, names, notes) for attack in attacks]
+    for position, verdict in enumerate(took):
+        if verdict.state == "yes":
+            _mark_best([row.cells[position] for row in rows], "lower")
+    return AsrTable(attacks, took, rows, notes.all)
+
+
+def _asr_cell(group: Group | None, names: Iterable[str], notes: Notes) -> Cell:
+    if group is None:
+        return Cell()
+    cell = cell_of(group, names, lambda evaluation: pooled(evaluation, ASR), notes)
+    cell.floor = stat_of(group, names, FLOOR)
+    cell.triggered = stat_of(group, names, TRIGGERED)
+    return cell
+
+
+def attack_took(section: Section, attack: str, names: Iterable[str], notes: Notes) -> Took:
+    """The rule: mean undefended ASR of at least the floor + 20 points, and at least 30%."""
+    undefended = [group for (at, _), group in section.groups.items() if at == attack and group.undefended]
+    measured = [stat for group in undefended if (stat := stat_of(group, names, ASR))]
+    if not measured:
+        return Took("unknown", "undefended ASR not measured")
+    asr = _mean_of(measured)
+    floors = [stat for group in undefended if (stat := stat_of(group, names, FLOOR))]
+    floor = _mean_of(floors) if floors else 0.0
+    needed = max(floor + MARGIN, LEAST)
+    if asr >= needed:
+        return Took("yes")
+    of_floor = f"floor {floor:.1%} + 20 points" if floors else "floor not measured"
+    reason = f"undefended ASR {asr:.1%}, below the {needed:.1%} it takes ({of_floor}, at least 30%); no defense is credited"
+    return Took("no", "attack did not take", notes.add("did not take", reason, attack))
+
+
+def _mean_of(stats: Sequence[Stat]) -> float:
+    return fmean(point.value for stat in stats for point in stat.points)
+
+
+def stat_of(group: Group, names: Iterable[str], metric: str) -> Stat | None:
+    """The pooled metric over the seeds that have it."""
+    return cell_of(group, names, lambda evaluation: pooled(evaluation, metric), Notes()).stat
+
+
+def cell_of(group: Group, names: Iterable[str], point: Callable[[Evaluation], Point | None], notes: Notes) -> Cell:
+    """The mean of a point over the seeds of a group; other seeds leave a note, and without any seed the cell a word."""
+    seeds, points, cell = [], [], Cell(anchor=group.anchor, expected=len(group.runs))
+    problems: list[tuple[str, str]] = []
+    for run in group.runs:
+        found = [evaluation for evaluation in run.evaluations if evaluation.name in names] or list(run.evaluations[:1])
+        evaluation = found[0]
+        value = point(evaluation) if evaluation.name in names else None
+        if value is not None:
+            seeds.append(run.seed)
+            points.append(value)
+            continue
+        status, reason = _problem(evaluation, names)
+        problems.append((status, reason))
+        marker = notes.add(status, reason, f"{group.name}, seed {run.seed}")
+        cell.notes += [marker] if marker not in cell.notes else []
+    if points:
+        cell.stat = Stat(tuple(seeds), tuple(points))
+    if problems:
+        order = ("failed", "missing", "unsupported", "no value")
+        cell.word, cell.reason = min(problems, key=lambda problem: order.index(problem[0]))
+    return cell
+
+
+def _problem(evaluation: Evaluation, names: Iterable[str]) -> tuple[str, str]:
+    if evaluation.name and evaluation.name not in names:
+        return "missing", f"this evaluation was not asked for ({', '.join(sorted(names))})"
+    if evaluation.status == "done":
+        return "no value", "measured, but not this number: no image applies, or another version of the evaluator"
+    return evaluation.status, evaluation.reason
+
+
+def _mark_best(cells: Sequence[Cell], better: str) -> None:
+    for position in best_of([cell.stat for cell in cells], better):
+        cells[position].best = True
+
+
+def utility_columns(section: Section) -> list[Column]:
+    """Every evaluator, metric and task that was measured, the mean over tasks first."""
+    found: dict[tuple[str, str, str], dict[str, Evaluation]] = {}
+    skip = asr_evaluators(section)
+    evaluations = [e for run in section.runs for e in run.evaluations if e.name and e.name not in skip]
+    for e in evaluations:
+        for measurement in e.measurements if e.record else []:
+            key = section.evaluators.of(e.record["evaluator"]), e.name, measurement["metric"]  # type: ignore[index]
+            found.setdefault(key, {})[measurement["task"]] = e
+    unmeasured = {e.name for e in evaluations} - {name for _, name, _ in found}
+    columns = [Column(name, name, "", "") for name in unmeasured]
+    for (label, name, metric), tasks in found.items():
+        declared = next(iter(tasks.values())).metric(metric)
+        about = {key: str(declared[key]) for key in ("unit", "better", "description") if key in declared}
+        names = tuple(sorted(tasks, key=lambda task: (task not in OVERALL, task)))
+        if len(names) > 1 and names[0] not in OVERALL:
+            columns.append(Column(label, name, metric, "", names, **about))
+        columns += [Column(label, name, metric, task, names, **about) for task in names]
+    return sorted(columns, key=lambda column: (column.name, column.evaluator, column.metric))
+
+
+def utility_table(section: Section) -> UtilityTable | None:
+    """Rows: attacks x defenses; columns: evaluators and tasks. The best is marked among the rows of one attack."""
+    columns, notes = utility_columns(section), Notes()
+    if not columns:
+        return None
+    rows = []
+    for (attack, defense), group in section.groups.items():
+        rows.append(Row(attack, defense, [_utility_cell(section, group, column, notes) for column in columns]))
+    for attack in section.attacks:
+        for position, column in enumerate(columns):
+            _mark_best([row.cells[position] for row in rows if row.attack == attack], column.better)
+    return UtilityTable(columns, rows, notes.all)
+
+
+def _utility_cell(section: Section, group: Group, column: Column, notes: Notes) -> Cell:
+    def point(evaluation: Evaluation) -> Point | None:
+        if not evaluation.record or section.evaluators.of(evaluation.record["evaluator"]) != column.evaluator:
+            return None
+        if column.task:
+            return point_of(evaluation, column.metric, column.task)
+        return task_mean(evaluation, column.metric, column.tasks)
+
+    return cell_of(group, {column.name}, point, notes)

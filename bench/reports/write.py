@@ -1,0 +1,132 @@
+"""Writes the report of a results folder: results.csv, table.csv and index.html under OUT/report."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UserError, did_you_mean
+from bench.matrix.store import Store, atomic
+from bench.reports.frames import COLUMNS, wide_frame
+from bench.reports.page import render_page
+from bench.reports.records import Run, load_runs
+from bench.reports.sections import Group, Section, sections_of
+from bench.reports.stats import Stat
+from bench.reports.tables import (
+    ASR,
+    FLOOR,
+    TRIGGERED,
+    Column,
+    Notes,
+    asr_evaluators,
+    attack_took,
+    stat_of,
+    utility_columns,
+    utility_table,
+)
+
+FORMATS = ("csv", "html")
+
+
+def write_report(store: Store, formats: Iterable[str] = FORMATS) -> dict[str, Path]:
+    """Write the asked formats; the same records give the same bytes. Returns the path of each file by its name."""
+    chosen = list(formats)
+    for name in chosen:
+        if name not in FORMATS:
+            raise UserError(f"--format {name}: unknown format; {did_you_mean(name, FORMATS)}")
+    runs = load_runs(store)
+    files: dict[str, str] = {}
+    if "csv" in chosen:
+        files["results.csv"] = results_csv(runs)
+        files["table.csv"] = table_csv(runs)
+    if "html" in chosen:
+        files["index.html"] = render_page(runs)
+    paths = {}
+    for name, text in files.items():
+        paths[name] = store.root / "report" / name
+        with atomic(paths[name]) as stream:
+            stream.write(text.encode())
+    return paths
+
+
+def results_csv(runs: list[Run]) -> str:
+    """All measurements. Floats are written so that they read back exactly."""
+    frame = wide_frame(runs)[COLUMNS]
+    return _csv(COLUMNS, frame.itertuples(index=False, name=None))
+
+
+def table_csv(runs: list[Run]) -> str:
+    """One row a section, attack and defense: means over seeds, as fractions."""
+    rows = [row for section in sections_of(runs) for row in _section_rows(section)]
+    fixed = [
+        "section", "data", "model", "setting", "attack", "attack_rate", "defense", "seeds", "seeds_asked", "status",
+        "reason", "attack_took", ASR, f"{ASR}_std", f"{ASR}_ci_low", f"{ASR}_ci_high", FLOOR, TRIGGERED,
+    ]  # fmt: skip
+    measured = sorted({name for row in rows for name in row} - set(fixed))
+    columns = fixed + measured
+    return _csv(columns, ([row.get(column) for column in columns] for row in rows))
+
+
+def _section_rows(section: Section) -> list[dict[str, Any]]:
+    names, columns = asr_evaluators(section), utility_columns(section)
+    took = {attack: attack_took(section, attack, names, Notes()).state for attack in section.attacks if attack != "none"}
+    utility = utility_table(section)
+    cells = {(row.attack, row.defense): row.cells for row in utility.rows} if utility else {}
+    rows = []
+    for key, group in section.groups.items():
+        row = _identity(section, group) | {"attack_took": took.get(group.attack, "")} | _attack_numbers(group, names)
+        for column, cell in zip(columns, cells.get(key, []), strict=False):
+            row |= _mean_columns(column, cell.stat)
+        rows.append(row)
+    return rows
+
+
+def _identity(section: Section, group: Group) -> dict[str, Any]:
+    statuses = {run.status for run in group.runs}
+    worst = next(status for status in ("failed", "missing", "done", "unsupported") if status in statuses)
+    reasons = {e.reason for run in group.runs for e in run.evaluations if e.status == worst and e.reason}
+    return {
+        "section": section.id,
+        "data": section.data,
+        "model": section.model,
+        "setting": section.subtitle,
+        "attack": group.attack,
+        "attack_rate": group.rate,
+        "defense": group.defense,
+        "seeds": sum(run.status == "done" for run in group.runs),
+        "seeds_asked": len(group.runs),
+        "status": worst,
+        "reason": "; ".join(sorted(reasons)),
+    }
+
+
+def _attack_numbers(group: Group, names: set[str]) -> dict[str, Any]:
+    asr = stat_of(group, names, ASR)
+    row: dict[str, Any] = {}
+    for metric in (FLOOR, TRIGGERED):
+        stat = stat_of(group, names, metric)
+        row[metric] = stat.mean if stat else None
+    if asr:
+        alone = asr.points[0] if len(asr.points) == 1 else None
+        row |= {ASR: asr.mean, f"{ASR}_std": asr.std}
+        row |= {f"{ASR}_ci_low": alone.low, f"{ASR}_ci_high": alone.high} if alone else {}
+    return row
+
+
+def _mean_columns(column: Column, stat: Stat | None) -> dict[str, Any]:
+    """The column that sums up an evaluator: the mean over its tasks, its own total, or its only task."""
+    if not column.sums_up:
+        return {}
+    name = f"{column.evaluator}.{column.metric}"
+    return {name: stat.mean if stat else None, f"{name}_std": stat.std if stat else None}
+
+
+def _csv(columns: list[str], rows: Iterable[Iterable[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([["" if value is None else value for value in row] for row in rows])
+    return text.getvalue()

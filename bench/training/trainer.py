@@ -1,0 +1,227 @@
+"""The training loop: every cell of every matrix goes through it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bench import keys
+from bench.api import Batch, Defense, Phase
+from bench.config import RunSpec, TrainSpec
+from bench.data.augment import random_crop, to_float
+from bench.data.loader import ahead, batches
+from bench.data.poisoned import PoisonedPairs
+from bench.models.encoder import ClipEncoder
+from bench.training.checkpoint import Checkpoint, Position
+from bench.training.schedule import warmup_cosine
+from bench.training.scorer import PairScorer
+
+_CHECKPOINT_SECONDS = 300.0
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is no longer a finite number."""
+
+
+class TrainingProgress(Protocol):
+    """Hears of steps. `share` is the part of the training that is done."""
+
+    def step(self, share: float, pairs_per_second: float, loss: float) -> None: ...
+
+    def epoch(self, curve: dict[str, float], epochs: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Trained:
+    curves: list[dict[str, float]]
+    seconds: dict[str, float]
+
+    @property
+    def train_seconds(self) -> float:
+        return sum(curve["seconds"] for curve in self.curves)
+
+    @property
+    def pairs_per_second(self) -> float:
+        return sum(curve["pairs"] for curve in self.curves) / max(self.train_seconds, 1e-9)
+
+
+class Trainer:
+    """Trains `encoder` in place on `pairs` as `defense` says.
+
+    tokens: int64 (pairs, length), rows for the encoder's own embedding table. `stop()` true ends the run with
+    KeyboardInterrupt after a checkpoint.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        pairs: PoisonedPairs,
+        tokens: torch.Tensor,
+        encoder: ClipEncoder,
+        defense: Defense,
+        checkpoint: Path,
+        progress: TrainingProgress,
+        stop: Callable[[], bool],
+    ) -> None:
+        self.spec = spec
+        self.train: TrainSpec = spec.train
+        self.pairs = pairs
+        self.tokens = tokens
+        self.encoder = encoder
+        self.defense = defense
+        self.checkpoint = checkpoint
+        self.progress = progress
+        self.stop = stop
+        self.optimizer = adamw(encoder, spec.train)
+        self.position = Position()
+        self.curves: list[dict[str, float]] = []
+        self.partial: dict[str, float] = {}
+        self.seconds = {"load": 0.0, "augment": 0.0, "step": 0.0, "after_epoch": 0.0}
+
+    def run(self) -> Trained:
+        """Train from the checkpoint, where there is one, to the end."""
+        self._resume()
+        saved = time.monotonic()
+        scorer = PairScorer(self.encoder, self.pairs, self.tokens)
+        for epoch in range(self.position.epoch, self.train.epochs):
+            phases = list(self.defense.phases(epoch))
+            while self.position.phase < len(phases):
+                for _ in self._phase(phases, epoch):
+                    if self.stop():
+                        self._save()
+                        raise KeyboardInterrupt
+                    if time.monotonic() - saved > _CHECKPOINT_SECONDS:
+                        self._save()
+                        saved = time.monotonic()
+                self.position = Position(epoch, self.position.phase + 1, 0)
+            self._end_epoch(epoch, scorer)
+        self._save()
+        return Trained(self.curves, self.seconds)
+
+    def _phase(self, phases: list[Phase], epoch: int) -> Iterator[None]:
+        """Do the steps that are left of the current phase, yielding after each."""
+        number = self.position.phase
+        phase = phases[number]
+        indices = np.arange(len(self.pairs)) if phase.indices is None else phase.indices
+        rng = keys.generator(*keys.order_parts(self.spec), epoch, number)
+        steps = batches(indices, self.train.batch_size, rng)
+        todo = steps[self.position.step :]
+        clock = time.perf_counter()
+        self.encoder.train()
+        for chosen, pixels in ahead((rows, self.pairs.load(rows)) for rows in todo):
+            self.seconds["load"] += time.perf_counter() - clock
+            passed = (number + self.position.step / len(steps)) / len(phases)
+            self._set_lr(phase, epoch + passed)
+            loss = self._step(phase, chosen, pixels, (epoch, number, self.position.step))
+            self._count(loss, len(chosen), time.perf_counter() - clock)
+            self.position.step += 1
+            self.progress.step((epoch + passed) / self.train.epochs, self._rate(), self.partial["loss"])
+            yield
+            clock = time.perf_counter()
+
+    def _step(self, phase: Phase, chosen: NDArray[np.int64], pixels: torch.Tensor, place: tuple[int, int, int]) -> torch.Tensor:
+        started = time.perf_counter()
+        batch = self._batch(phase, chosen, pixels, place)
+        augmented = time.perf_counter()
+        loss = self.defense.loss(batch, self.encoder, phase)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.encoder.clamp_logit_scale()
+        self.seconds["augment"] += augmented - started
+        self.seconds["step"] += time.perf_counter() - augmented
+        return loss.detach()
+
+    def _batch(self, phase: Phase, chosen: NDArray[np.int64], pixels: torch.Tensor, place: tuple[int, int, int]) -> Batch:
+        generator = torch.Generator().manual_seed(keys.seed_of(*keys.order_parts(self.spec), "augment", *place))
+        device = self.encoder.device
+        images = to_float(pixels.to(device, non_blocking=True))
+        views = {"plain": lambda: images, "augmented": lambda: random_crop(images, self.train.crop, generator)}
+        rows = torch.from_numpy(chosen)
+        tokens = self.tokens[rows].to(device, non_blocking=True)
+        return Batch(
+            indices=rows.to(device),
+            images=tuple(views[view]() for view in phase.image_views),
+            texts=tuple(tokens for _ in phase.text_views),
+        )
+
+    def _set_lr(self, phase: Phase, progress: float) -> None:
+        scheduled = self.train.lr * warmup_cosine(progress, self.train.epochs, self.train.warmup_epochs)
+        lr = scheduled if phase.lr is None else phase.lr
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+    def _count(self, loss: torch.Tensor, pairs: int, seconds: float) -> None:
+        steps = self.partial.get("steps", 0) + 1
+        mean = self.partial.get("loss", 0.0)
+        value = float(loss)
+        if not np.isfinite(value):
+            raise TrainingDiverged(
+                f"the loss became {value} in epoch {self.position.epoch}, step {self.position.step}; "
+                f"a lower learning rate (now {self.train.lr:g}) or precision fp32 may help"
+            )
+        self.partial = {
+            "steps": steps,
+            "loss": mean + (value - mean) / steps,
+            "pairs": self.partial.get("pairs", 0) + pairs,
+            "seconds": self.partial.get("seconds", 0.0) + seconds,
+        }
+
+    def _rate(self) -> float:
+        return self.partial["pairs"] / max(self.partial["seconds"], 1e-9)
+
+    def _end_epoch(self, epoch: int, scorer: PairScorer) -> None:
+        started = time.perf_counter()
+        self.defense.after_epoch(epoch, scorer)
+        spent = time.perf_counter() - started
+        self.seconds["after_epoch"] += spent
+        self.partial["seconds"] += spent
+        curve = {
+            "epoch": epoch,
+            **self.partial,
+            "pairs_per_second": self._rate(),
+            "lr": float(self.optimizer.param_groups[0]["lr"]),
+            "logit_scale": float(self.encoder.logit_scale),
+            **self.defense.telemetry(),
+        }
+        self.curves.append(curve)
+        self.progress.epoch(curve, self.train.epochs)
+        self.partial = {}
+        self.position = Position(epoch + 1, 0, 0)
+
+    def _save(self) -> None:
+        Checkpoint(
+            self.position,
+            self.encoder.state_dict(),
+            self.optimizer.state_dict(),
+            self.defense.state_dict(),
+            self.curves,
+            self.partial,
+            self.seconds,
+        ).save(self.checkpoint)
+
+    def _resume(self) -> None:
+        found = Checkpoint.load(self.checkpoint)
+        if found is None:
+            return
+        self.encoder.load_state_dict(found.model)
+        self.optimizer.load_state_dict(found.optimizer)
+        self.defense.load_state_dict(found.defense)
+        self.position, self.curves, self.partial, self.seconds = found.position, found.curves, found.partial, found.seconds
+
+
+def adamw(encoder: ClipEncoder, train: TrainSpec) -> torch.optim.AdamW:
+    """AdamW without weight decay on gains, biases and the logit scale, as in Radford et al. 2021."""
+    parameters = [p for p in encoder.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": train.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=train.lr, betas=(train.beta1, train.beta2), eps=train.eps, fused=True)

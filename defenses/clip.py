@@ -1,0 +1,20 @@
+"""No defense: plain CLIP."""
+
+from __future__ import annotations
+
+import torch
+
+from bench.api import Batch, Defense, Encoder, Phase
+from bench.registry import register_defense
+from defenses.losses import clip_loss
+
+
+@register_defense("clip")
+class CLIP(Defense):
+    """No defense: CLIP as published (Radford et al. 2021).
+
+    Deviations: one random caption an image; a light random crop (option train.crop) in place of the published resize.
+    """
+
+    def loss(self, batch: Batch, encoder: Encoder, phase: Phase) -> torch.Tensor:
+        return clip_loss(encoder.encode_image(batch.images[0]), encoder.encode_text(batch.texts[0]), encoder.logit_scale)

@@ -1,0 +1,55 @@
+"""Attack success rate."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bench.api import EvalContext, Evaluator, Measurement, Metric, Probe, share
+from bench.registry import register_evaluator
+
+
+@register_evaluator("asr")
+class ASR(Evaluator):
+    """Share of the attack's probe images that zero-shot classification gives their adversarial class.
+
+    Probes never show an object of that class, so a correct answer is never counted as a success. The floor is the same share
+    of the same images on an undefended model trained without poison. Classes are those of the data set's vocabulary.
+    """
+
+    metrics = (
+        Metric(name="asr", better="lower", description="probe images classified as the adversary's class"),
+        Metric(name="asr_floor", better="neither", description="the same on a model trained without poison"),
+        Metric(name="triggered_top1", better="higher", description="probe images classified as what they show"),
+    )
+    needs_attack = True
+    needs_clean_model = True
+
+    def evaluate(self, ctx: EvalContext) -> list[Measurement]:
+        images, vocabulary = ctx.probe_images(), ctx.bundle.vocabulary
+        answers = (ctx.model.image_features(images) @ ctx.model.classifier(vocabulary).T).argmax(dim=1).numpy()
+        clean = ctx.clean_model()
+        floor = (clean.image_features(images) @ clean.classifier(vocabulary).T).argmax(dim=1).numpy()
+        labels = np.array([probe.label for probe in ctx.probes])
+        shown = [_members(ctx, probe) for probe in ctx.probes]
+        known = np.array([bool(members) for members in shown])
+        correct = np.array([answer in members for answer, members in zip(answers, shown, strict=True)])
+
+        groups = np.array([probe.group for probe in ctx.probes])
+        names = sorted(set(groups))
+        if names != ["all"]:
+            names = ["all", *names]
+        measurements = []
+        for name in names:
+            rows = np.ones(len(groups), dtype=bool) if name == "all" else groups == name
+            measurements += [
+                share("asr", name, answers[rows] == labels[rows]),
+                share("asr_floor", name, floor[rows] == labels[rows]),
+            ]
+            if (known & rows).any():
+                measurements.append(share("triggered_top1", name, correct[known & rows]))
+        return measurements
+
+
+def _members(ctx: EvalContext, probe: Probe) -> tuple[int, ...]:
+    pairs = ctx.bundle.holdout if probe.split == "holdout" else ctx.bundle.test
+    return pairs.members[probe.index]

@@ -1,0 +1,38 @@
+"""Linear probe on frozen image features."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from bench.api import EvalContext, Evaluator, Measurement, Metric, Params, share
+from bench.registry import register_evaluator
+
+
+class LinearProbeParams(Params):
+    c: float = Field(default=1.0, gt=0, description="inverse strength of the L2 penalty")
+    max_iter: int = Field(default=500, ge=1, description="iterations of L-BFGS")
+
+
+@register_evaluator("linear_probe")
+class LinearProbe(Evaluator):
+    """Top-1 accuracy of logistic regression on frozen image features, on every downstream task (Radford et al. 2021).
+
+    Features are standardised on the train split; scikit-learn's L-BFGS. Deviation: the penalty is fixed, not swept.
+    """
+
+    Params = LinearProbeParams
+    params: LinearProbeParams
+    metrics = (Metric(name="top1", description="test images given their class"),)
+    needs_tasks = True
+
+    def evaluate(self, ctx: EvalContext) -> list[Measurement]:
+        measurements = []
+        for task in ctx.bundle.tasks:
+            probe = make_pipeline(StandardScaler(), LogisticRegression(C=self.params.c, max_iter=self.params.max_iter))
+            probe.fit(ctx.model.image_features(task.train_images).numpy(), task.train_labels)
+            answers = probe.predict(ctx.model.image_features(task.test_images).numpy())
+            measurements.append(share("top1", task.name, answers == task.test_labels))
+        return measurements

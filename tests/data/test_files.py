@@ -1,0 +1,288 @@
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bench.data import files
+from bench.data.files import ImageFiles, Selection, decode, readable
+from bench.errors import UserError
+
+SIDE = 16
+
+
+def smooth(height: int, width: int) -> np.ndarray:
+    """A picture without two equal corners: uint8 (height, width, 3)."""
+    y, x = np.mgrid[0:height, 0:width]
+    return np.stack([x * 255 / max(1, width - 1), y * 255 / max(1, height - 1), 60 + 0 * x], axis=-1).astype(np.uint8)
+
+
+def by_the_book(pixels: np.ndarray, side: int, rows_first: bool = False) -> np.ndarray:
+    """Resize the shorter side in two passes, then crop the centre: int (3, side, side)."""
+    image = Image.fromarray(pixels)
+    scale = side / min(image.size)
+    width, height = (round(length * scale) for length in image.size)
+    between = (image.width, height) if rows_first else (width, image.height)
+    image = image.resize(between, Image.Resampling.BICUBIC).resize((width, height), Image.Resampling.BICUBIC)
+    left, top = (width - side) // 2, (height - side) // 2
+    return np.asarray(image.crop((left, top, left + side, top + side))).transpose(2, 0, 1).astype(int)
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (32, 64), (64, 32), (8, 16), (16, 16)])
+def test_resize_then_centre_crop(tmp_path: Path, shape: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(256, size=(*shape, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    square = decode(tmp_path / "a.png", SIDE)
+    assert any(np.array_equal(square, by_the_book(pixels, SIDE, rows_first)) for rows_first in (False, True))
+
+
+def test_large_jpeg_in_draft_mode_looks_the_same(tmp_path: Path) -> None:
+    pixels = smooth(600, 900)
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=95)
+    assert abs(decode(tmp_path / "a.jpg", SIDE) - by_the_book(pixels, SIDE)).max() <= 4
+
+
+def test_draft_mode_leaves_enough_pixels(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(256, size=(32, 32, 1)).repeat(3, 2).astype(np.uint8)
+    pixels = pixels.repeat(4, 0).repeat(4, 1)
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=98)
+    assert abs(decode(tmp_path / "a.jpg", 32) - by_the_book(pixels, 32)).mean() < 12
+
+
+def saved(path: Path, image: Image.Image) -> np.ndarray:
+    image.save(path)
+    return decode(path, SIDE).astype(int)
+
+
+def test_grayscale_and_one_bit(tmp_path: Path) -> None:
+    grey = saved(tmp_path / "l.png", Image.new("L", (20, 30), 77))
+    assert (grey == 77).all()
+    assert grey.shape == (3, SIDE, SIDE)
+    assert (saved(tmp_path / "1.png", Image.new("1", (20, 30), 1)) == 255).all()
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_sixteen_bits(tmp_path: Path, mode: str) -> None:
+    values = np.linspace(0, 30000, 64).astype(np.uint16)[None, :].repeat(64, axis=0)
+    kinds = {"I;16": np.uint16, "I": np.int32, "F": np.float32}
+    image = Image.fromarray(values.astype(kinds[mode]))
+    assert image.mode == mode
+    row = saved(tmp_path / ("a.png" if mode == "I;16" else "a.tif"), image)[0, 8]
+    assert (
+        np.abs(row - by_the_book((values / 257).round().astype(np.uint8)[..., None].repeat(3, 2), SIDE)[0, 8]).max()
+        <= 1
+    )
+
+
+def test_float_between_zero_and_one(tmp_path: Path) -> None:
+    assert (saved(tmp_path / "a.tif", Image.new("F", (20, 20), 1.0)) == 255).all()
+
+
+def test_palette_with_and_without_transparency(tmp_path: Path) -> None:
+    image = Image.new("P", (20, 20), 1)
+    image.putpalette([0, 0, 0, 200, 30, 40, 9, 9, 9])
+    assert (saved(tmp_path / "p.png", image) == np.array([200, 30, 40])[:, None, None]).all()
+    image.info["transparency"] = 1
+    image.save(tmp_path / "t.png", transparency=1)
+    assert (decode(tmp_path / "t.png", SIDE) == 255).all()
+    image.save(tmp_path / "t.gif", transparency=1)
+    assert (decode(tmp_path / "t.gif", SIDE) == 255).all()
+
+
+def test_transparency_is_white(tmp_path: Path) -> None:
+    half = saved(tmp_path / "rgba.png", Image.new("RGBA", (20, 20), (255, 0, 100, 128)))
+    assert np.abs(half - np.array([255, 127, 177])[:, None, None]).max() <= 1
+    assert (saved(tmp_path / "clear.png", Image.new("RGBA", (20, 20), (0, 0, 0, 0))) == 255).all()
+    assert (saved(tmp_path / "la.png", Image.new("LA", (20, 20), (0, 0))) == 255).all()
+    Image.new("RGB", (20, 20), (1, 2, 3)).save(tmp_path / "key.png", transparency=(1, 2, 3))
+    assert (decode(tmp_path / "key.png", SIDE) == 255).all()
+
+
+def test_cmyk(tmp_path: Path) -> None:
+    Image.new("CMYK", (40, 40), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=95)
+    colour = decode(tmp_path / "a.jpg", SIDE).astype(int).mean((1, 2))
+    assert colour[0] > 200
+    assert colour[1] < 60
+    assert colour[2] < 60
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(tmp_path: Path, orientation: int) -> None:
+    wide = Image.fromarray(smooth(32, 48))
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
+    turned = wide if orientation == 1 else wide.transpose(Image.Transpose(undo[orientation]))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned.save(tmp_path / "a.png", exif=exif)
+    upright = by_the_book(np.asarray(wide), SIDE)
+    assert np.abs(decode(tmp_path / "a.png", SIDE) - upright).max() <= 2
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_exif_does_not_matter(tmp_path: Path) -> None:
+    Image.new("RGB", (20, 20), (10, 200, 10)).save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff\xff")
+    assert decode(tmp_path / "a.jpg", SIDE)[1].mean() > 150
+
+
+@pytest.mark.parametrize("size", [(1, 500), (500, 1), (1, 1), (1, 60_000), (3, 2)])
+def test_odd_shapes(tmp_path: Path, size: tuple[int, int]) -> None:
+    Image.new("RGB", size, (9, 8, 7)).save(tmp_path / "a.png")
+    assert (decode(tmp_path / "a.png", 64) == np.array([9, 8, 7])[:, None, None]).all()
+
+
+def truncated_jpeg(path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(256, size=(300, 300, 3)).astype(np.uint8)).save(path, "JPEG")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def truncated_png(path: Path) -> None:
+    Image.fromarray(smooth(90, 90)).save(path, "PNG")
+    path.write_bytes(path.read_bytes()[:-60])
+
+
+def bomb(path: Path) -> None:
+    Image.new("1", (files.MAX_PIXELS // 1000 + 1, 1000)).save(path, "PNG")
+
+
+def huge_bomb(path: Path) -> None:
+    Image.new("1", (20_000, 10_000)).save(path, "PNG")
+
+
+BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
+    "truncated.jpg": (truncated_jpeg, "truncated"),
+    "truncated.png": (truncated_png, "cannot be read"),
+    "text.jpg": (lambda path: path.write_text("<html>"), "no image of a known format"),
+    "empty.jpg": (lambda path: path.write_bytes(b""), "no image of a known format"),
+    "absent.jpg": (lambda path: None, "missing"),
+    "folder.jpg": (lambda path: path.mkdir(), "directory"),
+    "bomb.png": (bomb, "more than 89,478,485 pixels"),
+    "huge.png": (huge_bomb, "more than 89,478,485 pixels"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_files_are_named(tmp_path: Path, name: str) -> None:
+    make, problem = BROKEN[name]
+    make(tmp_path / name)
+    Image.new("RGB", (20, 20)).save(tmp_path / "good.png")
+    for call in (lambda: decode(tmp_path / name, SIDE), lambda: load(tmp_path / "good.png", tmp_path / name)):
+        with pytest.raises(UserError) as caught:
+            call()
+        message = str(caught.value)
+        assert str(tmp_path / name) in message
+        assert problem in message
+        assert "--set data.on_error=skip" in message
+        assert "\n" not in message
+    assert readable([tmp_path / "good.png", tmp_path / name]) == [True, False]
+
+
+def load(*paths: Path) -> torch.Tensor:
+    return ImageFiles(paths, SIDE).load(np.arange(len(paths)))
+
+
+def test_out_of_file_handles_is_not_the_images_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(files.Image, "open", refuse)
+    with pytest.raises(OSError, match="Too many"):
+        readable(["a.jpg"])
+
+
+@pytest.fixture
+def ten(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{number}.png" for number in range(10)]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (20, 24), (number, 2 * number, 3 * number)).save(path)
+    return paths
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    calls: list[str] = []
+
+    def counting(path: str, side: int) -> np.ndarray:
+        calls.append(Path(path).stem)
+        return decode(path, side)
+
+    monkeypatch.setattr(files, "decode", counting)
+    return calls
+
+
+def test_load_keeps_the_order_and_decodes_once(ten: list[Path], decoded: list[str]) -> None:
+    images = ImageFiles(ten, SIDE)
+    assert len(images) == 10
+    assert decoded == []
+    batch = images.load(np.array([7, 2, 2, 9]))
+    assert batch.shape == (4, 3, SIDE, SIDE)
+    assert batch.dtype == torch.uint8
+    assert batch[:, 1, 3, 5].tolist() == [14, 4, 4, 18]
+    assert sorted(decoded) == ["2", "7", "9"]
+    batch.zero_()
+    assert images.load(np.arange(10)[::-1])[:, 0, 0, 0].tolist() == list(range(9, -1, -1))
+    assert sorted(decoded) == sorted(str(number) for number in range(10))
+    assert images.load(np.array([], dtype=np.int64)).shape == (0, 3, SIDE, SIDE)
+
+
+def test_beyond_the_budget_nothing_is_kept(ten: list[Path], decoded: list[str]) -> None:
+    size = 10 * 3 * SIDE * SIDE
+    for budget, times in ((size, 1), (size - 1, 2)):
+        decoded.clear()
+        images = ImageFiles(ten, SIDE, budget=budget)
+        for _ in range(2):
+            assert images.load(np.array([4, 3]))[:, 0, 0, 0].tolist() == [4, 3]
+        assert len(decoded) == 2 * times
+
+
+def test_two_threads_may_load(ten: list[Path]) -> None:
+    images = ImageFiles(ten, SIDE)
+    results: list[list[int]] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(images.load(np.arange(10))[:, 0, 0, 0].tolist()))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [list(range(10))] * 4
+
+
+def test_an_image_restored_after_an_error_loads(ten: list[Path]) -> None:
+    images = ImageFiles(ten, SIDE)
+    whole = ten[3].read_bytes()
+    ten[3].unlink()
+    with pytest.raises(UserError, match=r"3\.png is missing"):
+        images.load(np.arange(10))
+    ten[3].write_bytes(whole)
+    assert images.load(np.array([3]))[0, 2, 0, 0] == 9
+
+
+def test_selection(ten: list[Path], decoded: list[str]) -> None:
+    images = ImageFiles(ten, SIDE)
+    some = Selection(images, [8, 1, 5])
+    assert len(some) == 3
+    assert some.load(np.array([2, 0]))[:, 0, 0, 0].tolist() == [5, 8]
+    images.load(np.array([5]))
+    assert sorted(decoded) == ["5", "8"]
+
+
+def test_readable_keeps_a_note_until_an_image_changes(ten: list[Path], decoded: list[str], tmp_path: Path) -> None:
+    note = tmp_path / "cache" / "note.json"
+    whole = ten[3].read_bytes()
+    ten[3].write_bytes(b"no image")
+    expected = [number != 3 for number in range(10)]
+    assert readable(ten, note) == expected
+    assert len(decoded) == 10
+    assert readable(ten, note) == expected
+    assert len(decoded) == 10
+    ten[3].write_bytes(whole)
+    assert readable(ten, note) == [True] * 10
+    assert len(decoded) == 20
+    note.write_text("[tru")
+    assert readable(ten, note) == [True] * 10
+    assert list(note.parent.iterdir()) == [note]
