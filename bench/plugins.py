@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def load(files: Sequence[str | Path] = ()) -> list[Broken]:
         path = Path(file).resolve()
         if not path.is_file():
             raise UserError(f"--plugin {file}: no such file")
-        _attempt(f"--plugin {file}", lambda path=path: _run_file(path), refuse_duplicates=True)
+        _attempt(f"--plugin {file}", partial(_run_file, path), refuse_duplicates=True)
     return list(_broken.values())
 
 
@@ -65,7 +66,7 @@ def _attempt(origin: str, action: Callable[[], object], refuse_duplicates: bool 
     try:
         with registering_from(origin):
             action()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         for registry in KINDS.values():
             registry.forget(origin)
         if refuse_duplicates and isinstance(error, DuplicateName):

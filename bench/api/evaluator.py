@@ -52,8 +52,12 @@ class EvalContext(Protocol):
 
     bundle: DatasetBundle
     model: FrozenModel
-    probes: Sequence[Probe]
     seed: int
+
+    @property
+    def probes(self) -> Sequence[Probe]:
+        """The attack's evaluation images; none where there is no attack."""
+        ...
 
     def clean_model(self) -> FrozenModel:
         """The undefended model of the same data, architecture, recipe and seed, trained without poison."""

@@ -29,12 +29,18 @@ def seeds(values: Sequence[str]) -> list[int]:
 
 
 def out_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=True, help="Results folder.")(function)
+    return click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=True, help="Results folder.")(
+        function
+    )
 
 
 def plugin_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
-        "--plugin", "plugins", multiple=True, metavar="FILE", help="Load a plugin from a Python file (its code runs); repeatable."
+        "--plugin",
+        "plugins",
+        multiple=True,
+        metavar="FILE",
+        help="Load plugins from a Python file (runs its code); repeatable.",
     )(function)
 
 

@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 
 @click.command("run")
-@click.option("--defense", "defenses", multiple=True, default=["clip"], show_default=True, metavar="NAMES", help="Comma list, or all.")
+@click.option("--defense", "defenses", multiple=True, default=["clip"], show_default=True, metavar="LIST", help="Or all.")
 @click.option(
-    "--attack", "attacks", multiple=True, default=["badnet,tdpa"], show_default=True, metavar="NAMES", help="Comma list, all, or none."
+    "--attack", "attacks", multiple=True, default=["badnet,tdpa"], show_default=True, metavar="LIST", help="Or: all, none."
 )
 @click.option("--data", default="scenes", show_default=True, metavar="NAME", help="Pre-training data set.")
 @click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data set lies.")
-@click.option("--evaluator", "evaluators", multiple=True, metavar="NAMES", help="Comma list; all by default.")
+@click.option("--evaluator", "evaluators", multiple=True, metavar="LIST", help="All by default.")
 @click.option("--model", metavar="NAME", help="open_clip architecture; the data set's recipe by default.")
-@click.option("--seeds", "seed_list", multiple=True, default=["0"], show_default=True, metavar="LIST", help="For example 0,1,2.")
-@click.option("--set", "options", multiple=True, metavar="PATH=VALUE", help="Change an option, e.g. train.epochs=2; repeatable.")
+@click.option("--seeds", "seed_list", multiple=True, default=["0"], show_default=True, metavar="LIST", help="E.g. 0,1,2.")
+@click.option("--set", "options", multiple=True, metavar="PATH=VALUE", help="Change an option, e.g. train.epochs=2.")
 @plugin_option
 @out_option
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
@@ -59,6 +59,8 @@ def command(
     retry_failed: bool,
 ) -> int:
     """Train and evaluate a matrix of attacks x defenses, then show the table.
+
+    Options that take a LIST take names with commas between, and can be repeated.
 
     With no option: plain CLIP against BadNet and TDPA on the embedded data set, a few minutes on two cores. Ctrl-C
     stops; the same command goes on from there.

@@ -32,12 +32,8 @@ class CsvPairsParams(PluginParams):
     image_column: str = Field(default="filepath", description="image paths, absolute or relative to the file's folder")
     caption_column: str = Field(default="title", description="column of captions")
     separator: Literal["auto", ",", "tab"] = Field(default="auto", description="auto: by extension, then header")
-    holdout_share: float = Field(
-        default=0.1, gt=0, lt=1, description="images kept from training, half holdout and half test"
-    )
-    on_error: OnError = Field(
-        default="error", description="skip leaves out rows and images that are damaged or missing"
-    )
+    holdout_share: float = Field(default=0.1, gt=0, lt=1, description="images kept from training, half holdout and half test")
+    on_error: OnError = Field(default="error", description="skip leaves out rows and images that are damaged or missing")
 
 
 @dataclass(frozen=True)
@@ -89,9 +85,7 @@ def _file(place: DataPlace, name: str) -> Path:
         raise UserError("the data set csv needs --data-root: the CSV file, or the folder that holds it")
     file = place.root / name if place.root.is_dir() else place.root
     if not file.is_file():
-        raise UserError(
-            f"{file} does not exist: name the file with --data-root, or within it with --set data.file=NAME"
-        )
+        raise UserError(f"{file} does not exist: name the file with --data-root, or within it with --set data.file=NAME")
     return file
 
 
@@ -145,9 +139,7 @@ def _cells(file: Path, content: str, separator: str) -> Iterator[tuple[int, list
 def _column(file: Path, header: Sequence[str], option: str, name: str) -> int:
     names = [cell.strip() for cell in header]
     if name not in names:
-        raise UserError(
-            f"{file} has no column '{name}', set data.{option} to one of its header; {did_you_mean(name, names)}"
-        )
+        raise UserError(f"{file} has no column '{name}', set data.{option} to one of its header; {did_you_mean(name, names)}")
     return names.index(name)
 
 
@@ -169,9 +161,7 @@ def _sizes(file: Path, rows: Sequence[_Row], faults: Faults) -> dict[str, int]:
             missing[row.image] = row.line
     if missing:
         image, line = next(iter(missing.items()))
-        problem = (
-            f"{file} lists {len(missing)} images that do not exist, the first in line {line}: {_path(file, image)}"
-        )
+        problem = f"{file} lists {len(missing)} images that do not exist, the first in line {line}: {_path(file, image)}"
         faults.note("missing", f"{problem}; restore them", len(missing))
     return sizes
 
@@ -180,9 +170,7 @@ def _split(file: Path, images: Sequence[str], share: float) -> dict[str, str]:
     """The part of each image: train, holdout or test."""
     kept = max(2, round(share * len(images)))
     if len(images) <= kept:
-        raise UserError(
-            f"{file} lists {len(images)} usable images, too few to split: give more, or a lower holdout_share"
-        )
+        raise UserError(f"{file} lists {len(images)} usable images, too few to split: give more, or a lower holdout_share")
     order = np.random.default_rng(0).permutation(len(images))
     ends = {"holdout": kept // 2, "test": kept, "train": len(images)}
     return {

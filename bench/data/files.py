@@ -49,15 +49,16 @@ Result = TypeVar("Result")
 class ImageFiles:
     """Images read from files, each decoded when it is first loaded.
 
-    They are kept in memory when all of them fit `budget` bytes, and decoded anew each time otherwise.
+    They are kept in memory when all of them fit `budget` bytes, and decoded anew each time otherwise. Indexing is numpy's, as
+    in `bench.data.poisoned`.
     """
 
     def __init__(self, paths: Sequence[str | Path], side: int, budget: int = MEMORY_BUDGET) -> None:
         self._paths = [os.fspath(path) for path in paths]
         self._side = side
-        self._kept: torch.Tensor | None = None
+        self._kept: NDArray[np.uint8] | None = None
         if len(self._paths) * 3 * side * side <= budget:
-            self._kept = torch.empty(len(self._paths), 3, side, side, dtype=torch.uint8)
+            self._kept = np.empty((len(self._paths), 3, side, side), dtype=np.uint8)
         self._decoded = np.zeros(len(self._paths), dtype=np.bool_)
 
     def __len__(self) -> int:
@@ -70,18 +71,18 @@ class ImageFiles:
         """
         indices = np.ascontiguousarray(indices, dtype=np.int64)
         if self._kept is None:
-            return self._decode(indices)
+            return torch.from_numpy(self._decode(indices))
         wanted = np.unique(indices[~self._decoded[indices]])
         if len(wanted):
-            self._kept[torch.from_numpy(wanted)] = self._decode(wanted)
+            self._kept[wanted] = self._decode(wanted)
             self._decoded[wanted] = True
-        return self._kept[torch.from_numpy(indices)]
+        return torch.from_numpy(self._kept[indices])
 
-    def _decode(self, indices: NDArray[np.int64]) -> torch.Tensor:
-        images = torch.empty(len(indices), 3, self._side, self._side, dtype=torch.uint8)
+    def _decode(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        images = np.empty((len(indices), 3, self._side, self._side), dtype=np.uint8)
 
         def fill(row: int) -> None:
-            images[row] = torch.from_numpy(decode(self._paths[indices[row]], self._side))
+            images[row] = decode(self._paths[indices[row]], self._side)
 
         _in_threads(fill, range(len(indices)))
         return images

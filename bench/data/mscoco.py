@@ -124,9 +124,7 @@ class _Source:
         rows = _rows(file, table, "categories", {"id": int, "name": str})
         categories = {row["id"]: row["name"] for _, row in rows}
         areas: dict[int, Counter[str]] = defaultdict(Counter)
-        for where, row in _rows(
-            file, table, "annotations", {"image_id": int, "category_id": int, "area": (int, float)}
-        ):
+        for where, row in _rows(file, table, "annotations", {"image_id": int, "category_id": int, "area": (int, float)}):
             if row["category_id"] not in categories:
                 raise UserError(f"{where}: there is no category {row['category_id']}; mend or download the file again")
             if not (math.isfinite(row["area"]) and row["area"] >= 0):
@@ -169,9 +167,7 @@ def _year(root: Path) -> Literal["2014", "2017"]:
     raise UserError(f"{folder} holds neither captions_train2017.json nor captions_train2014.json: {_DOWNLOAD}")
 
 
-def _rows(
-    file: Path, table: Any, key: str, fields: dict[str, type | tuple[type, ...]]
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def _rows(file: Path, table: Any, key: str, fields: dict[str, type | tuple[type, ...]]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The entries of a list in an annotation file with a name for each, after checking the types of their fields."""
     rows = table.get(key) if isinstance(table, dict) else None
     if not isinstance(rows, list):
@@ -242,9 +238,7 @@ def _choose(image: _Image, seed: int) -> str:
     return image.captions[int.from_bytes(draw[:8]) % len(image.captions)]
 
 
-def _task(
-    parts: dict[str, list[_Image]], pairs: dict[str, Pairs], train: dict[int, str], val: dict[int, str]
-) -> Task | None:
+def _task(parts: dict[str, list[_Image]], pairs: dict[str, Pairs], train: dict[int, str], val: dict[int, str]) -> Task | None:
     """The task `objects`, or None where train and test share fewer than two categories."""
     learnt = [row for row, image in enumerate(parts["train"]) if image.id in train]
     if len(learnt) > TASK_TRAIN_IMAGES:
@@ -261,9 +255,7 @@ def _task(
     return Task("objects", vocabulary, train_images, train_labels, test_images, test_labels)
 
 
-def _labelled(
-    pairs: Pairs, rows: Sequence[int], labels: Sequence[str], names: Sequence[str]
-) -> tuple[Selection, np.ndarray]:
+def _labelled(pairs: Pairs, rows: Sequence[int], labels: Sequence[str], names: Sequence[str]) -> tuple[Selection, np.ndarray]:
     index = {name: position for position, name in enumerate(names)}
     kept = [(row, index[label]) for row, label in zip(rows, labels, strict=True) if label in index]
     return Selection(pairs.images, [row for row, _ in kept]), np.array([label for _, label in kept], dtype=np.int64)

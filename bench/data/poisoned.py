@@ -81,6 +81,7 @@ def edited(
     pixels = images.load(np.asarray(indices, dtype=np.int64)).clone()
     rows = [row for row, edit in enumerate(edits) if edit is not None]
     if rows:
-        assert attack is not None and plan is not None
+        assert attack is not None
+        assert plan is not None
         pixels[rows] = attack.apply(pixels[rows], [edit for edit in edits if edit is not None], plan)
     return pixels

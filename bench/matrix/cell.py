@@ -67,9 +67,7 @@ def train(spec: RunSpec, workspace: Workspace, store: Store, runtime: Runtime) -
     )
     defense = plugin(plugin.Params.model_validate(spec.defense.params), setup)
     checkpoint = folder / _CHECKPOINT
-    trainer = Trainer(
-        spec, pairs, vocabulary.compact(tokens), encoder, defense, checkpoint, runtime.progress, runtime.stop
-    )
+    trainer = Trainer(spec, pairs, vocabulary.compact(tokens), encoder, defense, checkpoint, runtime.progress, runtime.stop)
     trained = trainer.run()
     vocabulary.restore()
     write_with(folder / _WEIGHTS, lambda path: factory.save_weights(model, path))

@@ -69,7 +69,8 @@ class Cell:
             "spec": self.spec.model_dump(mode="json"),
             "unsupported": self.unsupported,
             "evaluators": [
-                {"name": each.evaluator.name, "eval_key": each.key, "unsupported": each.unsupported} for each in self.evaluations
+                {"name": each.evaluator.name, "eval_key": each.key, "unsupported": each.unsupported}
+                for each in self.evaluations
             ],
         }
 

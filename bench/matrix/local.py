@@ -35,6 +35,7 @@ class LocalExecutor:
         self.runtime = runtime
         self.progress = progress
         self.retry_failed = retry_failed
+        self._preloaded = False
         self.models = CellModels(matrix.workspace, store, runtime.device)
 
     def run(self) -> Counter[str]:
@@ -72,6 +73,7 @@ class LocalExecutor:
 
     def _attempt(self, cell: Cell) -> str:
         stage = "train"
+        self._preload()
         self.progress.cell_started(cell.title)
         self.store.clear_failure(cell.key)
         try:
@@ -96,6 +98,11 @@ class LocalExecutor:
         self.progress.cell_done(cell.title)
         return "done"
 
+    def _preload(self) -> None:
+        if not self._preloaded:
+            self.matrix.workspace.preload(self.progress.images_loaded, self.runtime.stop)
+            self._preloaded = True
+
     def _context(self, spec: RunSpec, clean: RunSpec | None) -> CellEvalContext:
         return CellEvalContext(spec, clean, self.matrix.workspace, self.models)
 
@@ -113,5 +120,3 @@ def _failure(stage: str, error: Exception) -> dict[str, str]:
 
 def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-

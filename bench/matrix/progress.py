@@ -18,6 +18,7 @@ class MatrixProgress:
         self._console = console
         self._cells = cells
         self._number = 0
+        self._images = 0
         self._started = time.monotonic()
         self._title = ""
         self._bars = Progress(
@@ -39,6 +40,12 @@ class MatrixProgress:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bars.stop()
+
+    def images_loaded(self, count: int) -> None:
+        self._images += count
+        rate = self._images / max(time.monotonic() - self._started, 1e-9)
+        note = f"{self._images:,} images, {rate:,.0f} a second"
+        self._bars.update(self._task, description="loading", total=None, note=note, visible=True)
 
     def cell_started(self, title: str) -> None:
         self._number += 1

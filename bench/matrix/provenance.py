@@ -32,19 +32,17 @@ def provenance(device: torch.device, started: str) -> dict[str, object]:
 @cache
 def _commit() -> str | None:
     """The commit of the checkout this package runs from, with a + when it differs from it; None outside a checkout."""
-    folder = Path(bench.__file__).parent
+    if not _git("ls-files", "__init__.py"):
+        return None
+    return _git("describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*")
+
+
+def _git(*arguments: str) -> str | None:
+    command = ["git", "-C", str(Path(bench.__file__).parent), *arguments]
     try:
-        found = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-        tracked = subprocess.run(["git", "-C", str(folder), "ls-files", "__init__.py"], capture_output=True, text=True, timeout=10)
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip() if tracked.stdout.strip() else None
 
 
 @cache

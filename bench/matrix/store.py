@@ -1,12 +1,12 @@
 """The results folder: JSON records written once and atomically, weights, checkpoints, locks.
 
-    store.json                      the schema version
-    requests/KEY.json               the matrices that were asked for
-    runs/KEY/run.json               a trained cell
-    runs/KEY/evals/NAME-KEY.json    what an evaluator measured on it
-    runs/KEY/failure.json           why it failed the last time
-    runs/KEY/poison.json            the poison manifest
-    runs/KEY/model.safetensors      weights; checkpoint.pt while it trains
+store.json                      the schema version
+requests/KEY.json               the matrices that were asked for
+runs/KEY/run.json               a trained cell
+runs/KEY/evals/NAME-KEY.json    what an evaluator measured on it
+runs/KEY/failure.json           why it failed the last time
+runs/KEY/poison.json            the poison manifest
+runs/KEY/model.safetensors      weights; checkpoint.pt while it trains
 """
 
 from __future__ import annotations

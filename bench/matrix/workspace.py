@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from bench import keys
-from bench.api import Attack, AttackContext, DataPlace, DatasetBundle, PoisonPlan
+from bench.api import Attack, AttackContext, DataPlace, DatasetBundle, Images, PoisonPlan
 from bench.config import DataSpec, RunSpec, Settings
+from bench.data.files import MEMORY_BUDGET
 from bench.data.poisoned import PoisonedPairs
 from bench.errors import UserError
 from bench.models import factory
 from bench.registry import attacks, datasets
+
+_PRELOAD_BATCH = 512
 
 
 def cache_folder() -> Path | None:
@@ -43,6 +47,24 @@ class Workspace:
         self.data = DataSpec(**entry.identity(), params=params.model_dump(mode="json"), fingerprint=self.bundle.fingerprint)
         self._rows: dict[str, torch.Tensor] = {}
         self._plans: dict[str, tuple[Attack, PoisonPlan, AttackContext]] = {}
+
+    def preload(self, heard: Callable[[int], None], stop: Callable[[], bool]) -> None:
+        """Load every image once where all fit in memory, so that a damaged one is found before anything is trained.
+
+        `heard` is told how many images were loaded; `stop()` true raises KeyboardInterrupt. Raises UserError naming the file.
+        """
+        bundle = self.bundle
+        sources: list[Images] = [bundle.train.images, bundle.holdout.images, bundle.test.images]
+        sources += [images for task in bundle.tasks for images in (task.train_images, task.test_images)]
+        for images in {id(each): each for each in sources}.values():
+            if len(images) * 3 * bundle.image_size**2 > MEMORY_BUDGET:
+                continue
+            for start in range(0, len(images), _PRELOAD_BATCH):
+                if stop():
+                    raise KeyboardInterrupt
+                chunk = np.arange(start, min(start + _PRELOAD_BATCH, len(images)))
+                images.load(chunk)
+                heard(len(chunk))
 
     @cached_property
     def tokenizer(self) -> factory.Tokenizer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,11 +19,13 @@ class ClipEncoder(nn.Module):
     is faster in float32.
     """
 
-    def __init__(self, model: nn.Module, precision: str, device: torch.device) -> None:
+    def __init__(self, model: Any, precision: str, device: torch.device) -> None:
         super().__init__()
-        self.model = model.to(device, memory_format=torch.channels_last)
+        self.model: Any = model.to(device, memory_format=torch.channels_last)
         self.device = device
         self._precision = precision
+        self._mean: torch.Tensor
+        self._std: torch.Tensor
         mean = getattr(model.visual, "image_mean", None) or (0.48145466, 0.4578275, 0.40821073)
         std = getattr(model.visual, "image_std", None) or (0.26862954, 0.26130258, 0.27577711)
         self.register_buffer("_mean", torch.tensor(mean, device=device).view(1, 3, 1, 1), persistent=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from timm.models import register_model
 from timm.models.resnet import BasicBlock, ResNet
@@ -11,11 +11,18 @@ from torch import nn
 
 @register_model
 def bench_resnet10(pretrained: bool = False, num_classes: int = 1000, **_: Any) -> ResNet:
-    """Four stages of one basic block (32, 64, 128, 192 channels) at strides 2 to 16 (He et al. 2016; stem of He et al. 2019)."""
+    """Four stages of one basic block (32 to 192 channels) at strides 2 to 16 (He et al. 2016; stem of He et al. 2019)."""
     if pretrained:
         raise ValueError("bench_resnet10 has no pretrained weights")
-    stages = {"layers": (1, 1, 1, 1), "channels": (32, 64, 128, 192)}
-    model = ResNet(BasicBlock, **stages, num_classes=num_classes, stem_type="deep", stem_width=16, avg_down=True)
+    model: Any = ResNet(
+        block=cast(Any, BasicBlock),
+        layers=(1, 1, 1, 1),
+        channels=(32, 64, 128, 192),
+        num_classes=num_classes,
+        stem_type="deep",
+        stem_width=16,
+        avg_down=True,
+    )
     model.maxpool = nn.Identity()
     model.default_cfg = {"pool_size": None}
-    return model
+    return cast(ResNet, model)

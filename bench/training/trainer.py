@@ -188,7 +188,7 @@ class Trainer:
             **self.partial,
             "pairs_per_second": self._rate(),
             "lr": float(self.optimizer.param_groups[0]["lr"]),
-            "logit_scale": float(self.encoder.logit_scale),
+            "logit_scale": float(self.encoder.logit_scale.detach()),
             **self.defense.telemetry(),
         }
         self.curves.append(curve)

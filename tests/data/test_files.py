@@ -71,10 +71,7 @@ def test_sixteen_bits(tmp_path: Path, mode: str) -> None:
     image = Image.fromarray(values.astype(kinds[mode]))
     assert image.mode == mode
     row = saved(tmp_path / ("a.png" if mode == "I;16" else "a.tif"), image)[0, 8]
-    assert (
-        np.abs(row - by_the_book((values / 257).round().astype(np.uint8)[..., None].repeat(3, 2), SIDE)[0, 8]).max()
-        <= 1
-    )
+    assert np.abs(row - by_the_book((values / 257).round().astype(np.uint8)[..., None].repeat(3, 2), SIDE)[0, 8]).max() <= 1
 
 
 def test_float_between_zero_and_one(tmp_path: Path) -> None:
@@ -242,8 +239,7 @@ def test_two_threads_may_load(ten: list[Path]) -> None:
     images = ImageFiles(ten, SIDE)
     results: list[list[int]] = []
     threads = [
-        threading.Thread(target=lambda: results.append(images.load(np.arange(10))[:, 0, 0, 0].tolist()))
-        for _ in range(4)
+        threading.Thread(target=lambda: results.append(images.load(np.arange(10))[:, 0, 0, 0].tolist())) for _ in range(4)
     ]
     for thread in threads:
         thread.start()

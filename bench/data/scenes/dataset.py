@@ -100,7 +100,15 @@ class ScenesDataset(Dataset):
             )
             for task, (attribute, names) in _TASKS.items()
         )
-        return DatasetBundle(fingerprint=fingerprint, image_size=image_size, vocabulary=tasks[0].vocabulary, tasks=tasks, **pairs)
+        return DatasetBundle(
+            fingerprint=fingerprint,
+            image_size=image_size,
+            vocabulary=tasks[0].vocabulary,
+            train=pairs["train"],
+            holdout=pairs["holdout"],
+            test=pairs["test"],
+            tasks=tasks,
+        )
 
 
 def _fingerprint(version: str, params: ScenesParams, image_size: int) -> str:
