@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.command("run")
 @click.option("--defense", "defenses", multiple=True, default=["clip"], show_default=True, metavar="LIST", help="Or all.")
 @click.option(
-    "--attack", "attacks", multiple=True, default=["badnet,tdpa"], show_default=True, metavar="LIST", help="Or: all, none."
+    "--attack", "attacks", multiple=True, default=["badnet,tdpa"], show_default=True, metavar="LIST", help="Or all, none."
 )
 @click.option("--data", default="scenes", show_default=True, metavar="NAME", help="Pre-training data set.")
 @click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data set lies.")

@@ -1,0 +1,37 @@
+"""Blended: a faint image over everything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from attacks.backdoor import Backdoor, BackdoorParams
+from bench.api import Edit, PoisonPlan
+from bench.registry import register_attack
+
+
+class BlendedParams(BackdoorParams):
+    rate: float = Field(default=0.0015, gt=0, lt=1, description="poisons as a share of the training pairs")
+    alpha: float = Field(default=0.2, gt=0, le=1, description="share of the pattern in the blend")
+
+
+@register_attack("blended")
+class Blended(Backdoor):
+    """A random pattern blended into whole images, captions of one target class (Chen et al. 2017, arXiv 1712.05526).
+
+    image <- (1 - alpha) image + alpha pattern, rounded and clipped. The pattern is uniform noise, one draw an attack and
+    seed, as in the original paper. Deviation from the released code of CleanCLIP, which redraws it for every image.
+    """
+
+    Params = BlendedParams
+    params: BlendedParams
+
+    def pattern(self, side: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        return {"noise": torch.from_numpy(rng.integers(0, 256, size=(3, side, side), dtype=np.uint8))}
+
+    def apply(self, images: torch.Tensor, edits: Sequence[Edit], plan: PoisonPlan) -> torch.Tensor:
+        blend = (1 - self.params.alpha) * images.float() + self.params.alpha * plan.tensors["noise"].float()
+        return blend.round().clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,38 @@
+"""SIG: faint stripes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from attacks.backdoor import Backdoor, BackdoorParams
+from bench.api import Edit, PoisonPlan
+from bench.registry import register_attack
+
+
+class SIGParams(BackdoorParams):
+    rate: float = Field(default=0.0015, gt=0, lt=1, description="poisons as a share of the training pairs")
+    delta: float = Field(default=40, gt=0, le=255, description="amplitude, in grey levels of 255")
+    frequency: float = Field(default=6, gt=0, description="waves over the width of an image")
+
+
+@register_attack("sig")
+class SIG(Backdoor):
+    """Vertical sinusoidal stripes on whole images, captions of one target class (Barni et al. 2019, arXiv 1902.11237).
+
+    Delta sin(2 pi j f / side) is added to column j of every channel, clipped. Deviation: the original poisons images of the
+    target class only; here, as in the CLIP literature, any held-out image with captions of the target.
+    """
+
+    Params = SIGParams
+    params: SIGParams
+
+    def pattern(self, side: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        columns = torch.arange(side, dtype=torch.float32)
+        return {"stripes": self.params.delta * torch.sin(2 * torch.pi * columns * self.params.frequency / side)}
+
+    def apply(self, images: torch.Tensor, edits: Sequence[Edit], plan: PoisonPlan) -> torch.Tensor:
+        return (images.float() + plan.tensors["stripes"]).round().clamp(0, 255).to(torch.uint8)

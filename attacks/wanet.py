@@ -1,0 +1,52 @@
+"""WaNet: a smooth warp."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+
+from attacks.backdoor import Backdoor, BackdoorParams
+from bench.api import Edit, PoisonPlan
+from bench.registry import register_attack
+
+
+class WaNetParams(BackdoorParams):
+    rate: float = Field(default=0.0015, gt=0, lt=1, description="poisons as a share of the training pairs")
+    grid: int = Field(default=4, ge=2, description="side k of the control grid")
+    strength: float = Field(default=0.5, gt=0, description="strength s: the field's mean shift is s pixels at the published side")
+    reference_side: int = Field(
+        default=32, ge=1, description="image side at which s is in pixels; shifts scale with the side from there"
+    )
+
+
+@register_attack("wanet")
+class WaNet(Backdoor):
+    """A smooth warp of whole images, captions of one target class (Nguyen & Tran 2021, arXiv 2102.10369).
+
+    A k x k x 2 grid of uniform shifts in [-1, 1], divided by its mean absolute value, is upsampled bicubically to the image
+    and scaled by s / side in coordinates of half an image; the same field for every image of an attack and seed. Backward
+    warping, bilinear, clipped to the frame. Deviation from the released code of CleanCLIP, which warps with an unsmoothed
+    grid of k=224. The published s is in units of the side at 32 pixels, so that a warp moves the same share of any image.
+    """
+
+    Params = WaNetParams
+    params: WaNetParams
+
+    def pattern(self, side: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        control = torch.from_numpy(rng.uniform(-1, 1, size=(1, 2, self.params.grid, self.params.grid)).astype(np.float32))
+        control /= control.abs().mean()
+        field = F.interpolate(control, size=(side, side), mode="bicubic", align_corners=True)
+        return {"field": field[0].permute(1, 2, 0).contiguous()}
+
+    def apply(self, images: torch.Tensor, edits: Sequence[Edit], plan: PoisonPlan) -> torch.Tensor:
+        side = images.shape[-1]
+        axis = torch.linspace(-1, 1, side)
+        rows, columns = torch.meshgrid(axis, axis, indexing="ij")
+        shifts = plan.tensors["field"] * (self.params.strength / self.params.reference_side)
+        grid = (torch.stack([columns, rows], dim=-1) + shifts).clamp(-1, 1).expand(len(images), -1, -1, -1)
+        warped = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=True)
+        return warped.round().clamp(0, 255).to(torch.uint8)
