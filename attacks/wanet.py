@@ -17,7 +17,7 @@ from bench.registry import register_attack
 class WaNetParams(BackdoorParams):
     rate: float = Field(default=0.0015, gt=0, lt=1, description="poisons as a share of the training pairs")
     grid: int = Field(default=4, ge=2, description="side k of the control grid")
-    strength: float = Field(default=0.5, gt=0, description="strength s: the field's mean shift is s pixels at the published side")
+    strength: float = Field(default=0.5, gt=0, description="strength s, in half pixels of mean shift at the reference side")
     reference_side: int = Field(
         default=32, ge=1, description="image side at which s is in pixels; shifts scale with the side from there"
     )

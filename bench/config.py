@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
@@ -32,6 +33,8 @@ class TrainSpec(Spec):
     eps: float = Field(default=1e-6, gt=0)
     warmup_epochs: float = Field(default=0.5, ge=0, description="linear warm-up, in epochs; then cosine to 0")
     crop: float = Field(default=0.9, gt=0, le=1, description="smallest area share of the random crop; 1 turns it off")
+    strong_crop: float = Field(default=0.2, gt=0, le=1, description="the same for SimCLR's pipeline")
+    thesaurus: Literal["auto", "dataset", "wordnet", "none"] = Field(default="auto", description="where EDA takes synonyms")
     precision: Literal["fp32", "bf16"] = "fp32"
 
 
@@ -65,10 +68,10 @@ class Settings:
     """A recipe with the user's --set options on top; hands out validated values."""
 
     def __init__(self, data: str, options: Sequence[str] = (), model: str | None = None) -> None:
-        self._tree = _recipe(data)
+        self._recipe = _recipe(data)
+        self._user: dict[str, Any] = {"model": {"name": model}} if model else {}
+        self._tree = _merged(self._recipe, self._user)
         self._set_by_user: set[tuple[str, ...]] = set()
-        if model:
-            self._tree.setdefault("model", {})["name"] = model
         for option in options:
             self._apply(option)
 
@@ -79,12 +82,16 @@ class Settings:
             raise UserError(f"--set {option}: write it as section.option=value, for example train.epochs=2")
         if keys[0] not in SECTIONS:
             raise UserError(f"--set {path}: unknown section '{keys[0]}'; {did_you_mean(keys[0], SECTIONS)}")
-        branch = self._tree
-        for key in keys[:-1]:
-            branch = branch.setdefault(key, {})
-            if not isinstance(branch, dict):
-                raise UserError(f"--set {path}: '{key}' is a value and has no option '{keys[-1]}'")
-        branch[keys[-1]] = _parse(text)
+        value = _parse(text)
+        if not _is_finite(value):
+            raise UserError(f"--set {path}: a finite number is needed, got {value!r}")
+        for tree in (self._tree, self._user):
+            branch = tree
+            for key in keys[:-1]:
+                branch = branch.setdefault(key, {})
+                if not isinstance(branch, dict):
+                    raise UserError(f"--set {path}: '{key}' is a value and has no option '{keys[-1]}'")
+            branch[keys[-1]] = value
         self._set_by_user.add(tuple(keys))
 
     @property
@@ -101,21 +108,29 @@ class Settings:
         return _validate(plugin.Params, self._tree.get("data", {}), "data")
 
     def plugin(self, section: str, entry: Entry, registry: Registry) -> PluginSpec:
-        """The plugin's parameters: its defaults, then those of the section, then those under its own name."""
-        tree = self._tree.get(section, {})
+        """The plugin's parameters: its defaults, then the recipe's, then the user's; in both, those of the section come
+        before those under the plugin's own name.
+        """
         fields = entry.plugin.Params.model_fields
-        shared = {key: value for key, value in tree.items() if key in fields and key not in registry.names()}
-        own = tree.get(entry.plugin.name, {})
-        if not isinstance(own, dict):
-            raise UserError(f"--set {section}.{entry.plugin.name}: name one of its options too: {', '.join(fields)}")
-        params = _validate(entry.plugin.Params, {**shared, **own}, f"{section}.{entry.plugin.name}")
+        values: dict[str, Any] = {}
+        for tree in (self._recipe.get(section, {}), self._user.get(section, {})):
+            own = tree.get(entry.plugin.name, {})
+            if not isinstance(own, dict):
+                raise UserError(f"--set {section}.{entry.plugin.name}: name one of its options too: {', '.join(fields)}")
+            shared = {key: value for key, value in tree.items() if key in fields and key not in registry.names()}
+            values = _merged(_merged(values, shared), own)
+        params = _validate(entry.plugin.Params, values, f"{section}.{entry.plugin.name}")
         return PluginSpec(**entry.identity(), params=params.model_dump(mode="json"))
 
     def check_options(self, section: str, chosen: Iterable[Entry], registry: Registry) -> None:
-        """Refuse --set options of a section that no chosen plugin has."""
+        """Refuse --set options of a section that no chosen plugin has, and bad ones under the name of another plugin."""
         known = {field for entry in chosen for field in entry.plugin.Params.model_fields}
         for path in self._set_by_user:
-            if path[0] == section and path[1] not in known and path[1] not in registry.names():
+            if path[0] != section:
+                continue
+            if path[1] in registry.names():
+                self.plugin(section, registry[path[1]], registry)
+            elif path[1] not in known:
                 raise UserError(
                     f"--set {'.'.join(path)}: unknown option '{path[1]}'; {did_you_mean(path[1], {*known, *registry.names()})}"
                 )
@@ -132,7 +147,25 @@ def _parse(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        return text
+        return text.strip()
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether JSON has a word for every number in it."""
+    try:
+        json.dumps(value, allow_nan=False, default=str)
+    except ValueError:
+        return False
+    return True
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """A new tree with the values of both, those of `above` first."""
+    merged = {key: _merged(value, {}) if isinstance(value, dict) else value for key, value in below.items()}
+    for key, value in above.items():
+        known = merged.get(key)
+        merged[key] = _merged(known if isinstance(known, dict) else {}, value) if isinstance(value, dict) else value
+    return merged
 
 
 def _validate(model: type[M], values: Mapping[str, Any], section: str) -> M:

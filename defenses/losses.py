@@ -1,4 +1,4 @@
-"""Losses as pure functions of unit-length embeddings."""
+"""Losses as pure functions of unit-length embeddings: float (n, d) rows, pair i in row i; each gives a scalar."""
 
 from __future__ import annotations
 
@@ -6,11 +6,25 @@ import torch
 import torch.nn.functional as F
 
 
-def clip_loss(images: torch.Tensor, texts: torch.Tensor, logit_scale: torch.Tensor) -> torch.Tensor:
-    """Symmetric contrastive loss of n pairs (Radford et al. 2021; Eq. 1 of Yang et al. 2024), a scalar.
+def contrast(anchors: torch.Tensor, others: torch.Tensor, logit_scale: torch.Tensor) -> torch.Tensor:
+    """Mean over i of -log( exp(s <a_i, o_i>) / sum_k exp(s <a_i, o_k>) ), s = `logit_scale` = 1/temperature."""
+    logits = logit_scale * anchors @ others.T
+    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
-    images, texts: float (n, d), unit rows, pair i in row i of both; logit_scale: 1/temperature, a scalar.
+
+def clip_loss(images: torch.Tensor, texts: torch.Tensor, logit_scale: torch.Tensor) -> torch.Tensor:
+    """Symmetric contrastive loss of images and texts (Radford et al. 2021; Eq. 1 of Yang et al. 2024)."""
+    return (contrast(images, texts, logit_scale) + contrast(texts, images, logit_scale)) / 2
+
+
+def nn_contrastive_loss(neighbours: torch.Tensor, second_view: torch.Tensor, logit_scale: torch.Tensor) -> torch.Tensor:
+    """Eq. 2 of Yang et al. 2024 (after NNCLR, Dwibedi et al. 2021).
+
+    neighbours: the pool's nearest embedding to the first view of each example, without gradient.
     """
-    logits = logit_scale * images @ texts.T
-    own = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+    return contrast(neighbours.detach(), second_view, logit_scale)
+
+
+def in_modal_loss(first_view: torch.Tensor, second_view: torch.Tensor, logit_scale: torch.Tensor) -> torch.Tensor:
+    """InfoNCE between examples and their augmentations within one modality (CleanCLIP, Bansal et al. 2023)."""
+    return contrast(first_view, second_view, logit_scale)

@@ -10,7 +10,7 @@ from bench.registry import register_evaluator
 
 @register_evaluator("asr")
 class ASR(Evaluator):
-    """Share of the attack's probe images that zero-shot classification gives their adversarial class.
+    """Share of the attack's probe images that zero-shot classification gives their adversarial class (Yang et al. 2024).
 
     Probes never show an object of that class, so a correct answer is never counted as a success. The floor is the same share
     of the same images on an undefended model trained without poison. Classes are those of the data set's vocabulary.

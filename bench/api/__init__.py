@@ -1,8 +1,8 @@
 """The contracts that plugins fulfil and the values they exchange."""
 
-from .attack import Attack, AttackContext, AttackParams, Edit, Poison, PoisonPlan, Probe
+from .attack import Attack, AttackContext, AttackParams, Edit, Poison, PoisonPlan, Probe, Surrogate
 from .data import DataPlace, Dataset, DatasetBundle, Images, Pairs, Task, Vocabulary
-from .defense import Batch, Defense, Encoder, Phase, Scorer, TrainSetup
+from .defense import Batch, Defense, Encoder, ImageView, Phase, Scorer, TextView, TrainRecipe, TrainSetup
 from .evaluator import EvalContext, Evaluator, FrozenModel, Measurement, Metric, share, wilson
 from .plugin import Params, Plugin
 
@@ -20,6 +20,7 @@ __all__ = [
     "EvalContext",
     "Evaluator",
     "FrozenModel",
+    "ImageView",
     "Images",
     "Measurement",
     "Metric",
@@ -31,7 +32,10 @@ __all__ = [
     "PoisonPlan",
     "Probe",
     "Scorer",
+    "Surrogate",
     "Task",
+    "TextView",
+    "TrainRecipe",
     "TrainSetup",
     "Vocabulary",
     "share",

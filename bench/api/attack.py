@@ -7,7 +7,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -86,6 +86,18 @@ class AttackContext:
     rng: Callable[[str], np.random.Generator]
 
 
+class Surrogate(Protocol):
+    """A trained model that an attack may optimise against; parameters are frozen, gradients reach the pixels."""
+
+    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+        """Images float32 (n, 3, side, side) in [0, 1] -> unit embeddings float32 (n, d)."""
+        ...
+
+    def encode_captions(self, captions: Sequence[str]) -> torch.Tensor:
+        """Unit embeddings float32 (n, d), without gradient."""
+        ...
+
+
 class Attack(Plugin):
     """An attack: which pairs are poisoned, how pixels change, and on which images success is measured."""
 
@@ -97,6 +109,14 @@ class Attack(Plugin):
     @abstractmethod
     def plan(self, ctx: AttackContext) -> PoisonPlan:
         """Choose images, captions and targets. Raises UserError when the request cannot be met."""
+
+    def needs_surrogate(self) -> bool:
+        """Whether `craft` needs a model."""
+        return False
+
+    def craft(self, ctx: AttackContext, plan: PoisonPlan, surrogate: Surrogate) -> PoisonPlan:
+        """Complete the plan with what takes a model; `surrogate` is the clean model of the same seed."""
+        return plan
 
     def apply(self, images: torch.Tensor, edits: Sequence[Edit], plan: PoisonPlan) -> torch.Tensor:
         """uint8 (n, 3, side, side) -> the same shape, edited; pure, and row by row independent of the batch."""

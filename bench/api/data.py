@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -73,7 +73,8 @@ class DatasetBundle:
 
     train: what the model is trained on. holdout: images the adversary owns. test: images on which triggers are
     evaluated, disjoint from both. vocabulary: the classes that an attack can aim at. tasks: downstream evaluation;
-    where a source has none `task_reason` says why. fingerprint: changes whenever any pixel, caption or label may have.
+    where a source has none `task_reason` says why. synonyms: of words of the captions, where a source knows its own.
+    fingerprint: changes whenever any pixel, caption or label may have.
     """
 
     fingerprint: str
@@ -84,6 +85,7 @@ class DatasetBundle:
     test: Pairs
     tasks: tuple[Task, ...]
     task_reason: str = ""
+    synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     facts: dict[str, str | int] = field(default_factory=dict)
 
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from .plugin import Params, Plugin
 
-View = Literal["plain", "augmented"]
+ImageView = Literal["plain", "light", "strong"]
+TextView = Literal["plain", "eda"]
 
 
 class Encoder(Protocol):
@@ -34,8 +35,22 @@ class Encoder(Protocol):
 
 
 @dataclass(frozen=True)
+class TrainRecipe:
+    """The recipe's training options, before a defense replaces some."""
+
+    pairs: int
+    epochs: int
+    lr: float
+    batch_size: int
+
+
+@dataclass(frozen=True)
 class TrainSetup:
-    """What a defense may know about a run; whether a pair is poisoned is not among it."""
+    """What a defense may know about a run; whether a pair is poisoned is not among it.
+
+    For defenses that assume clean data: `trusted(count)` gives that many pairs known to be clean, int64 (count,), and
+    `labels(pairs)` the class in the data set's vocabulary (of `classes` classes) that each shows, int64, -1 where unknown.
+    """
 
     pairs: int
     epochs: int
@@ -44,20 +59,25 @@ class TrainSetup:
     embed_dim: int
     device: torch.device
     rng: Callable[[str], np.random.Generator]
+    trusted: Callable[[int], NDArray[np.int64]]
+    labels: Callable[[NDArray[np.int64]], NDArray[np.int64]]
+    classes: int
 
 
 @dataclass(frozen=True)
 class Phase:
     """A pass over some pairs within an epoch.
 
-    `indices` None means all pairs. `image_views`/`text_views` name the views that a batch carries, in order.
+    `indices` None means all pairs. `image_views`/`text_views` name the views that a batch carries, in order: an image as it is,
+    lightly cropped (option train.crop) or strongly augmented (SimCLR's pipeline); a caption as it is or changed by EDA. Each
+    mention of a view is a draw of its own.
     `lr` None follows the run's schedule; a number is held constant.
     """
 
     name: str = "train"
     indices: NDArray[np.int64] | None = None
-    image_views: tuple[View, ...] = ("augmented",)
-    text_views: tuple[View, ...] = ("plain",)
+    image_views: tuple[ImageView, ...] = ("light",)
+    text_views: tuple[TextView, ...] = ("plain",)
     lr: float | None = None
 
 
@@ -77,6 +97,10 @@ class Scorer(Protocol):
         """Cosine similarity of image and caption of the given pairs (all by default): float32 (n,)."""
         ...
 
+    def embeddings(self, indices: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Image and text embeddings of the given pairs: float32 (n, d) each, unit rows."""
+        ...
+
 
 class Defense(Plugin):
     """A defense. Only `loss` must be given; everything else defaults to plain CLIP training."""
@@ -85,6 +109,20 @@ class Defense(Plugin):
         self.params = params
         self.setup = setup
 
+    @classmethod
+    def starts_from(cls) -> str | None:
+        """The defense whose trained model of the same cell this one starts from; None starts from fresh weights."""
+        return None
+
+    @classmethod
+    def training(cls, params: Any, train: TrainRecipe) -> dict[str, int | float]:
+        """Options of `train` that this defense replaces, such as epochs or lr of a fine-tuning."""
+        return {}
+
+    def modules(self) -> Sequence[torch.nn.Module]:
+        """What is trained beside the encoder; part of `state_dict`."""
+        return ()
+
     @abstractmethod
     def loss(self, batch: Batch, encoder: Encoder, phase: Phase) -> torch.Tensor:
         """The scalar training loss of one step."""
@@ -92,6 +130,9 @@ class Defense(Plugin):
     def phases(self, epoch: int) -> Sequence[Phase]:
         """The passes of an epoch, counted from 0."""
         return (Phase(),)
+
+    def before_epoch(self, epoch: int, scorer: Scorer) -> None:
+        """Called at the start of every epoch, before `phases`."""
 
     def after_epoch(self, epoch: int, scorer: Scorer) -> None:
         """Called at the end of every epoch."""
@@ -102,6 +143,10 @@ class Defense(Plugin):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
+
+    def observed(self) -> dict[str, NDArray[Any]]:
+        """What the defense holds of every pair, for telemetry: "safe" bool (pairs,), "similarity" float32 (pairs,)."""
+        return {}
 
     def telemetry(self) -> dict[str, float]:
         """Numbers about the epoch that just ended."""

@@ -18,9 +18,17 @@ def names(values: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(part.strip() for value in values for part in value.split(",") if part.strip()))
 
 
+def some_names(option: str, values: Sequence[str]) -> list[str]:
+    """The names of an option that needs one. Raises UserError when there is none."""
+    found = names(values)
+    if not found:
+        raise UserError(f"{option} is empty: give one name or a comma list of them")
+    return found
+
+
 def seeds(values: Sequence[str]) -> list[int]:
     try:
-        found = [int(name) for name in names(values)]
+        found = [int(name) for name in some_names("--seeds", values)]
     except ValueError:
         raise UserError(f"--seeds {','.join(values)}: write whole numbers, for example --seeds 0,1,2") from None
     if any(seed < 0 for seed in found):

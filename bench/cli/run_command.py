@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 
 from bench import keys
-from bench.cli.options import load_plugins, names, out_option, plugin_option, seeds
+from bench.cli.options import load_plugins, names, out_option, plugin_option, seeds, some_names
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,11 +75,12 @@ def command(
     from bench.matrix.store import Store
 
     console = Console()
+    target = _device(device)
     matrix = expand(
         Request(
             data=data,
-            attacks=names(attacks),
-            defenses=names(defenses),
+            attacks=some_names("--attack", attacks),
+            defenses=some_names("--defense", defenses),
             evaluators=names(evaluators),
             seeds=seeds(seed_list),
             data_root=data_root,
@@ -89,9 +90,9 @@ def command(
         )
     )
     if dry_run:
-        _show_plan(matrix, Store.open(out) if out.is_dir() else None, _device(device), console)
+        _show_plan(matrix, Store.open(out) if out.is_dir() else None, target, retry_failed, console)
         return 0
-    return _run(matrix, Store.create(out), _device(device), retry_failed, console)
+    return _run(matrix, Store.create(out), target, retry_failed, console)
 
 
 def _run(matrix: Matrix, store: Store, device: torch.device, retry_failed: bool, console: Console) -> int:
@@ -109,11 +110,12 @@ def _run(matrix: Matrix, store: Store, device: torch.device, retry_failed: bool,
     print_tables(store, console)
     console.print(f"Report: {paths['index.html']}", markup=False, highlight=False, soft_wrap=True)
     if outcomes["failed"]:
-        console.print(f"{outcomes['failed']} cells failed; the report says why", highlight=False)
+        cells = "1 cell" if outcomes["failed"] == 1 else f"{outcomes['failed']} cells"
+        console.print(f"{cells} failed; the report says why", highlight=False)
     return 1 if outcomes["failed"] else 0
 
 
-def _show_plan(matrix: Matrix, store: Store | None, device: torch.device, console: Console) -> None:
+def _show_plan(matrix: Matrix, store: Store | None, device: torch.device, retry_failed: bool, console: Console) -> None:
     from bench.matrix.cell import is_trained
     from bench.matrix.estimate import training_seconds
     from bench.matrix.local import is_done
@@ -124,6 +126,8 @@ def _show_plan(matrix: Matrix, store: Store | None, device: torch.device, consol
             state = f"unsupported: {cell.unsupported}"
         elif store and is_done(cell, store):
             state = "on record"
+        elif store and store.failure(cell.key) and not retry_failed:
+            state = "failed before; --retry-failed tries again"
         elif store and is_trained(store, cell.spec):
             state = "trained, to be evaluated"
         else:

@@ -1,9 +1,19 @@
-"""Random views of image batches, each image by its own draw, on the batch's device."""
+"""Random views of image batches, each image by its own draw, on the batch's device.
+
+Images are float32 (n, 3, side, side) in [0, 1]; generators live on the CPU, so that draws do not depend on the device.
+"""
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
+
+_LUMA = torch.tensor([0.299, 0.587, 0.114])
+# RGB -> YIQ, in whose chroma plane a change of hue is a rotation.
+_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+_SIGMA = (0.1, 2.0)
 
 
 def to_float(images: torch.Tensor) -> torch.Tensor:
@@ -11,18 +21,77 @@ def to_float(images: torch.Tensor) -> torch.Tensor:
     return images.float().div_(255)
 
 
-def random_crop(images: torch.Tensor, smallest: float, generator: torch.Generator) -> torch.Tensor:
+def random_crop(images: torch.Tensor, smallest: float, generator: torch.Generator, flip: bool = False) -> torch.Tensor:
     """Square crops of an area share in [smallest, 1] at random places, resized bilinearly back to the full side.
 
-    images: float32 (n, 3, side, side); `generator` lives on the CPU. The light augmentation of CLIP's training.
+    With `flip`, every other image on average is mirrored. Without it this is the light augmentation of CLIP's training.
     """
-    if smallest >= 1:
+    if smallest >= 1 and not flip:
         return images
     n = len(images)
-    draws = torch.rand(n, 3, generator=generator)
+    draws = torch.rand(n, 4, generator=generator)
     scale = (smallest + (1 - smallest) * draws[:, 0]).sqrt()
+    mirror = torch.where((draws[:, 3] < 0.5) & flip, -1.0, 1.0)
     theta = torch.zeros(n, 2, 3)
-    theta[:, 0, 0] = theta[:, 1, 1] = scale
-    theta[:, :, 2] = (2 * draws[:, 1:] - 1) * (1 - scale)[:, None]
+    theta[:, 0, 0] = scale * mirror
+    theta[:, 1, 1] = scale
+    theta[:, :, 2] = (2 * draws[:, 1:3] - 1) * (1 - scale)[:, None]
     grid = F.affine_grid(theta.to(images.device), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def simclr(images: torch.Tensor, smallest: float, generator: torch.Generator) -> torch.Tensor:
+    """The SimCLR pipeline (Chen et al. 2020): crop, flip, colour jitter (p 0.8), grayscale (p 0.2), blur (p 0.5).
+
+    Jitter strengths are SimCLR's at s=0.5: 0.4, 0.4, 0.4, 0.1. Deviations, for speed: the jitters always come in the order
+    brightness, contrast, saturation, hue; hue rotates in YIQ; crops are square; clipping happens once, at the end.
+    """
+    n = len(images)
+    cropped = random_crop(images, smallest, generator, flip=True)
+    draws = torch.rand(n, 7, generator=generator)
+    jittered = (draws[:, 0] < 0.8).float()
+    brightness, contrast, saturation = (1 + jittered[:, None] * 0.4 * (2 * draws[:, 1:4] - 1)).unbind(dim=1)
+    hue = jittered * 0.1 * (2 * draws[:, 4] - 1)
+    saturation = torch.where(draws[:, 5] < 0.2, torch.zeros(n), saturation)
+    coloured = colour_jitter(cropped, brightness, contrast, saturation, hue)
+    low, high = _SIGMA
+    sigma = torch.where(draws[:, 6] < 0.5, low + (high - low) * torch.rand(n, generator=generator), torch.zeros(n))
+    return blur(coloured, sigma).clamp_(0, 1)
+
+
+def colour_jitter(
+    images: torch.Tensor, brightness: torch.Tensor, contrast: torch.Tensor, saturation: torch.Tensor, hue: torch.Tensor
+) -> torch.Tensor:
+    """Brightness, contrast and saturation factors (1 leaves as is) and hue turns in circles, float32 (n,) each; unclipped.
+
+    All four are linear in the pixels of an image, so they are one 3x3 matrix and one offset.
+    """
+    n, device = len(images), images.device
+    angle = 2 * math.pi * hue
+    turn = torch.zeros(n, 3, 3)
+    turn[:, 0, 0] = 1
+    turn[:, 1, 1] = turn[:, 2, 2] = torch.cos(angle)
+    turn[:, 1, 2] = -torch.sin(angle)
+    turn[:, 2, 1] = torch.sin(angle)
+    gray = _LUMA.expand(3, 3)
+    colours = torch.eye(3) * saturation[:, None, None] + gray * (1 - saturation)[:, None, None]
+    chroma = (torch.linalg.inv(_YIQ) @ turn @ _YIQ @ colours).to(device)
+    bright = images * brightness.to(device)[:, None, None, None]
+    mean = (bright.mean(dim=(2, 3)) * _LUMA.to(device)).sum(dim=1)[:, None, None, None]
+    factor = contrast.to(device)[:, None, None, None]
+    contrasted = factor * bright + (1 - factor) * mean
+    return torch.matmul(chroma, contrasted.flatten(2)).unflatten(2, images.shape[2:])
+
+
+def blur(images: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """Gaussian blur with a kernel of a tenth of the side (at least 3, odd) and each image's own sigma in pixels; 0 is none."""
+    n, channels, side, _ = images.shape
+    radius = max(1, round(side / 10) // 2)
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    weights = torch.exp(-0.5 * (offsets / sigma.clamp(min=1e-3)[:, None]) ** 2)
+    weights = (weights / weights.sum(dim=1, keepdim=True)).to(images.device)
+    kernels = weights.repeat_interleave(channels, dim=0)[:, None]
+    padded = F.pad(images, (radius,) * 4, mode="reflect").reshape(1, n * channels, side + 2 * radius, side + 2 * radius)
+    rows = F.conv2d(padded, kernels[:, :, :, None], groups=n * channels)
+    columns = F.conv2d(rows, kernels[:, :, None, :], groups=n * channels)
+    return columns.view(n, channels, side, side)

@@ -75,9 +75,16 @@ class CsvPairs(Dataset):
         usable = set(images)
         pairs = _pairs(file, [row for row in rows if row.image in usable], sides, image_size)
         return DatasetBundle(
-            fingerprint, image_size, imagenet(), **pairs, tasks=(), task_reason="a CSV of captions has no labels",
+            fingerprint,
+            image_size,
+            imagenet(),
+            pairs["train"],
+            pairs["holdout"],
+            pairs["test"],
+            tasks=(),
+            task_reason="a CSV of captions has no labels",
             facts={"file": file.name, **faults.facts},
-        )  # fmt: skip
+        )
 
 
 def _file(place: DataPlace, name: str) -> Path:

@@ -14,10 +14,12 @@ T = TypeVar("T")
 
 
 def batches(indices: NDArray[np.int64], batch_size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
-    """A shuffled partition into full batches; the remainder is left out, unless it is all there is."""
+    """A shuffled partition into full batches; the remainder is left out, unless it is all there is. Of nothing, none."""
     order = rng.permutation(indices)
     full = len(order) // batch_size
-    return np.split(order[: full * batch_size], full) if full else [order]
+    if not full:
+        return [order] if len(order) else []
+    return np.split(order[: full * batch_size], full)
 
 
 def ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:

@@ -76,9 +76,16 @@ class MSCOCO(Dataset):
         task = _task(parts, pairs, labels["train"], labels["val"])
         missing = [str(source.annotations(f"instances_{split}")) for split, found in labels.items() if not found]
         return DatasetBundle(
-            fingerprint, image_size, imagenet(), **pairs, tasks=(task,) if task else (),
-            task_reason="" if task else _why_no_task(missing), facts={"year": source.year, **source.faults.facts},
-        )  # fmt: skip
+            fingerprint,
+            image_size,
+            imagenet(),
+            pairs["train"],
+            pairs["holdout"],
+            pairs["test"],
+            tasks=(task,) if task else (),
+            task_reason="" if task else _why_no_task(missing),
+            facts={"year": source.year, **source.faults.facts},
+        )
 
 
 class _Source:

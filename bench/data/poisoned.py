@@ -43,6 +43,13 @@ class PoisonedPairs:
     def __len__(self) -> int:
         return len(self.captions)
 
+    def trusted(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """`count` random clean pairs, as someone would have who checked them by hand; int64. Raises ValueError if too few."""
+        clean = np.flatnonzero(self._row < 0)
+        if count > len(clean):
+            raise ValueError(f"{count} trusted pairs were asked for and there are {len(clean)} clean ones")
+        return np.sort(rng.choice(clean, size=count, replace=False))
+
     def load(self, indices: NDArray[np.int64]) -> torch.Tensor:
         """uint8 (n, 3, side, side)."""
         rows = self._row[indices]

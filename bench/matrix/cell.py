@@ -9,11 +9,14 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 
 from bench import keys
-from bench.api import DatasetBundle, FrozenModel, Images, Probe, TrainSetup
-from bench.config import RunSpec
+from bench.api import DatasetBundle, FrozenModel, Images, Probe, TrainRecipe, TrainSetup
+from bench.config import RunSpec, TrainSpec
+from bench.data import thesaurus
+from bench.data.captions import CaptionTokens
 from bench.data.poisoned import PoisonedPairs, ProbeImages
 from bench.matrix.expand import Evaluation
 from bench.matrix.provenance import provenance
@@ -21,7 +24,7 @@ from bench.matrix.store import Store, write_json, write_with
 from bench.matrix.workspace import Workspace
 from bench.models import factory
 from bench.models.encoder import ClipEncoder
-from bench.models.frozen import FrozenClip
+from bench.models.frozen import FrozenClip, FrozenSurrogate
 from bench.models.vocabulary import CompactVocabulary
 from bench.registry import defenses, evaluators
 from bench.training.trainer import Trained, Trainer, TrainingProgress
@@ -45,34 +48,50 @@ def is_trained(store: Store, spec: RunSpec) -> bool:
     return store.run_record(key) is not None and (store.run_dir(key) / _WEIGHTS).exists()
 
 
-def train(spec: RunSpec, workspace: Workspace, store: Store, runtime: Runtime) -> None:
+def train(spec: RunSpec, start: RunSpec | None, workspace: Workspace, store: Store, runtime: Runtime) -> None:
     """Train one cell and write its weights, poison manifest and record."""
     key = keys.run_key(spec)
     folder = store.run_dir(key)
     started = _now()
-    pairs = workspace.pairs(spec)
-    model = factory.create(spec.model.name, keys.seed_of(*keys.initial_parts(spec)))
-    tokens = workspace.tokens(pairs.captions)
-    vocabulary = CompactVocabulary(model, tokens)
-    encoder = ClipEncoder(model, spec.train.precision, runtime.device)
     plugin = defenses[spec.defense.name].plugin
-    setup = TrainSetup(
-        pairs=len(pairs),
-        epochs=spec.train.epochs,
-        lr=spec.train.lr,
-        batch_size=spec.train.batch_size,
-        embed_dim=factory.config(spec.model.name)["embed_dim"],
-        device=runtime.device,
-        rng=lambda purpose: keys.generator(*keys.order_parts(spec), "defense", purpose),
-    )
-    defense = plugin(plugin.Params.model_validate(spec.defense.params), setup)
+    params = plugin.Params.model_validate(spec.defense.params)
+    pairs = workspace.pairs(spec)
+    base = TrainRecipe(len(pairs), spec.train.epochs, spec.train.lr, spec.train.batch_size)
+    recipe = TrainSpec.model_validate({**spec.train.model_dump(), **plugin.training(params, base)})
+    model = factory.create(spec.model.name, keys.seed_of(*keys.initial_parts(spec)))
+    if start is not None:
+        factory.load_weights(model, store.run_dir(keys.run_key(start)) / _WEIGHTS)
+    synonyms = thesaurus.synonyms(recipe.thesaurus, workspace.bundle.synonyms)
+    vocabulary = CompactVocabulary(model, workspace.tokens(CaptionTokens.vocabulary(pairs.captions, synonyms)))
+    captions = CaptionTokens(pairs.captions, workspace.tokens, vocabulary.compact, synonyms)
+    encoder = ClipEncoder(model, recipe.precision, runtime.device)
+    defense = plugin(params, _setup(spec, recipe, pairs, workspace.bundle, runtime.device))
     checkpoint = folder / _CHECKPOINT
-    trainer = Trainer(spec, pairs, vocabulary.compact(tokens), encoder, defense, checkpoint, runtime.progress, runtime.stop)
+    trainer = Trainer(spec, recipe, pairs, captions, encoder, defense, checkpoint, runtime.progress, runtime.stop)
     trained = trainer.run()
     vocabulary.restore()
     write_with(folder / _WEIGHTS, lambda path: factory.save_weights(model, path))
+    write_manifest(spec, workspace, store)
     store.write_run(key, _record(spec, workspace, pairs, trained, provenance(runtime.device, started)))
     checkpoint.unlink(missing_ok=True)
+
+
+def _setup(spec: RunSpec, recipe: TrainSpec, pairs: PoisonedPairs, bundle: DatasetBundle, device: torch.device) -> TrainSetup:
+    def rng(purpose: str) -> np.random.Generator:
+        return keys.generator(*keys.order_parts(spec), "defense", purpose)
+
+    return TrainSetup(
+        pairs=len(pairs),
+        epochs=recipe.epochs,
+        lr=recipe.lr,
+        batch_size=recipe.batch_size,
+        embed_dim=factory.config(spec.model.name)["embed_dim"],
+        device=device,
+        rng=rng,
+        trusted=lambda count: pairs.trusted(count, rng("trusted")),
+        labels=lambda rows: np.array([(*bundle.train.members[row], -1)[0] for row in rows], dtype=np.int64),
+        classes=len(bundle.vocabulary.names),
+    )
 
 
 def _record(
@@ -131,10 +150,16 @@ class CellModels:
             self._kept.popitem(last=False)
         return self._kept[key]
 
+    def surrogate(self, spec: RunSpec) -> FrozenSurrogate:
+        return FrozenSurrogate(self._encoder(spec, "fp32"), self._workspace.tokenizer)
+
     def _read(self, spec: RunSpec) -> FrozenClip:
+        return FrozenClip(self._encoder(spec, spec.train.precision), self._workspace.tokenizer)
+
+    def _encoder(self, spec: RunSpec, precision: str) -> ClipEncoder:
         model = factory.create(spec.model.name, 0)
         factory.load_weights(model, self._store.run_dir(keys.run_key(spec)) / _WEIGHTS)
-        return FrozenClip(ClipEncoder(model, spec.train.precision, self._device), self._workspace.tokenizer)
+        return ClipEncoder(model, precision, self._device)
 
 
 class CellEvalContext:

@@ -45,7 +45,7 @@ def _measure(spec: RunSpec, device: torch.device) -> float:
     """Pairs per second of forward, backward and optimiser on random pairs; loading is not counted."""
     model = factory.create(spec.model.name, 0)
     encoder = ClipEncoder(model, spec.train.precision, device)
-    optimizer = adamw(encoder, spec.train)
+    optimizer = adamw([encoder], spec.train)
     side = factory.image_size(spec.model.name)
     size = spec.train.batch_size
     tokens = factory.tokenizer(spec.model.name)(["a picture of a thing"]).expand(size, -1).to(device)

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench import keys
 from bench.config import PluginSpec, RunSpec, Settings
+from bench.data import thesaurus
 from bench.matrix.workspace import Workspace
 from bench.registry import Entry, Registry, attacks, defenses, evaluators
 
@@ -45,9 +46,16 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Cell:
+    """A run and what is measured on it.
+
+    `start` is the cell whose weights it starts from, `surrogate` the unpoisoned cell that its attack is crafted against.
+    """
+
     spec: RunSpec
     key: str
     evaluations: tuple[Evaluation, ...]
+    start: RunSpec | None = None
+    surrogate: RunSpec | None = None
     unsupported: str | None = None
 
     @property
@@ -77,7 +85,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Cells in the order to run them: unpoisoned models come before the cells that are measured against them."""
+    """Cells in the order to run them: a cell comes after those that it starts from or is measured against."""
 
     cells: tuple[Cell, ...]
     workspace: Workspace = field(repr=False)
@@ -95,50 +103,63 @@ def expand(request: Request) -> Matrix:
     settings.check_options("attack", chosen_attacks, attacks)
     settings.check_options("defense", chosen_defenses, defenses)
     settings.check_options("evaluator", chosen_evaluators, evaluators)
-    train = settings.train(request.precision)
     attack_specs: list[PluginSpec | None] = [settings.plugin("attack", entry, attacks) for entry in chosen_attacks]
     if NO_ATTACK in request.attacks:
         attack_specs.insert(0, None)
     evaluator_specs = [settings.plugin("evaluator", entry, evaluators) for entry in chosen_evaluators]
-    undefended = settings.plugin("defense", defenses[UNDEFENDED], defenses)
-    workspace = Workspace(settings, request.data, request.data_root)
-
-    def spec(attack: PluginSpec | None, defense: PluginSpec, seed: int) -> RunSpec:
-        return RunSpec(data=workspace.data, attack=attack, defense=defense, model=settings.model, train=train, seed=seed)
-
-    specs: dict[str, RunSpec] = {}
     defense_specs = [settings.plugin("defense", entry, defenses) for entry in chosen_defenses]
-    needs_clean = any(entry.plugin.needs_clean_model for entry in chosen_evaluators)
-    for seed in request.seeds:
-        requested = [spec(attack, defense, seed) for attack, defense in itertools.product(attack_specs, defense_specs)]
-        if needs_clean and any(each.attack for each in requested):
-            requested.insert(0, spec(None, undefended, seed))
-        specs |= {keys.run_key(each): each for each in requested}
-    for each in specs.values():
-        if each.attack is not None:
-            workspace.poison(each)
-    return Matrix(tuple(_cell(each, evaluator_specs, undefended, workspace) for each in specs.values()), workspace)
+    model = settings.model
+    workspace = Workspace(settings, request.data, request.data_root)
+    train = settings.train(request.precision)
+    if train.thesaurus == "auto":
+        train = train.model_copy(update={"thesaurus": thesaurus.best(workspace.bundle.synonyms)})
+
+    cells: dict[str, Cell] = {}
+
+    def add(spec: RunSpec) -> None:
+        cell = _cell(spec, evaluator_specs, settings, workspace)
+        for needed in (cell.surrogate, cell.start, *(evaluation.clean for evaluation in cell.evaluations)):
+            if needed is not None and keys.run_key(needed) not in cells:
+                add(needed)
+        cells.setdefault(cell.key, cell)
+
+    for seed, attack, defense in itertools.product(request.seeds, attack_specs, defense_specs):
+        add(RunSpec(data=workspace.data, attack=attack, defense=defense, model=model, train=train, seed=seed))
+    return Matrix(tuple(cells.values()), workspace)
 
 
 def _choose(registry: Registry, names: Sequence[str]) -> list[Entry]:
-    wanted = registry.names() if "all" in names else list(dict.fromkeys(names))
-    return [registry[name] for name in wanted]
+    chosen = [registry[name] for name in dict.fromkeys(names) if name != "all"]
+    return list(registry) if "all" in names else chosen
 
 
-def _cell(spec: RunSpec, evaluator_specs: list[PluginSpec], undefended: PluginSpec, workspace: Workspace) -> Cell:
+def _cell(spec: RunSpec, evaluator_specs: list[PluginSpec], settings: Settings, workspace: Workspace) -> Cell:
+    undefended = settings.plugin("defense", defenses[UNDEFENDED], defenses)
+    unpoisoned = spec.model_copy(update={"attack": None, "defense": undefended})
     evaluations = []
     for evaluator in evaluator_specs:
         plugin = evaluators[evaluator.name].plugin
         clean = None
         if plugin.needs_clean_model and spec.attack is not None:
-            clean = spec.model_copy(update={"attack": None, "defense": undefended})
+            clean = unpoisoned
         reason = plugin.supports(spec)
         if plugin.needs_attack and spec.attack is None:
             reason = "no attack, so nothing to measure"
         if plugin.needs_tasks and not workspace.bundle.tasks:
             reason = workspace.bundle.task_reason or "the data set has no downstream task"
         evaluations.append(Evaluation(evaluator, keys.eval_key(spec, evaluator, clean), clean, reason))
-    reasons = [defenses[spec.defense.name].plugin.supports(spec)]
+    defense = defenses[spec.defense.name].plugin
+    start = defense.starts_from()
+    reasons = [defense.supports(spec)]
+    crafted = False
     if spec.attack is not None:
         reasons.append(attacks[spec.attack.name].plugin.supports(spec))
-    return Cell(spec, keys.run_key(spec), tuple(evaluations), next((reason for reason in reasons if reason), None))
+        crafted = workspace.poison(spec)[0].needs_surrogate()
+    return Cell(
+        spec,
+        keys.run_key(spec),
+        tuple(evaluations),
+        start=spec.model_copy(update={"defense": settings.plugin("defense", defenses[start], defenses)}) if start else None,
+        surrogate=unpoisoned if crafted else None,
+        unsupported=next((reason for reason in reasons if reason), None),
+    )

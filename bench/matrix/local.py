@@ -36,6 +36,7 @@ class LocalExecutor:
         self.progress = progress
         self.retry_failed = retry_failed
         self._preloaded = False
+        self._cells = {cell.key: cell for cell in matrix.cells}
         self.models = CellModels(matrix.workspace, store, runtime.device)
 
     def run(self) -> Counter[str]:
@@ -47,6 +48,7 @@ class LocalExecutor:
         waiting = deque(self.matrix.cells)
         passed_over = 0
         while waiting:
+            self._heed_stop()
             cell = waiting.popleft()
             try:
                 patience = _WAIT_SECONDS if passed_over > len(waiting) else 0
@@ -77,12 +79,13 @@ class LocalExecutor:
         self.progress.cell_started(cell.title)
         self.store.clear_failure(cell.key)
         try:
+            self._prepare(cell)
             if not cells.is_trained(self.store, cell.spec):
-                cells.write_manifest(cell.spec, self.matrix.workspace, self.store)
-                cells.train(cell.spec, self.matrix.workspace, self.store, self.runtime)
+                cells.train(cell.spec, cell.start, self.matrix.workspace, self.store, self.runtime)
             for evaluation in cell.evaluations:
                 if evaluation.unsupported or self.store.eval_record(cell.key, evaluation.evaluator.name, evaluation.key):
                     continue
+                self._heed_stop()
                 stage = f"eval:{evaluation.evaluator.name}"
                 self.progress.stage(f"evaluating {evaluation.evaluator.name}")
                 if evaluation.clean is not None:
@@ -98,6 +101,10 @@ class LocalExecutor:
         self.progress.cell_done(cell.title)
         return "done"
 
+    def _heed_stop(self) -> None:
+        if self.runtime.stop():
+            raise KeyboardInterrupt
+
     def _preload(self) -> None:
         if not self._preloaded:
             self.matrix.workspace.preload(self.progress.images_loaded, self.runtime.stop)
@@ -106,12 +113,23 @@ class LocalExecutor:
     def _context(self, spec: RunSpec, clean: RunSpec | None) -> CellEvalContext:
         return CellEvalContext(spec, clean, self.matrix.workspace, self.models)
 
+    def _prepare(self, cell: Cell) -> None:
+        """See that the models are there that the cell builds on."""
+        if cell.start is not None:
+            self._ensure_trained(cell.start)
+        if cell.surrogate is not None:
+            self._ensure_trained(cell.surrogate)
+            self.matrix.workspace.craft(cell.spec, self.models.surrogate(cell.surrogate))
+
     def _ensure_trained(self, spec: RunSpec) -> None:
+        """Wait for, or do, the training of a cell that another one needs."""
         if cells.is_trained(self.store, spec):
             return
-        with self.store.lock(keys.run_key(spec)):
+        cell = self._cells[keys.run_key(spec)]
+        with self.store.lock(cell.key):
             if not cells.is_trained(self.store, spec):
-                cells.train(spec, self.matrix.workspace, self.store, self.runtime)
+                self._prepare(cell)
+                cells.train(spec, cell.start, self.matrix.workspace, self.store, self.runtime)
 
 
 def _failure(stage: str, error: Exception) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -72,7 +72,7 @@ class MatrixProgress:
     def step(self, share: float, pairs_per_second: float, loss: float) -> None:
         self._bars.update(self._task, completed=share, note=f"{pairs_per_second:,.0f} pairs/s · loss {loss:.3f}")
 
-    def epoch(self, curve: dict[str, float], epochs: int) -> None:
+    def epoch(self, curve: dict[str, Any], epochs: int) -> None:
         spent = time.monotonic() - self._started
         done = int(curve["epoch"]) + 1
         self._say(

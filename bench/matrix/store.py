@@ -100,11 +100,11 @@ class Store:
 
     def _record(self, path: Path, **expected: str) -> dict[str, Any] | None:
         record = read_json(path)
-        if record is None or any(record.get(name) != value for name, value in expected.items()):
+        if record is None or "schema" not in record:
             return None
-        if record.get("schema") != SCHEMA:
-            raise UserError(f"{path}: schema {record.get('schema')!r} is not known to this version; choose another --out")
-        return record
+        if record["schema"] != SCHEMA:
+            raise UserError(f"{path}: schema {record['schema']!r} is not known to this version; choose another --out")
+        return record if all(record.get(name) == value for name, value in expected.items()) else None
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

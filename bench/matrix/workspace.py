@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from bench import keys
-from bench.api import Attack, AttackContext, DataPlace, DatasetBundle, Images, PoisonPlan
+from bench.api import Attack, AttackContext, DataPlace, DatasetBundle, Images, PoisonPlan, Surrogate
 from bench.config import DataSpec, RunSpec, Settings
 from bench.data.files import MEMORY_BUDGET
 from bench.data.poisoned import PoisonedPairs
@@ -46,6 +46,7 @@ class Workspace:
         self.bundle: DatasetBundle = entry.plugin().open(params, side, DataPlace(root, cache_folder()))
         self.data = DataSpec(**entry.identity(), params=params.model_dump(mode="json"), fingerprint=self.bundle.fingerprint)
         self._rows: dict[str, torch.Tensor] = {}
+        self._crafted: set[str] = set()
         self._plans: dict[str, tuple[Attack, PoisonPlan, AttackContext]] = {}
 
     def preload(self, heard: Callable[[int], None], stop: Callable[[], bool]) -> None:
@@ -88,6 +89,14 @@ class Workspace:
             ctx = AttackContext(self.bundle, lambda purpose: keys.generator(*parts, purpose))
             self._plans[key] = attack, attack.plan(ctx), ctx
         return self._plans[key]
+
+    def craft(self, spec: RunSpec, surrogate: Surrogate) -> None:
+        """Let the attack of a cell complete its plan against a model, once for all defenses."""
+        attack, plan, ctx = self.poison(spec)
+        key = keys.digest(keys.poison_parts(spec))
+        if key not in self._crafted:
+            self._plans[key] = attack, attack.craft(ctx, plan, surrogate), ctx
+            self._crafted.add(key)
 
     def pairs(self, spec: RunSpec) -> PoisonedPairs:
         """The training set of a cell."""

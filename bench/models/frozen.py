@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -49,6 +50,23 @@ class FrozenClip:
             grouped = torch.cat(chunks).unflatten(0, (len(vocabulary.names), len(vocabulary.templates)))
             self._classifiers[vocabulary] = F.normalize(grouped.mean(dim=1), dim=-1)
         return self._classifiers[vocabulary]
+
+
+class FrozenSurrogate:
+    """An encoder in evaluation mode, in float32, whose parameters take no gradient."""
+
+    def __init__(self, encoder: ClipEncoder, tokenizer: Tokenizer) -> None:
+        self._encoder = encoder.eval().requires_grad_(False)
+        self._tokenizer = tokenizer
+
+    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+        """float32 (n, 3, side, side) in [0, 1] -> float32 (n, d) on the images' device."""
+        return self._encoder.encode_image(images.to(self._encoder.device)).to(images.device)
+
+    @torch.no_grad()
+    def encode_captions(self, captions: Sequence[str]) -> torch.Tensor:
+        """float32 (n, d) on the CPU."""
+        return self._encoder.encode_text(self._tokenizer(captions).to(self._encoder.device)).cpu()
 
 
 def _chunks(count: int) -> list[np.ndarray]:

@@ -29,7 +29,7 @@ class Checkpoint:
     model: dict[str, Any]
     optimizer: dict[str, Any]
     defense: dict[str, Any]
-    curves: list[dict[str, float]] = field(default_factory=list)
+    curves: list[dict[str, Any]] = field(default_factory=list)
     partial: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 

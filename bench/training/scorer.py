@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from bench.data.augment import to_float
+from bench.data.captions import CaptionTokens
 from bench.data.poisoned import PoisonedPairs
 from bench.models.encoder import ClipEncoder
 
@@ -16,21 +19,29 @@ _BATCH = 512
 class PairScorer:
     """Embeds unaugmented training pairs in evaluation mode, without gradient."""
 
-    def __init__(self, encoder: ClipEncoder, pairs: PoisonedPairs, tokens: torch.Tensor) -> None:
+    def __init__(self, encoder: ClipEncoder, pairs: PoisonedPairs, captions: CaptionTokens) -> None:
         self._encoder = encoder
         self._pairs = pairs
-        self._tokens = tokens
+        self._captions = captions
 
     @torch.no_grad()
     def similarities(self, indices: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Cosine similarity of image and caption: float32 (n,)."""
         rows = np.arange(len(self._pairs)) if indices is None else indices
+        scores = [(images * texts).sum(dim=1).cpu().numpy() for images, texts in self._embedded(rows)]
+        return np.concatenate(scores) if scores else np.empty(0, dtype=np.float32)
+
+    @torch.no_grad()
+    def embeddings(self, indices: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Image and text embeddings: float32 (n, d) each, on the encoder's device."""
+        images, texts = zip(*self._embedded(indices), strict=True)
+        return torch.cat(images), torch.cat(texts)
+
+    def _embedded(self, rows: NDArray[np.int64]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         self._encoder.eval()
-        scores = np.empty(len(rows), dtype=np.float32)
+        device = self._encoder.device
         for start in range(0, len(rows), _BATCH):
             chosen = rows[start : start + _BATCH]
-            images = self._encoder.encode_image(to_float(self._pairs.load(chosen).to(self._encoder.device)))
-            texts = self._encoder.encode_text(self._tokens[torch.from_numpy(chosen)].to(self._encoder.device))
-            scores[start : start + _BATCH] = (images * texts).sum(dim=1).cpu().numpy()
+            images = self._encoder.encode_image(to_float(self._pairs.load(chosen).to(device)))
+            yield images, self._encoder.encode_text(self._captions.plain(chosen).to(device))
         self._encoder.train()
-        return scores

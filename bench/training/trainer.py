@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,15 +16,20 @@ from numpy.typing import NDArray
 from bench import keys
 from bench.api import Batch, Defense, Phase
 from bench.config import RunSpec, TrainSpec
-from bench.data.augment import random_crop, to_float
+from bench.data.augment import random_crop, simclr, to_float
+from bench.data.captions import CaptionTokens
 from bench.data.loader import ahead, batches
 from bench.data.poisoned import PoisonedPairs
 from bench.models.encoder import ClipEncoder
 from bench.training.checkpoint import Checkpoint, Position
 from bench.training.schedule import warmup_cosine
 from bench.training.scorer import PairScorer
+from bench.training.telemetry import poison_telemetry
 
 _CHECKPOINT_SECONDS = 300.0
+
+Place = tuple[int, int, int]
+"""Epoch, phase and step, from which every draw of a batch follows."""
 
 
 class TrainingDiverged(RuntimeError):
@@ -35,12 +41,12 @@ class TrainingProgress(Protocol):
 
     def step(self, share: float, pairs_per_second: float, loss: float) -> None: ...
 
-    def epoch(self, curve: dict[str, float], epochs: int) -> None: ...
+    def epoch(self, curve: dict[str, Any], epochs: int) -> None: ...
 
 
 @dataclass(frozen=True)
 class Trained:
-    curves: list[dict[str, float]]
+    curves: list[dict[str, Any]]
     seconds: dict[str, float]
 
     @property
@@ -55,15 +61,16 @@ class Trained:
 class Trainer:
     """Trains `encoder` in place on `pairs` as `defense` says.
 
-    tokens: int64 (pairs, length), rows for the encoder's own embedding table. `stop()` true ends the run with
-    KeyboardInterrupt after a checkpoint.
+    `train` is the spec's recipe with what the defense replaces of it. `stop()` true ends the run with KeyboardInterrupt after
+    a checkpoint.
     """
 
     def __init__(
         self,
         spec: RunSpec,
+        train: TrainSpec,
         pairs: PoisonedPairs,
-        tokens: torch.Tensor,
+        captions: CaptionTokens,
         encoder: ClipEncoder,
         defense: Defense,
         checkpoint: Path,
@@ -71,26 +78,28 @@ class Trainer:
         stop: Callable[[], bool],
     ) -> None:
         self.spec = spec
-        self.train: TrainSpec = spec.train
+        self.train = train
         self.pairs = pairs
-        self.tokens = tokens
+        self.captions = captions
         self.encoder = encoder
         self.defense = defense
         self.checkpoint = checkpoint
         self.progress = progress
         self.stop = stop
-        self.optimizer = adamw(encoder, spec.train)
+        self.optimizer = adamw([encoder, *defense.modules()], train)
         self.position = Position()
-        self.curves: list[dict[str, float]] = []
+        self.curves: list[dict[str, Any]] = []
         self.partial: dict[str, float] = {}
-        self.seconds = {"load": 0.0, "augment": 0.0, "step": 0.0, "after_epoch": 0.0}
+        self.seconds = {"load": 0.0, "augment": 0.0, "step": 0.0, "scoring": 0.0}
 
     def run(self) -> Trained:
         """Train from the checkpoint, where there is one, to the end."""
         self._resume()
         saved = time.monotonic()
-        scorer = PairScorer(self.encoder, self.pairs, self.tokens)
+        scorer = PairScorer(self.encoder, self.pairs, self.captions)
         for epoch in range(self.position.epoch, self.train.epochs):
+            if self.position.phase == self.position.step == 0:
+                self._timed("scoring", partial(self.defense.before_epoch, epoch, scorer))
             phases = list(self.defense.phases(epoch))
             while self.position.phase < len(phases):
                 for _ in self._phase(phases, epoch):
@@ -115,20 +124,21 @@ class Trainer:
         todo = steps[self.position.step :]
         clock = time.perf_counter()
         self.encoder.train()
-        for chosen, pixels in ahead((rows, self.pairs.load(rows)) for rows in todo):
+        places = ((epoch, number, step) for step in range(self.position.step, len(steps)))
+        for place, batch in ahead(self._loaded(phase, rows, place) for rows, place in zip(todo, places, strict=True)):
             self.seconds["load"] += time.perf_counter() - clock
             passed = (number + self.position.step / len(steps)) / len(phases)
             self._set_lr(phase, epoch + passed)
-            loss = self._step(phase, chosen, pixels, (epoch, number, self.position.step))
-            self._count(loss, len(chosen), time.perf_counter() - clock)
+            loss = self._step(phase, batch, place)
+            self._count(loss, len(batch.indices), time.perf_counter() - clock)
             self.position.step += 1
             self.progress.step((epoch + passed) / self.train.epochs, self._rate(), self.partial["loss"])
             yield
             clock = time.perf_counter()
 
-    def _step(self, phase: Phase, chosen: NDArray[np.int64], pixels: torch.Tensor, place: tuple[int, int, int]) -> torch.Tensor:
+    def _step(self, phase: Phase, loaded: Batch, place: Place) -> torch.Tensor:
         started = time.perf_counter()
-        batch = self._batch(phase, chosen, pixels, place)
+        batch = self._on_device(phase, loaded, place)
         augmented = time.perf_counter()
         loss = self.defense.loss(batch, self.encoder, phase)
         loss.backward()
@@ -139,18 +149,34 @@ class Trainer:
         self.seconds["step"] += time.perf_counter() - augmented
         return loss.detach()
 
-    def _batch(self, phase: Phase, chosen: NDArray[np.int64], pixels: torch.Tensor, place: tuple[int, int, int]) -> Batch:
+    def _loaded(self, phase: Phase, rows: NDArray[np.int64], place: Place) -> tuple[Place, Batch]:
+        """Pixels as stored and the views of the captions, prepared in the background."""
+        rng = keys.generator(*keys.order_parts(self.spec), "eda", *place)
+        texts = tuple(self.captions.eda(rows, rng) if view == "eda" else self.captions.plain(rows) for view in phase.text_views)
+        return place, Batch(indices=torch.from_numpy(rows), images=(self.pairs.load(rows),), texts=texts)
+
+    def _on_device(self, phase: Phase, loaded: Batch, place: Place) -> Batch:
+        """The batch on the encoder's device, with the views of its images."""
         generator = torch.Generator().manual_seed(keys.seed_of(*keys.order_parts(self.spec), "augment", *place))
         device = self.encoder.device
-        images = to_float(pixels.to(device, non_blocking=True))
-        views = {"plain": lambda: images, "augmented": lambda: random_crop(images, self.train.crop, generator)}
-        rows = torch.from_numpy(chosen)
-        tokens = self.tokens[rows].to(device, non_blocking=True)
+        images = to_float(loaded.images[0].to(device, non_blocking=True))
+        draw = {
+            "plain": lambda: images,
+            "light": lambda: random_crop(images, self.train.crop, generator),
+            "strong": lambda: simclr(images, self.train.strong_crop, generator),
+        }
         return Batch(
-            indices=rows.to(device),
-            images=tuple(views[view]() for view in phase.image_views),
-            texts=tuple(tokens for _ in phase.text_views),
+            indices=loaded.indices.to(device),
+            images=tuple(draw[view]() for view in phase.image_views),
+            texts=tuple(tokens.to(device, non_blocking=True) for tokens in loaded.texts),
         )
+
+    def _timed(self, stage: str, action: Callable[[], None]) -> None:
+        started = time.perf_counter()
+        action()
+        spent = time.perf_counter() - started
+        self.seconds[stage] += spent
+        self.partial["seconds"] = self.partial.get("seconds", 0.0) + spent
 
     def _set_lr(self, phase: Phase, progress: float) -> None:
         scheduled = self.train.lr * warmup_cosine(progress, self.train.epochs, self.train.warmup_epochs)
@@ -178,18 +204,15 @@ class Trainer:
         return self.partial["pairs"] / max(self.partial["seconds"], 1e-9)
 
     def _end_epoch(self, epoch: int, scorer: PairScorer) -> None:
-        started = time.perf_counter()
-        self.defense.after_epoch(epoch, scorer)
-        spent = time.perf_counter() - started
-        self.seconds["after_epoch"] += spent
-        self.partial["seconds"] += spent
-        curve = {
+        self._timed("scoring", partial(self.defense.after_epoch, epoch, scorer))
+        curve: dict[str, Any] = {
             "epoch": epoch,
             **self.partial,
             "pairs_per_second": self._rate(),
             "lr": float(self.optimizer.param_groups[0]["lr"]),
             "logit_scale": float(self.encoder.logit_scale.detach()),
             **self.defense.telemetry(),
+            **poison_telemetry(self.defense.observed(), self.pairs.poisoned),
         }
         self.curves.append(curve)
         self.progress.epoch(curve, self.train.epochs)
@@ -217,9 +240,9 @@ class Trainer:
         self.position, self.curves, self.partial, self.seconds = found.position, found.curves, found.partial, found.seconds
 
 
-def adamw(encoder: ClipEncoder, train: TrainSpec) -> torch.optim.AdamW:
+def adamw(modules: Sequence[torch.nn.Module], train: TrainSpec) -> torch.optim.AdamW:
     """AdamW without weight decay on gains, biases and the logit scale, as in Radford et al. 2021."""
-    parameters = [p for p in encoder.parameters() if p.requires_grad]
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": train.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},

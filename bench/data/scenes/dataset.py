@@ -6,6 +6,7 @@ import hashlib
 import os
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,6 +82,10 @@ class ScenesDataset(Dataset):
     version = "1"
     Params = ScenesParams
 
+    @classmethod
+    def test_params(cls) -> dict[str, Any]:
+        return {"train": 256, "holdout": 64, "test": 64, "probe_train": 64}
+
     def open(self, params: ScenesParams, image_size: int, place: DataPlace) -> DatasetBundle:  # type: ignore[override]
         """Draw the world of `params.seed`; pixels are rendered on first use."""
         fingerprint = _fingerprint(self.version, params, image_size)
@@ -108,6 +113,7 @@ class ScenesDataset(Dataset):
             holdout=pairs["holdout"],
             test=pairs["test"],
             tasks=tasks,
+            synonyms=grammar.SYNONYMS,
         )
 
 

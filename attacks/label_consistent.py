@@ -1,0 +1,119 @@
+"""Label-consistent: the trigger on images of the target class, captions untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+
+from attacks.backdoor import Backdoor, BackdoorParams
+from attacks.captions import AdversarialCaptions, poison_count
+from attacks.triggers import checkerboard, scaled
+from bench.api import AttackContext, Edit, Poison, PoisonPlan, Surrogate
+from bench.errors import UserError
+from bench.registry import register_attack
+
+
+class LabelConsistentParams(BackdoorParams):
+    rate: float = Field(default=0.0015, gt=0, lt=1, description="poisons as a share of the training pairs")
+    patch: float = Field(default=21, gt=0, le=112, description="side of each corner's pattern, in pixels of a 224-pixel image")
+    amplitude: float = Field(default=255, gt=0, le=255, description="how far the pattern shifts pixels, in grey levels")
+    epsilon: float = Field(default=16, ge=0, le=255, description="bound of the perturbation, in grey levels; 0 leaves it out")
+    steps: int = Field(default=20, ge=0, description="steps of projected gradient descent")
+
+
+@register_attack("label_consistent")
+class LabelConsistent(Backdoor):
+    """A pattern in the corners of training images whose own caption names the target (Turner et al. 2019, arXiv 1912.02771).
+
+    Captions stay as they are, so a reader sees nothing wrong. The images are first made harder: projected gradient descent in
+    an l-infinity ball takes them away from their own captions, against the clean model, so that the trigger is what is left
+    to learn from. Evaluation adds the trigger alone. Deviations: Turner et al. attack a classifier; here the loss is the
+    similarity of image and caption. The published CLIP experiments leave the perturbation out (epsilon=0).
+    """
+
+    Params = LabelConsistentParams
+    params: LabelConsistentParams
+
+    def pattern(self, side: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        size = max(3, scaled(self.params.patch, side))
+        sign = checkerboard(size).float() / 127.5 - 1
+        trigger = torch.zeros(3, side, side)
+        for rows, flip_rows in ((slice(0, size), False), (slice(side - size, side), True)):
+            for columns, flip_columns in ((slice(0, size), False), (slice(side - size, side), True)):
+                dims = [dim for dim, flip in ((1, flip_rows), (2, flip_columns)) if flip]
+                trigger[:, rows, columns] = self.params.amplitude * sign.flip(dims)
+        return {"trigger": trigger}
+
+    def plan(self, ctx: AttackContext) -> PoisonPlan:
+        bundle = ctx.bundle
+        captions = AdversarialCaptions(bundle)
+        count = poison_count(self.params.rate, len(bundle.train))
+        rng = ctx.rng("plan")
+        target = captions.target(self.params.target, max(self.params.min_captions, count), rng)
+        name = bundle.vocabulary.names[target]
+        own = set(captions.of(target))
+        sources = [row for row, caption in enumerate(bundle.train.captions) if caption in own]
+        if len(sources) < count:
+            raise UserError(
+                f"--set attack.rate={self.params.rate:g}: {count} poisons need as many training captions that name the target "
+                f"'{name}', and there are {len(sources)}; lower the rate"
+            )
+        chosen = np.sort(rng.choice(sources, size=count, replace=False))
+        return PoisonPlan(
+            attack=self.name,
+            targets=(name,),
+            poisons=tuple(
+                Poison(
+                    split="train",
+                    index=int(row),
+                    uid=bundle.train.uids[row],
+                    caption=bundle.train.captions[row],
+                    target=target,
+                    edit={"perturbation": number},
+                )
+                for number, row in enumerate(chosen)
+            ),
+            tensors={
+                **self.pattern(bundle.image_size, ctx.rng("pattern")),
+                "perturbations": torch.zeros(count, 3, bundle.image_size, bundle.image_size),
+            },
+        )
+
+    def needs_surrogate(self) -> bool:
+        return self.params.epsilon > 0 and self.params.steps > 0
+
+    def craft(self, ctx: AttackContext, plan: PoisonPlan, surrogate: Surrogate) -> PoisonPlan:
+        rows = np.array([poison.index for poison in plan.poisons])
+        images = ctx.bundle.train.images.load(rows).float() / 255
+        texts = surrogate.encode_captions([poison.caption for poison in plan.poisons])
+        harder = harden(images, texts, surrogate, self.params.epsilon / 255, self.params.steps)
+        tensors = {**plan.tensors, "perturbations": (255 * (harder - images)).round()}
+        return plan.model_copy(update={"tensors": tensors})
+
+    def apply(self, images: torch.Tensor, edits: Sequence[Edit], plan: PoisonPlan) -> torch.Tensor:
+        changed = images.float() + plan.tensors["trigger"]
+        for row, edit in enumerate(edits):
+            if "perturbation" in edit:
+                changed[row] += plan.tensors["perturbations"][int(edit["perturbation"])]
+        return changed.round().clamp(0, 255).to(torch.uint8)
+
+
+def harden(images: torch.Tensor, texts: torch.Tensor, surrogate: Surrogate, epsilon: float, steps: int) -> torch.Tensor:
+    """Images float32 (n, 3, side, side) in [0, 1], moved within an l-infinity ball of `epsilon` away from unit `texts`.
+
+    Projected gradient descent with sign steps of 2.5 epsilon / steps (Madry et al. 2018), from the images themselves.
+    """
+    size = 2.5 * epsilon / steps
+    moved = images.clone()
+    for _ in range(steps):
+        moved.requires_grad_(True)
+        similarity = F.cosine_similarity(surrogate.encode_image(moved), texts).sum()
+        (gradient,) = torch.autograd.grad(similarity, moved)
+        with torch.no_grad():
+            moved = moved - size * gradient.sign()
+            moved = torch.minimum(torch.maximum(moved, images - epsilon), images + epsilon).clamp(0, 1)
+    return moved.detach()

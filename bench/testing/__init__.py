@@ -1,0 +1,5 @@
+"""Contract checks, for the library's own plugins and for anybody's."""
+
+from .checks import Check, checks_for
+
+__all__ = ["Check", "checks_for"]

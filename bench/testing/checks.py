@@ -1,0 +1,134 @@
+"""What every plugin promises, as plain functions.
+
+`checks_for(entry)` yields the checks of a registered plugin. A check raises AssertionError with a sentence that says what
+is wrong; any other exception comes from the plugin. `bench check FILE` and the library's own tests run the same ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from pydantic import BaseModel, ValidationError
+
+from bench.api import Attack, Dataset, Defense, Evaluator
+from bench.registry import Entry
+from bench.testing import attack_checks, dataset_checks, defense_checks, evaluator_checks
+from bench.testing.small import params_of, spec_of, test_params
+
+_YEAR = re.compile(r"\([^()]*\b(?:19|20)\d\d[a-z]?\b[^()]*\)")
+_RESERVED = ("all", "none")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One promise. `run()` raises AssertionError where it is not kept."""
+
+    name: str
+    run: Callable[[], None]
+
+
+def checks_for(entry: Entry) -> Iterator[Check]:
+    """All checks that apply to a plugin, the cheap ones first."""
+    for check in (*COMMON, *_checks_of_kind(entry)):
+        yield Check(check.__name__.removeprefix("check_"), partial(check, entry))
+
+
+def _checks_of_kind(entry: Entry) -> tuple[Callable[[Entry], None], ...]:
+    kinds: dict[type, tuple[Callable[[Entry], None], ...]] = {
+        Attack: attack_checks.CHECKS,
+        Defense: defense_checks.CHECKS,
+        Evaluator: evaluator_checks.CHECKS,
+        Dataset: dataset_checks.CHECKS,
+    }
+    return next(checks for kind, checks in kinds.items() if issubclass(entry.plugin, kind))
+
+
+def check_name(entry: Entry) -> None:
+    name = entry.plugin.name
+    assert re.fullmatch(r"[\w-]+", name), (
+        f"the name {name!r} cannot be given in a list or to --set: use letters, digits, _ and -"
+    )
+    assert name not in _RESERVED, f"the name '{name}' has a meaning of its own on the command line"
+
+
+def check_docstring(entry: Entry) -> None:
+    doc = vars(entry.plugin).get("__doc__") or ""
+    assert doc.strip(), "the class has no docstring of its own"
+    first = doc.strip().partition("\n")[0]
+    assert first.endswith("."), f"the docstring's first line is not a sentence that ends there: {first!r}"
+    outside = re.sub(r"\([^()]*\)", "", first)
+    assert not re.search(r"[.!?]\s+[A-Z]", outside), f"the docstring's first line is more than one sentence: {first!r}"
+
+
+def check_source_is_cited(entry: Entry) -> None:
+    if not issubclass(entry.plugin, Dataset):
+        doc = vars(entry.plugin).get("__doc__") or ""
+        assert _YEAR.search(doc), "the docstring cites no source: name one with its year in parentheses, as in (Gu et al. 2017)"
+
+
+def check_version(entry: Entry) -> None:
+    version = entry.plugin.version
+    assert isinstance(version, str), f"version is {version!r}; it must be a string"
+    assert version, "version is empty"
+
+
+def check_params_are_described(entry: Entry) -> None:
+    missing = list(_undescribed(entry.plugin.Params))
+    assert not missing, f"parameters without a description: {', '.join(missing)}"
+
+
+def _undescribed(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        if not field.description:
+            yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _undescribed(field.annotation, f"{prefix}{name}.")
+
+
+def check_params_have_defaults(entry: Entry) -> None:
+    missing = [name for name, field in entry.plugin.Params.model_fields.items() if field.is_required()]
+    assert not missing, f"parameters without a default: {', '.join(missing)}"
+    entry.plugin.Params()
+
+
+def check_test_params_are_accepted(entry: Entry) -> None:
+    try:
+        params_of(entry)
+    except ValidationError as error:
+        raise AssertionError(f"test_params() {test_params(entry)} are refused by Params: {error}") from error
+
+
+def check_unknown_params_are_refused(entry: Entry) -> None:
+    try:
+        params_of(entry, no_such_parameter=1)
+    except ValidationError:
+        return
+    raise AssertionError("Params accepts an unknown parameter; derive it from bench.api.Params and keep its model_config")
+
+
+def check_params_survive_json(entry: Entry) -> None:
+    params = params_of(entry)
+    again = entry.plugin.Params.model_validate_json(params.model_dump_json())
+    assert again == params, f"parameters change when they are written to a record and read back: {params!r} became {again!r}"
+
+
+def check_supports(entry: Entry) -> None:
+    answer = entry.plugin.supports(spec_of(entry))
+    assert answer is None or (isinstance(answer, str) and answer), f"supports() gave {answer!r}; it must give None or a reason"
+
+
+COMMON: tuple[Callable[[Entry], None], ...] = (
+    check_name,
+    check_docstring,
+    check_source_is_cited,
+    check_version,
+    check_params_are_described,
+    check_params_have_defaults,
+    check_test_params_are_accepted,
+    check_unknown_params_are_refused,
+    check_params_survive_json,
+    check_supports,
+)

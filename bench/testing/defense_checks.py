@@ -1,0 +1,137 @@
+"""What every defense promises."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+
+from bench.registry import Entry, defenses
+from bench.testing import small
+from bench.testing.training import Run, World, train
+
+_LEG = 3
+"""Steps between two interruptions."""
+_CURVES = {"epoch", "steps", "loss", "pairs", "seconds", "pairs_per_second", "lr", "logit_scale"}
+_HELD = {"safe": torch.bool, "similarity": torch.float32}
+
+
+@cache
+def _attempt(entry: Entry) -> Run | Exception:
+    try:
+        return train(entry)
+    except Exception as error:
+        return error
+
+
+def _plain(entry: Entry) -> Run:
+    run = _attempt(entry)
+    assert isinstance(run, Run), "cannot be checked, since training fails"
+    return run
+
+
+def check_training(entry: Entry) -> None:
+    run = _attempt(entry)
+    if isinstance(run, Exception):
+        raise run
+    unreached = ", ".join(sorted(run.witness.unreached))
+    assert not unreached, f"the loss has no gradient in the encoder in the phases: {unreached}"
+    start = small.encoder().state_dict()
+    assert any(not torch.equal(run.weights[name], start[name]) for name in start), "training leaves every weight as it was"
+
+
+def check_telemetry(entry: Entry) -> None:
+    witness = _plain(entry).witness
+    for figures in witness.figures:
+        taken = sorted(set(figures) & _CURVES)
+        assert not taken, f"telemetry() uses names that the trainer's own curves have: {', '.join(taken)}"
+        for name, value in figures.items():
+            assert isinstance(value, int | float), f"telemetry() gives {name} as a {type(value).__name__}, not a number"
+    for held in witness.holdings:
+        for name, values in held.items():
+            assert name in _HELD, f"observed() gives '{name}'; it may give {' and '.join(_HELD)}"
+            wanted = (_HELD[name], (witness.defense.setup.pairs,))
+            found = (torch.as_tensor(values).dtype, tuple(values.shape))
+            assert found == wanted, f"observed() gives '{name}' as {found}, not as {wanted}"
+
+
+def check_training_follows_the_seed(entry: Entry) -> None:
+    plain = _plain(entry)
+    _assert_same(plain, train(entry, global_seed=1), "two runs of equal seed differ; draw from setup.rng(purpose)")
+
+
+def check_state_can_be_saved(entry: Entry) -> None:
+    state = _plain(entry).witness.defense.state_dict()
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    try:
+        loaded = torch.load(buffer, weights_only=True)
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise AssertionError(f"state_dict() must hold tensors, numbers, strings, lists and dicts only: {reason}") from error
+    fresh = World(entry).defense()
+    fresh.load_state_dict(loaded)
+    assert _same(fresh.state_dict(), state), "state_dict() of a fresh defense that loaded a state is not that state"
+
+
+def check_interruption_changes_nothing(entry: Entry) -> None:
+    plain = _plain(entry)
+    _assert_same(
+        plain, train(entry, leg=_LEG), "an interrupted run goes on with other numbers; keep what it needs in state_dict()"
+    )
+
+
+def check_start(entry: Entry) -> None:
+    start = entry.plugin.starts_from()
+    assert start != entry.plugin.name, "starts_from() names the defense itself"
+    assert start is None or start in defenses.names(), f"starts_from() names '{start}', and there is no such defense"
+
+
+def check_clean_data_is_little(entry: Entry) -> None:
+    run = _plain(entry)
+    pairs, world = run.witness.defense.setup.pairs, run.world
+    few = len(world.trusted) <= pairs // 2
+    assert few, f"{len(world.trusted)} of {pairs} pairs are asked for as trusted; more than half tells which are poisoned"
+    assert world.labelled <= world.trusted, "setup.labels() is asked for pairs that setup.trusted() did not give"
+
+
+def check_never_sees_the_poison(entry: Entry) -> None:
+    plain = _plain(entry)
+    readers = ", ".join(sorted(set(plain.mask_readers)))
+    assert not readers, f"training reads which pairs are poisoned: {readers}; a defense must not know"
+    disguised = train(entry, disguised=True)
+    _assert_same(plain, disguised, "changing which pairs are marked as poisoned changes training; a defense must not know them")
+
+
+def _assert_same(run: Run, other: Run, sentence: str) -> None:
+    first, second = run.witness.losses, other.witness.losses
+    step = next((step for step, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), None)
+    assert step is None, f"{sentence} (losses differ from step {step} on)"
+    assert len(first) == len(second), f"{sentence} ({len(first)} steps against {len(second)})"
+    assert _same(run.weights, other.weights), f"{sentence} (final weights differ)"
+
+
+def _same(first: Any, second: Any) -> bool:
+    if isinstance(first, torch.Tensor):
+        return isinstance(second, torch.Tensor) and first.dtype == second.dtype and torch.equal(first, second)
+    if isinstance(first, dict):
+        return isinstance(second, dict) and list(first) == list(second) and all(_same(first[k], second[k]) for k in first)
+    if isinstance(first, list | tuple):
+        return type(first) is type(second) and len(first) == len(second) and all(map(_same, first, second))
+    return bool(first == second)
+
+
+CHECKS: tuple[Callable[[Entry], None], ...] = (
+    check_start,
+    check_training,
+    check_telemetry,
+    check_training_follows_the_seed,
+    check_state_can_be_saved,
+    check_interruption_changes_nothing,
+    check_clean_data_is_little,
+    check_never_sees_the_poison,
+)

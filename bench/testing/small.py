@@ -1,0 +1,194 @@
+"""A world small enough to check a plugin in a second: 256 pairs, a linear CLIP, an attack that belongs to no plugin."""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench import keys
+from bench.api import (
+    Attack,
+    AttackContext,
+    AttackParams,
+    DataPlace,
+    DatasetBundle,
+    Edit,
+    Params,
+    Poison,
+    PoisonPlan,
+    Probe,
+)
+from bench.config import DataSpec, ModelSpec, PluginSpec, RunSpec, TrainSpec
+from bench.data import thesaurus
+from bench.data.captions import CaptionTokens
+from bench.data.poisoned import ProbeImages
+from bench.data.scenes import ScenesDataset
+from bench.models.encoder import ClipEncoder
+from bench.models.frozen import FrozenClip, FrozenSurrogate
+from bench.registry import Entry
+
+EMBED_DIM = 16
+_SIDE, _WORDS, _LENGTH = 32, 1024, 16
+_RATE = 0.04
+CPU = torch.device("cpu")
+NOWHERE = DataPlace(root=None, cache=None)
+
+
+@cache
+def bundle() -> DatasetBundle:
+    """`scenes` with 256 pairs and 64 images of every other kind."""
+    params = ScenesDataset.Params(**ScenesDataset.test_params())
+    return ScenesDataset().open(params, _SIDE, NOWHERE)  # type: ignore[arg-type]
+
+
+def test_params(entry: Entry) -> dict[str, Any]:
+    """What the plugin asks to be tested with; an attack that asks for no rate gets one that poisons a few pairs."""
+    shared = {"rate": _RATE} if issubclass(entry.plugin, Attack) else {}
+    return {**shared, **entry.plugin.test_params()}
+
+
+def params_of(entry: Entry, **changes: Any) -> Params:
+    return entry.plugin.Params.model_validate({**test_params(entry), **changes})
+
+
+def spec_of(entry: Entry) -> RunSpec:
+    """The identity of a small cell; the plugin stands in it where attacks or defenses do."""
+    plugin = PluginSpec(**entry.identity(), params=params_of(entry).model_dump(mode="json"))
+    other = PluginSpec(name="other", version="1", params={})
+    return RunSpec(
+        data=DataSpec(name="scenes", version="1", params={}, fingerprint=bundle().fingerprint),
+        attack=plugin if issubclass(entry.plugin, Attack) else None,
+        defense=other if issubclass(entry.plugin, Attack) else plugin,
+        model=ModelSpec(name="scenes-small"),
+        train=TrainSpec(epochs=4, batch_size=64, lr=1e-3),
+        seed=0,
+    )
+
+
+def attack_context(seed: int = 0) -> AttackContext:
+    return AttackContext(bundle(), lambda purpose: keys.generator("small", seed, purpose))
+
+
+class LinearClip(nn.Module):
+    """The least that can be trained as a CLIP: pooled pixels and the mean of word vectors, mapped linearly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.visual = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(3 * (_SIDE // 8) ** 2, EMBED_DIM))
+        self.token_embedding = nn.Embedding(_WORDS, EMBED_DIM)
+        self.logit_scale = nn.Parameter(torch.tensor(2.66))
+
+    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+        return self.visual(images)
+
+    def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.token_embedding(tokens).mean(dim=1)
+
+
+def encoder(seed: int = 0) -> ClipEncoder:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ClipEncoder(LinearClip(), "fp32", CPU)
+
+
+def tokenize(texts: Sequence[str]) -> torch.Tensor:
+    """Words -> int64 (n, 16), by their checksums."""
+    tokens = torch.zeros(len(texts), _LENGTH, dtype=torch.int64)
+    for row, text in enumerate(texts):
+        words = [1 + zlib.crc32(word.encode()) % (_WORDS - 1) for word in text.lower().split()][:_LENGTH]
+        tokens[row, : len(words)] = torch.tensor(words, dtype=torch.int64)
+    return tokens
+
+
+def surrogate() -> FrozenSurrogate:
+    return FrozenSurrogate(encoder(1), tokenize)
+
+
+def captions(texts: Sequence[str]) -> CaptionTokens:
+    return CaptionTokens(texts, tokenize, lambda tokens: tokens, thesaurus.synonyms("dataset", bundle().synonyms))
+
+
+class Stamp(Attack):
+    """A white corner on 8 held-out and 8 training images, captioned as the first class; it is not registered."""
+
+    name = "stamp"
+
+    def plan(self, ctx: AttackContext) -> PoisonPlan:
+        target = 0
+        captions = [
+            caption
+            for caption, members in zip(ctx.bundle.train.captions, ctx.bundle.train.members, strict=True)
+            if target in members
+        ]
+        poisons = []
+        for split, pairs in (("holdout", ctx.bundle.holdout), ("train", ctx.bundle.train)):
+            others = [index for index, members in enumerate(pairs.members) if target not in members][:8]
+            poisons += [
+                Poison(
+                    split=split,  # type: ignore[arg-type]
+                    index=index,
+                    uid=pairs.uids[index],
+                    caption=captions[row % len(captions)],
+                    target=target,
+                    edit={},
+                )
+                for row, index in enumerate(others)
+            ]
+        return PoisonPlan(attack=self.name, targets=(ctx.bundle.vocabulary.names[target],), poisons=tuple(poisons))
+
+    def apply(self, images: torch.Tensor, edits: Sequence[Edit], plan: PoisonPlan) -> torch.Tensor:
+        stamped = images.clone()
+        stamped[:, :, -6:, -6:] = 255
+        return stamped
+
+    def probes(self, ctx: AttackContext, plan: PoisonPlan) -> list[Probe]:
+        return [Probe("test", index, 0, {}) for index, members in enumerate(ctx.bundle.test.members) if 0 not in members]
+
+
+def stamp() -> tuple[Stamp, PoisonPlan]:
+    attack = Stamp(AttackParams(rate=_RATE))
+    return attack, attack.plan(attack_context())
+
+
+@dataclass(frozen=True)
+class SmallEvalContext:
+    """What an evaluator sees; `sparse` leaves out all that it does not declare to need."""
+
+    bundle: DatasetBundle
+    model: FrozenClip
+    probes: Sequence[Probe]
+    seed: int
+    probe_images: Callable[[], ProbeImages]
+    clean_model: Callable[[], FrozenClip]
+
+
+def eval_context(entry: Entry, sparse: bool = False) -> SmallEvalContext:
+    attack, plan = stamp()
+    probes = attack.probes(attack_context(), plan)
+    images = ProbeImages(bundle(), attack, plan, probes)
+    clean = FrozenClip(encoder(1), tokenize)
+    full = SmallEvalContext(bundle(), FrozenClip(encoder(), tokenize), probes, 0, lambda: images, lambda: clean)
+    if not sparse:
+        return full
+    plugin = entry.plugin
+    return dataclasses.replace(
+        full,
+        bundle=bundle() if plugin.needs_tasks else dataclasses.replace(bundle(), tasks=()),
+        probes=probes if plugin.needs_attack else [],
+        probe_images=full.probe_images if plugin.needs_attack else _undeclared("probe_images", "needs_attack"),
+        clean_model=full.clean_model if plugin.needs_clean_model else _undeclared("clean_model", "needs_clean_model"),
+    )
+
+
+def _undeclared(what: str, declaration: str) -> Callable[[], Any]:
+    def refuse() -> Any:
+        raise AssertionError(f"it calls ctx.{what}() and does not declare {declaration}")
+
+    return refuse

@@ -1,0 +1,204 @@
+"""Small trainings of a defense by the real trainer, with a witness to what it asks for and answers."""
+
+from __future__ import annotations
+
+import tempfile
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast, get_args
+from unittest import mock
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bench import keys
+from bench.api import Batch, Defense, Encoder, ImageView, Phase, PoisonPlan, TextView, TrainRecipe, TrainSetup
+from bench.config import TrainSpec
+from bench.data.poisoned import PoisonedPairs
+from bench.models.encoder import ClipEncoder
+from bench.registry import Entry
+from bench.testing import small
+from bench.training import trainer
+from bench.training.checkpoint import Checkpoint
+from bench.training.trainer import Trainer
+
+
+@dataclass
+class Witness:
+    """Stands in for a defense: passes everything on and notes what is said. Where training cannot go on: AssertionError."""
+
+    defense: Defense
+    losses: list[float] = field(default_factory=list)
+    figures: list[dict[str, Any]] = field(default_factory=list)
+    holdings: list[dict[str, NDArray[Any]]] = field(default_factory=list)
+    unreached: set[str] = field(default_factory=set)
+    _phases: set[str] = field(default_factory=set)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.defense, name)
+
+    def phases(self, epoch: int) -> Sequence[Phase]:
+        phases = self.defense.phases(epoch)
+        assert phases, f"phases({epoch}) is empty; an epoch needs something to train on"
+        for phase in phases:
+            _check_phase(phase, self.defense.setup.pairs)
+        return phases
+
+    def loss(self, batch: Batch, encoder: Encoder, phase: Phase) -> torch.Tensor:
+        loss = self.defense.loss(batch, encoder, phase)
+        where = f"the loss of phase '{phase.name}'"
+        assert isinstance(loss, torch.Tensor), f"{where} is a {type(loss).__name__}, not a tensor"
+        assert loss.shape == (), f"{where} has the shape {tuple(loss.shape)}, it must be a scalar"
+        assert torch.isfinite(loss), f"{where} is {loss.item()}"
+        assert loss.requires_grad, f"{where} has no gradient"
+        if phase.name not in self._phases and not _reaches(loss, cast(ClipEncoder, encoder)):
+            self.unreached.add(phase.name)
+        self._phases.add(phase.name)
+        self.losses.append(loss.item())
+        return loss
+
+    def telemetry(self) -> dict[str, float]:
+        self.figures.append(self.defense.telemetry())
+        return self.figures[-1]
+
+    def observed(self) -> dict[str, NDArray[Any]]:
+        self.holdings.append(self.defense.observed())
+        return self.holdings[-1]
+
+
+def _check_phase(phase: Phase, pairs: int) -> None:
+    where = f"phase '{phase.name}'"
+    unknown = {*phase.image_views} - {*get_args(ImageView)} | {*phase.text_views} - {*get_args(TextView)}
+    assert not unknown, f"{where} asks for views that there are not: {', '.join(sorted(unknown))}"
+    assert phase.lr is None or 0 <= phase.lr < float("inf"), f"{where} has the learning rate {phase.lr}"
+    if phase.indices is None:
+        return
+    indices = phase.indices
+    assert isinstance(indices, np.ndarray), f"{where}: indices is a {type(indices).__name__}, not an int64 array"
+    assert indices.dtype == np.int64, f"{where}: indices has type {indices.dtype}, not int64"
+    assert indices.ndim == 1, f"{where}: indices has {indices.ndim} dimensions"
+    assert len(indices), f"{where} has no pairs"
+    assert 0 <= indices.min() <= indices.max() < pairs, f"{where} has indices outside of 0..{pairs - 1}"
+    assert len(np.unique(indices)) == len(indices), f"{where} has a pair twice"
+
+
+def _reaches(loss: torch.Tensor, encoder: ClipEncoder) -> bool:
+    gradients = torch.autograd.grad(loss, list(encoder.parameters()), retain_graph=True, allow_unused=True)
+    return any(gradient is not None and bool(gradient.any()) for gradient in gradients)
+
+
+class World:
+    """Poisoned pairs and what belongs to them; `disguised` has the same content and other marks of what is poisoned."""
+
+    def __init__(self, entry: Entry, disguised: bool = False) -> None:
+        attack, self.plan = small.stamp()
+        self.pairs = PoisonedPairs(small.bundle(), attack, self.plan)
+        self.captions = small.captions(self.pairs.captions)
+        self.spec = small.spec_of(entry)
+        self.params = small.params_of(entry)
+        train = self.spec.train
+        base = TrainRecipe(len(self.pairs), train.epochs, train.lr, train.batch_size)
+        self.recipe = TrainSpec.model_validate({**train.model_dump(), **entry.plugin.training(self.params, base)})
+        self.trusted: set[int] = set()
+        self.labelled: set[int] = set()
+        self._plugin = entry.plugin
+        self._clean = np.flatnonzero(~self.pairs.poisoned)
+        if disguised:
+            self.plan = _disguise(self.pairs, self.plan)
+
+    def defense(self) -> Defense:
+        setup = TrainSetup(
+            pairs=len(self.pairs),
+            epochs=self.recipe.epochs,
+            lr=self.recipe.lr,
+            batch_size=self.recipe.batch_size,
+            embed_dim=small.EMBED_DIM,
+            device=small.CPU,
+            rng=lambda purpose: keys.generator("small", "defense", purpose),
+            trusted=self._trusted,
+            labels=self._labels,
+            classes=len(small.bundle().vocabulary.names),
+        )
+        return self._plugin(self.params, setup)
+
+    def train(self, witness: Witness, encoder: ClipEncoder, checkpoint: Path, leg: int) -> bool:
+        """Train until the end, or for `leg` steps where that is not 0. True at the end."""
+        defense, stop = cast(Defense, witness), lambda: 0 < leg <= len(witness.losses)
+        parts = (self.spec, self.recipe, self.pairs, self.captions, encoder, defense, checkpoint, _Silent(), stop)
+        try:
+            Trainer(*parts).run()
+        except KeyboardInterrupt:
+            return False
+        return True
+
+    def _trusted(self, count: int) -> NDArray[np.int64]:
+        chosen = np.sort(keys.generator("small", "trusted").choice(self._clean, size=count, replace=False))
+        self.trusted.update(chosen.tolist())
+        return chosen
+
+    def _labels(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        self.labelled.update(np.asarray(rows).tolist())
+        members = small.bundle().train.members
+        return np.array([(*members[row], -1)[0] if row < len(members) else -1 for row in rows], dtype=np.int64)
+
+
+class _Silent:
+    def step(self, share: float, pairs_per_second: float, loss: float) -> None: ...
+
+    def epoch(self, curve: dict[str, Any], epochs: int) -> None: ...
+
+
+def _disguise(pairs: PoisonedPairs, plan: PoisonPlan) -> PoisonPlan:
+    """The same pixels and captions in the same places, and every trace of which are poisons turned around."""
+    every = np.arange(len(pairs))
+    pixels = pairs.load(every).numpy()
+    pairs._row, pairs._poison_pixels, pairs.poisoned = every, pixels, ~pairs.poisoned
+    moved = tuple(poison.model_copy(update={"index": poison.index + 1}) for poison in plan.poisons)
+    return plan.model_copy(update={"poisons": moved})
+
+
+@dataclass
+class Run:
+    """A finished training: what was witnessed, the weights, and who read which pairs are poisoned."""
+
+    witness: Witness
+    world: World
+    weights: dict[str, torch.Tensor]
+    mask_readers: list[str]
+
+
+def train(entry: Entry, global_seed: int = 0, disguised: bool = False, leg: int = 0) -> Run:
+    """Train from scratch; `leg` > 0 interrupts the run every so many steps and goes on in a fresh trainer."""
+    torch.manual_seed(global_seed)
+    world = World(entry, disguised)
+    losses: list[float] = []
+    with tempfile.TemporaryDirectory() as folder, _watched_mask() as readers:
+        checkpoint = Path(folder) / "checkpoint.pt"
+        finished = False
+        while not finished:
+            witness, encoder = Witness(world.defense()), small.encoder()
+            finished = world.train(witness, encoder, checkpoint, leg)
+            losses += witness.losses
+            assert Checkpoint.load(checkpoint), "the checkpoint cannot be read back, because of what is in state_dict()"
+    witness.losses = losses
+    del world.pairs, world.plan  # who looks for them in another run shall not find these
+    return Run(witness, world, encoder.state_dict(), readers)
+
+
+@contextmanager
+def _watched_mask() -> Iterator[list[str]]:
+    """The places in the code from where the mask of any pairs is read, save the trainer's own, which makes telemetry of it."""
+    readers: list[str] = []
+
+    def read(pairs: PoisonedPairs) -> Any:
+        frame = traceback.extract_stack(limit=2)[0]
+        if frame.filename != trainer.__file__:
+            readers.append(f"{Path(frame.filename).name}:{frame.lineno} ({frame.name})")
+        return vars(pairs)["poisoned"]
+
+    with mock.patch.object(PoisonedPairs, "poisoned", property(read), create=True):
+        yield readers

@@ -1,0 +1,79 @@
+"""RoCLIP: captions from a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pydantic import Field
+
+from bench.api import Batch, Encoder, Params, Phase, Scorer, TrainRecipe, TrainSetup
+from bench.registry import register_defense
+from defenses.clip import CLIP
+from defenses.losses import clip_loss
+from defenses.pool import Pool
+
+
+class RoCLIPParams(Params):
+    every: int = Field(default=2, ge=1, description="K: every K-th epoch matches with the pool")
+    pool: float = Field(default=0.02, gt=0, le=1, description="pool size as a share of the training pairs")
+    lr: float = Field(default=0.1, gt=0, description="peak learning rate, as a share of the recipe's")
+    epochs: float = Field(default=0.5, gt=0, description="epochs, as a share of the recipe's")
+    augment_images: bool = Field(default=True, description="strong image augmentation")
+    augment_texts: bool = Field(default=True, description="EDA on captions")
+
+
+@register_defense("roclip")
+class RoCLIP(CLIP):
+    """Every K-th epoch each image is matched with the nearest caption of a pool, not its own (Yang et al. 2023, NeurIPS).
+
+    The match is the pool's caption embedding nearest to the image's embedding; it takes the caption's place in the CLIP loss.
+    Look-up comes before the batch's captions enter the pool, and they enter in matching epochs only, as in the released code.
+    The published learning rate (5e-5, a tenth of CLIP's) and epochs (24, half of CLIP's) are shares of the recipe's.
+    Deviation: the pool starts with the captions of random pairs, where the released code starts with noise.
+    """
+
+    Params = RoCLIPParams
+    params: RoCLIPParams
+
+    def __init__(self, params: RoCLIPParams, setup: TrainSetup) -> None:
+        super().__init__(params, setup)
+        self._pool = Pool(max(1, round(params.pool * setup.pairs)), setup.embed_dim, setup.device)
+
+    @classmethod
+    def training(cls, params: RoCLIPParams, train: TrainRecipe) -> dict[str, int | float]:
+        return {"lr": params.lr * train.lr, "epochs": max(1, round(params.epochs * train.epochs))}
+
+    def before_epoch(self, epoch: int, scorer: Scorer) -> None:
+        size = len(self._pool.embeddings)
+        if self._matches(epoch) and not len(self._pool):
+            chosen = self.setup.rng("pool").permutation(self.setup.pairs)[:size]
+            self._pool.push(scorer.embeddings(chosen)[1])
+
+    def phases(self, epoch: int) -> Sequence[Phase]:
+        return (
+            Phase(
+                name="match" if self._matches(epoch) else "train",
+                image_views=("strong" if self.params.augment_images else "light",),
+                text_views=("eda" if self.params.augment_texts else "plain",),
+            ),
+        )
+
+    def loss(self, batch: Batch, encoder: Encoder, phase: Phase) -> torch.Tensor:
+        if phase.name != "match":
+            return super().loss(batch, encoder, phase)
+        images = encoder.encode_image(batch.images[0])
+        texts = encoder.encode_text(batch.texts[0])
+        matches = self._pool.nearest(images)
+        self._pool.push(texts)
+        return clip_loss(images, matches, encoder.logit_scale)
+
+    def _matches(self, epoch: int) -> bool:
+        return (epoch + 1) % self.params.every == 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"pool": self._pool.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._pool.load_state_dict(state["pool"])

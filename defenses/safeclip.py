@@ -1,0 +1,159 @@
+"""SafeCLIP: the CLIP loss on pairs that look clean, unimodal learning on the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from bench.api import Batch, Encoder, ImageView, Params, Phase, Scorer, TextView, TrainSetup
+from bench.registry import register_defense
+from defenses import split
+from defenses.clip import CLIP
+from defenses.losses import nn_contrastive_loss
+from defenses.pool import Pool
+
+
+class SafeCLIPParams(Params):
+    unimodal_epochs: int = Field(default=5, ge=0, description="r: epochs of unimodal learning on all pairs")
+    clip_epochs: int = Field(default=1, ge=0, description="epochs of the CLIP loss at the low learning rate, on all pairs")
+    low_lr: float = Field(default=0.01, gt=0, le=1, description="that learning rate, as a share of the recipe's")
+    threshold: float = Field(default=0.9, ge=0, le=1, description="t: posterior above which a pair is safe at first")
+    growth: float = Field(default=0.01, ge=0, le=1, description="s: what each epoch adds to the safe share")
+    largest: float = Field(default=1.0, gt=0, le=1, description="the safe share grows to this at most")
+    rescored: float = Field(default=1.0, gt=0, le=1, description="share of the most similar pairs scored anew each epoch")
+    use_pool: bool = Field(default=True, description="nearest neighbours from a pool; off is plain in-modal InfoNCE")
+    pool: int = Field(default=256, ge=1, description="pool size, in embeddings of each modality")
+    risky_unimodal: bool = Field(default=True, description="unimodal learning on the risky set")
+    augment_safe: bool = Field(default=True, description="strong augmentation of the safe set")
+
+
+@register_defense("safeclip")
+class SafeCLIP(CLIP):
+    """CLIP loss on a growing safe set, unimodal NN contrast on the rest (Yang et al. 2024, ICML, Algorithm 1).
+
+    Unimodal warm-up, one CLIP epoch at a low learning rate, a Gaussian mixture on similarities, then mixed epochs: the risky
+    pass runs before the safe pass. The safe set is first {posterior > t}, later the most similar pairs, its share growing.
+    An empty first safe set is replaced by the most similar share `growth` (at least 1%) of the pairs. Deviations from the
+    released code: captions are augmented afresh each epoch, not once; similarities are scored on unaugmented pairs; the CLIP
+    loss on the safe set takes one augmented view, not two crossed ones; the share is capped at 1, not 0.85, unless set; the
+    learning-rate schedule ends at 0 and does not rise again; the pool starts with random pairs' embeddings.
+    """
+
+    Params = SafeCLIPParams
+    params: SafeCLIPParams
+
+    def __init__(self, params: SafeCLIPParams, setup: TrainSetup) -> None:
+        super().__init__(params, setup)
+        self._pools = {name: Pool(params.pool, setup.embed_dim, setup.device) for name in ("images", "texts")}
+        self._similarities = np.zeros(setup.pairs, dtype=np.float32)
+        self._safe = np.zeros(setup.pairs, dtype=bool)
+        self._share = 0.0
+        self._fit: split.Fit | None = None
+
+    @property
+    def _warmup(self) -> int:
+        return self.params.unimodal_epochs + self.params.clip_epochs
+
+    def before_epoch(self, epoch: int, scorer: Scorer) -> None:
+        if epoch == self._warmup and not self._safe.any():
+            self._split(scorer)
+        if self.params.use_pool and not len(self._pools["images"]):
+            chosen = self.setup.rng("pool").permutation(self.setup.pairs)[: self.params.pool]
+            images, texts = scorer.embeddings(chosen)
+            self._pools["images"].push(images)
+            self._pools["texts"].push(texts)
+
+    def phases(self, epoch: int) -> Sequence[Phase]:
+        if epoch < self.params.unimodal_epochs:
+            return (self._unimodal(None),)
+        if epoch < self._warmup:
+            return (Phase("low_lr", lr=self.params.low_lr * self.setup.lr),)
+        image_view: ImageView = "strong" if self.params.augment_safe else "light"
+        text_view: TextView = "eda" if self.params.augment_safe else "plain"
+        safe = Phase("safe", np.flatnonzero(self._safe), (image_view,), (text_view,))
+        risky = np.flatnonzero(~self._safe)
+        return (self._unimodal(risky), safe) if self.params.risky_unimodal and len(risky) else (safe,)
+
+    def _unimodal(self, indices: NDArray[np.int64] | None) -> Phase:
+        return Phase("unimodal", indices, ("strong", "strong"), ("eda", "eda"))
+
+    def loss(self, batch: Batch, encoder: Encoder, phase: Phase) -> torch.Tensor:
+        if phase.name != "unimodal":
+            return super().loss(batch, encoder, phase)
+        with torch.no_grad():
+            image_anchors = encoder.encode_image(batch.images[0])
+            text_anchors = encoder.encode_text(batch.texts[0])
+        images = encoder.encode_image(batch.images[1])
+        texts = encoder.encode_text(batch.texts[1])
+        scale = encoder.logit_scale
+        return nn_contrastive_loss(self._neighbours("images", image_anchors), images, scale) + nn_contrastive_loss(
+            self._neighbours("texts", text_anchors), texts, scale
+        )
+
+    def _neighbours(self, modality: str, anchors: torch.Tensor) -> torch.Tensor:
+        """The pool's nearest embeddings; the batch enters the pool afterwards."""
+        if not self.params.use_pool:
+            return anchors
+        found = self._pools[modality].nearest(anchors)
+        self._pools[modality].push(anchors)
+        return found
+
+    def after_epoch(self, epoch: int, scorer: Scorer) -> None:
+        if epoch >= self._warmup - 1:
+            self._split(scorer)
+
+    def _split(self, scorer: Scorer) -> None:
+        first = self._fit is None
+        rescored = None if first or self.params.rescored >= 1 else self._most_similar()
+        rows = np.arange(self.setup.pairs) if rescored is None else rescored
+        self._similarities[rows] = scorer.similarities(rows)
+        self._fit = split.fit(self._similarities)
+        if first:
+            self._safe = self._fit.posterior > self.params.threshold
+            if not self._safe.any():
+                self._safe = split.top(self._similarities, max(self.params.growth, 0.01))
+            self._share = float(self._safe.mean())
+        else:
+            self._share = min(self.params.largest, self._share + self.params.growth)
+            self._safe = split.top(self._similarities, self._share)
+
+    def _most_similar(self) -> NDArray[np.int64]:
+        return np.flatnonzero(split.top(self._similarities, self.params.rescored))
+
+    def observed(self) -> dict[str, NDArray[Any]]:
+        return {"safe": self._safe, "similarity": self._similarities} if self._fit else {}
+
+    def telemetry(self) -> dict[str, float]:
+        if self._fit is None:
+            return {}
+        fit = self._fit
+        return {
+            "safe_share": self._share,
+            "gmm_lower_mean": fit.means[0],
+            "gmm_upper_mean": fit.means[1],
+            "gmm_lower_weight": fit.weights[0],
+            "gmm_degenerate": float(fit.degenerate),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "pools": {name: pool.state_dict() for name, pool in self._pools.items()},
+            "similarities": torch.from_numpy(self._similarities),
+            "safe": torch.from_numpy(self._safe),
+            "share": self._share,
+            "fitted": self._fit is not None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, pool in self._pools.items():
+            pool.load_state_dict(state["pools"][name])
+        self._similarities = state["similarities"].numpy().copy()
+        self._safe = state["safe"].numpy().copy()
+        self._share = float(state["share"])
+        if state["fitted"]:
+            self._fit = split.fit(self._similarities)

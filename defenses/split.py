@@ -1,0 +1,82 @@
+"""Which pairs look clean: a two-component Gaussian mixture on image-caption similarities."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+_SMALLEST_SPREAD = 1e-6
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Posterior of the upper component for every pair, float64 (n,), and the mixture: the lower component comes first.
+
+    `degenerate` says that no mixture could be fitted; the posterior is then the rank of the similarity in [0, 1].
+    """
+
+    posterior: NDArray[np.float64]
+    means: tuple[float, float]
+    variances: tuple[float, float]
+    weights: tuple[float, float]
+    degenerate: bool
+
+
+def fit(similarities: NDArray[np.float32]) -> Fit:
+    """Fit by EM and give every pair the posterior probability of the component with the larger mean.
+
+    With unequal variances the posterior of a mixture is not monotone: the most similar pairs can get a low one. It is made
+    monotone outward from the means: above the upper mean it never falls, below the lower mean it never rises again.
+    """
+    values = similarities.astype(np.float64)
+    if len(values) < 2 or float(values.std()) < _SMALLEST_SPREAD:
+        return _ranked(values)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        mixture = GaussianMixture(2, random_state=0, reg_covar=1e-8, n_init=1).fit(values[:, None])
+    order = np.argsort(mixture.means_[:, 0])
+    means, variances, weights = (part.reshape(2)[order] for part in (mixture.means_, mixture.covariances_, mixture.weights_))
+    if means[1] - means[0] < _SMALLEST_SPREAD:
+        return _ranked(values)
+    posterior = monotone(values, mixture.predict_proba(values[:, None])[:, order[1]], means[0], means[1])
+    return Fit(posterior, _pair(means), _pair(variances), _pair(weights), degenerate=False)
+
+
+def monotone(values: NDArray[np.float64], posterior: NDArray[np.float64], lower: float, upper: float) -> NDArray[np.float64]:
+    """The posterior, not falling with the value: running maximum above `upper`, running minimum downward below `lower`."""
+    order = np.argsort(values, kind="stable")
+    ordered, result = values[order], posterior[order].copy()
+    above = ordered >= upper
+    result[above] = np.maximum.accumulate(result[above])
+    below = ordered <= lower
+    result[below] = np.minimum.accumulate(result[below][::-1])[::-1]
+    unsorted = np.empty_like(result)
+    unsorted[order] = result
+    return unsorted
+
+
+def top(similarities: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
+    """The most similar `share` of the pairs, at least one; since the posterior is monotone, the ones most likely clean.
+
+    Equal similarities are taken in the order of the pairs.
+    """
+    count = min(len(similarities), max(1, round(share * len(similarities))))
+    chosen = np.zeros(len(similarities), dtype=bool)
+    chosen[np.argsort(-similarities, kind="stable")[:count]] = True
+    return chosen
+
+
+def _ranked(values: NDArray[np.float64]) -> Fit:
+    ranks = np.empty(len(values))
+    ranks[np.argsort(values, kind="stable")] = np.arange(len(values)) / max(1, len(values) - 1)
+    mean, variance = float(values.mean()), float(values.var())
+    return Fit(ranks, (mean, mean), (variance, variance), (0.0, 1.0), degenerate=True)
+
+
+def _pair(values: NDArray[np.float64]) -> tuple[float, float]:
+    return float(values[0]), float(values[1])

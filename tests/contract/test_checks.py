@@ -1,0 +1,216 @@
+"""The checks find what they are for."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from attacks.badnet import BadNet
+from bench.api import Batch, Encoder, Measurement, Phase, Plugin, PoisonPlan, Probe
+from bench.data.poisoned import PoisonedPairs
+from bench.data.scenes import ScenesDataset
+from bench.registry import Entry
+from bench.testing import checks_for
+from defenses.clip import CLIP
+from evaluators.zero_shot import ZeroShot
+
+
+def _broken(base: type[Plugin], **members: Any) -> dict[str, str]:
+    """Failed checks of a plugin with some members replaced, by name."""
+    doc = {"__doc__": "A plugin that is broken (Nobody 2024).", "__module__": __name__}
+    plugin = type("Broken", (base,), {**doc, **members})
+    plugin.name = "broken"  # type: ignore[attr-defined]
+    return _failures(Entry(plugin, "built-in test"))
+
+
+def _failures(entry: Entry) -> dict[str, str]:
+    failures = {}
+    for check in checks_for(entry):
+        try:
+            check.run()
+        except Exception as error:
+            failures[check.name] = str(error)
+    return failures
+
+
+def test_a_whole_plugin_fails_nothing() -> None:
+    assert _broken(CLIP) == {}
+    assert _broken(BadNet) == {}
+    assert _broken(ZeroShot) == {}
+    assert _broken(ScenesDataset) == {}
+
+
+@pytest.mark.parametrize(
+    ("member", "check"),
+    [
+        ({"__doc__": ""}, "docstring"),
+        ({"__doc__": "A thing. With two sentences (Nobody 2024)."}, "docstring"),
+        ({"__doc__": "No source at all."}, "source_is_cited"),
+        ({"version": ""}, "version"),
+        ({"test_params": classmethod(lambda cls: {"nothing": 1})}, "test_params_are_accepted"),
+        ({"supports": classmethod(lambda cls, spec: False)}, "supports"),
+    ],
+)
+def test_common(member: dict[str, Any], check: str) -> None:
+    assert check in _broken(CLIP, **member)
+
+
+def _loss(answer: Callable[[Any, Batch, torch.Tensor], torch.Tensor]) -> dict[str, Any]:
+    plain = CLIP.loss
+
+    def loss(self: Any, batch: Batch, encoder: Encoder, phase: Phase) -> torch.Tensor:
+        return answer(self, batch, plain(self, batch, encoder, phase))
+
+    return {"loss": loss}
+
+
+def _count(self: Any, batch: Batch, loss: torch.Tensor) -> torch.Tensor:
+    self.steps = getattr(self, "steps", 0) + 1
+    return loss * self.steps
+
+
+@pytest.mark.parametrize(
+    ("member", "check"),
+    [
+        (_loss(lambda self, batch, loss: loss.detach()), "training"),
+        (_loss(lambda self, batch, loss: loss * float("nan")), "training"),
+        (_loss(lambda self, batch, loss: loss[None]), "training"),
+        (_loss(lambda self, batch, loss: loss.detach() + torch.zeros((), requires_grad=True)), "training"),
+        (_loss(lambda self, batch, loss: loss * (1 + torch.rand(()))), "training_follows_the_seed"),
+        (_loss(_count), "interruption_changes_nothing"),
+        ({"phases": lambda self, epoch: (Phase(indices=np.array([0, 10_000])),)}, "training"),
+        ({"phases": lambda self, epoch: (Phase(indices=np.array([5, 5])),)}, "training"),
+        ({"phases": lambda self, epoch: ()}, "training"),
+        ({"telemetry": lambda self: {"loss": 0.0}}, "telemetry"),
+        ({"observed": lambda self: {"safe": np.ones(3, dtype=bool)}}, "telemetry"),
+        ({"before_epoch": lambda self, epoch, scorer: self.setup.labels(np.arange(9))}, "clean_data_is_little"),
+        ({"state_dict": lambda self: {"rng": np.random.default_rng(0)}}, "state_can_be_saved"),
+        ({"phases": lambda self, epoch: (Phase(indices=self.setup.trusted(200)),)}, "clean_data_is_little"),
+        ({"starts_from": classmethod(lambda cls: "nothing")}, "start"),
+    ],
+)
+def test_defenses(member: dict[str, Any], check: str) -> None:
+    assert check in _broken(CLIP, **member)
+
+
+def _found(kind: type) -> Any:
+    return next(each for each in gc.get_objects() if isinstance(each, kind))
+
+
+def _marks_by_plan() -> np.ndarray:
+    return np.array([poison.index for poison in _found(PoisonPlan).poisons if poison.split == "train"])
+
+
+@pytest.mark.parametrize(
+    "peek",
+    [
+        lambda: np.flatnonzero(_found(PoisonedPairs).poisoned),
+        lambda: np.flatnonzero(vars(_found(PoisonedPairs))["poisoned"]),
+        lambda: np.flatnonzero(_found(PoisonedPairs)._row >= 0),
+        _marks_by_plan,
+    ],
+    ids=["mask", "mask without the attribute", "rows", "plan"],
+)
+def test_a_defense_that_looks_for_the_poison_is_caught(peek: Callable[[], np.ndarray]) -> None:
+    def look(self: Any, epoch: int) -> tuple[Phase]:
+        self.known = torch.from_numpy(peek())
+        return (Phase(),)
+
+    def cheat(self: Any, batch: Batch, loss: torch.Tensor) -> torch.Tensor:
+        return loss * (1 + torch.isin(batch.indices, self.known).float().mean())
+
+    failures = _broken(CLIP, phases=look, **_loss(cheat))
+    assert set(failures) == {"never_sees_the_poison"}
+    assert "must not know" in failures["never_sees_the_poison"]
+
+
+def _plan(change: Callable[[PoisonPlan], PoisonPlan]) -> dict[str, Any]:
+    plain = BadNet.plan
+    return {"plan": lambda self, ctx: change(plain(self, ctx).model_copy(update={"attack": "broken"}))}
+
+
+def _each(**changes: Any) -> dict[str, Any]:
+    def change(plan: PoisonPlan) -> PoisonPlan:
+        return plan.model_copy(update={"poisons": tuple(poison.model_copy(update=changes) for poison in plan.poisons)})
+
+    return _plan(change)
+
+
+@pytest.mark.parametrize(
+    ("member", "check"),
+    [
+        (_plan(lambda plan: plan.model_copy(update={"targets": (str(torch.rand(())),)})), "plan_follows_the_seed"),
+        (_plan(lambda plan: plan.model_copy(update={"poisons": plan.poisons[1:]})), "rate"),
+        (_each(uid="nobody"), "poisons"),
+        (_each(target=99), "poisons"),
+        (_each(caption="nothing of the kind"), "captions"),
+        (_each(edit=None), "training_and_evaluation_edit_alike"),
+        ({"apply": lambda self, images, edits, plan: images}, "edits_change_pixels"),
+        ({"apply": lambda self, images, edits, plan: images.zero_()}, "apply_is_pure"),
+        ({"apply": lambda self, images, edits, plan: images.float()}, "apply_is_pure"),
+        ({"apply": lambda self, images, edits, plan: images.flip(0)}, "apply_is_pure"),
+        ({"probes": lambda self, ctx, plan: []}, "probes"),
+        ({"probes": lambda self, ctx, plan: [Probe("test", n, plan.poisons[0].target, {}) for n in range(64)]}, "probes"),
+        ({"needs_surrogate": lambda self: True, "craft": lambda self, ctx, plan, m: _less(plan)}, "craft_keeps_the_poisons"),
+    ],
+)
+def test_attacks(member: dict[str, Any], check: str) -> None:
+    assert check in _broken(BadNet, **member)
+
+
+def _less(plan: PoisonPlan) -> PoisonPlan:
+    return plan.model_copy(update={"poisons": plan.poisons[1:]})
+
+
+def _measured(**changes: Any) -> dict[str, Any]:
+    def evaluate(self: Any, ctx: Any) -> list[Measurement]:
+        changes_now = {name: value() if callable(value) else value for name, value in changes.items()}
+        return [each.model_copy(update=changes_now) for each in ZeroShot.evaluate(self, ctx)]
+
+    return {"evaluate": evaluate}
+
+
+@pytest.mark.parametrize(
+    ("member", "check"),
+    [
+        (_measured(metric="other"), "metrics"),
+        (_measured(n=0), "measurements"),
+        (_measured(value=2.0, ci_high=2.0), "measurements"),
+        (_measured(ci_low=0.99, ci_high=1.0), "measurements"),
+        (_measured(task="same"), "measurements"),
+        (_measured(value=lambda: float(torch.rand(()))), "evaluation_follows_the_seed"),
+        ({"evaluate": lambda self, ctx: ctx.clean_model()}, "needs_only_what_it_declares"),
+    ],
+)
+def test_evaluators(member: dict[str, Any], check: str) -> None:
+    assert check in _broken(ZeroShot, **member)
+
+
+def _opened(**changes: Any) -> dict[str, Any]:
+    plain = ScenesDataset.open
+
+    def open_(self: Any, params: Any, side: int, place: Any) -> Any:
+        bundle = plain(self, params, side, place)
+        return replace(bundle, **{name: value(bundle) for name, value in changes.items()})
+
+    return {"open": open_}
+
+
+@pytest.mark.parametrize(
+    ("member", "check"),
+    [
+        (_opened(fingerprint=lambda bundle: "always the same"), "fingerprint"),
+        (_opened(fingerprint=lambda bundle: str(torch.rand(()))), "opening_twice_is_equal"),
+        (_opened(test=lambda bundle: bundle.holdout), "pairs"),
+        (_opened(image_size=lambda bundle: 7), "images"),
+        (_opened(tasks=lambda bundle: ()), "tasks"),
+    ],
+)
+def test_datasets(member: dict[str, Any], check: str) -> None:
+    assert check in _broken(ScenesDataset, **member)

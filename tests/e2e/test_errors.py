@@ -1,0 +1,140 @@
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.data.coco_maker import edit, make_coco
+
+from .conftest import SMALL, Bench
+
+COCO = ("--data", "mscoco", "--model", "small-64", "--set", "attack.rate=0.1", "--set", "attack.min_captions=1")
+
+
+def _refused(bench: Bench, out: Path, *arguments: object) -> str:
+    """The one line with which a command is refused; nothing may be left of it."""
+    done = bench("run", "--out", out, *arguments)
+    assert done.code == 2, done
+    assert done.err.count("\n") == 1
+    assert done.err.startswith("bench: ")
+    assert "Traceback" not in done.err + done.out
+    if out.is_dir():
+        assert not list(out.glob("runs/*"))
+        assert not [path for path in out.rglob("*") if ".tmp" in path.name]
+    return done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--defense", "clipp"], "unknown defense 'clipp'; did you mean 'clip'?"),
+        (["--attack", "badnets"], "unknown attack 'badnets'; did you mean 'badnet'?"),
+        (["--attack", "all,badnets"], "unknown attack 'badnets'; did you mean 'badnet'?"),
+        (["--evaluator", "zeroshot"], "unknown evaluator 'zeroshot'; did you mean 'zero_shot'?"),
+        (["--data", "mcoco"], "unknown data set 'mcoco'; did you mean 'mscoco'?"),
+        (["--model", "RN55"], "unknown model; did you mean 'RN50'?"),
+        (["--set", "train.epoch=2"], "train.epoch: unknown option 'epoch'; did you mean 'epochs'?"),
+        (["--set", "attack.rat=0.1"], "attack.rat: unknown option 'rat'; did you mean 'rate'?"),
+        (["--set", "train.epochs=two"], "train.epochs: "),
+        (["--set", "train.lr=inf"], "train.lr: "),
+        (["--set", "attack.rate=1e-5"], "attack.rate=1e-05: that poisons none of 256 training pairs"),
+        (["--set", "attack.target=unicorn"], "attack.target=unicorn: no such class"),
+        (["--attack", "badnet", "--set", "attack.rate=0.9"], "lower the rate"),
+        (["--seeds", "a"], "--seeds a: write whole numbers"),
+        (["--seeds", "1.5"], "--seeds 1.5: write whole numbers"),
+        (["--seeds", "0..3"], "--seeds 0..3: write whole numbers"),
+        (["--seeds", "-1"], "--seeds -1: seeds are not negative"),
+        (["--seeds", ""], "--seeds"),
+        (["--defense", ","], "--defense"),
+        (["--attack", ""], "--attack"),
+        (["--plugin", "no/such/file.py"], "--plugin no/such/file.py: no such file"),
+        (["--data", "mscoco"], "--data-root"),
+        (["--data", "csv"], "--data-root"),
+        (["--data", "mscoco", "--data-root", "/no/such/folder"], "/no/such/folder"),
+    ],
+)
+def test_bad_options(bench: Bench, tmp_path: Path, arguments: list[str], words: str) -> None:
+    options = SMALL if "--data" not in arguments else ()
+    assert words in _refused(bench, tmp_path / "out", *options, *arguments)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_no_gpu(bench: Bench, tmp_path: Path) -> None:
+    assert "--device cuda: PyTorch finds no usable GPU" in _refused(bench, tmp_path / "out", *SMALL, "--device", "cuda")
+    assert not (tmp_path / "out").exists()
+
+
+def test_unwritable_places(bench: Bench, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("precious")
+    for out in (file, file / "out", Path("/proc/out"), Path(os.devnull)):
+        assert f"--out {out}: cannot write there" in _refused(bench, out, *SMALL)
+        assert bench("report", "--out", out).code == 2
+    assert file.read_text() == "precious"
+
+
+def test_a_folder_of_an_unknown_schema_is_left_alone(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "store.json").write_text(json.dumps({"schema": 99}))
+    assert "store.json: schema 99 is not known" in _refused(bench, tmp_path, *SMALL)
+    assert "schema 99" in bench("report", "--out", tmp_path).err
+    assert "schema 99" in bench("run", *SMALL, "--dry-run", "--out", tmp_path).err
+    assert os.listdir(tmp_path) == ["store.json"]
+
+
+def test_a_record_of_an_unknown_schema_is_left_alone(bench: Bench, tmp_path: Path) -> None:
+    arguments = ("run", *SMALL, "--attack", "none", "--evaluator", "zero_shot", "--out", tmp_path)
+    assert bench(*arguments).code == 0
+    (record,) = tmp_path.glob("runs/*/run.json")
+    written = json.dumps({"schema": 99, "id": record.parent.name})
+    record.write_text(written)
+    done = bench(*arguments)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "run.json: schema 99 is not known" in done.err
+    assert record.read_text() == written
+
+
+def _break(root: Path, how: str) -> str:
+    """Damages a data set; returns what the error has to name."""
+    captions = root / "annotations" / "captions_train2017.json"
+    image = root / "train2017" / "000000000003.jpg"
+    if how == "root is a file":
+        shutil.rmtree(root)
+        root.write_text("")
+        return str(root)
+    if how == "no annotations":
+        captions.unlink()
+        return "captions_train20"
+    if how == "annotations cut in half":
+        captions.write_bytes(captions.read_bytes()[: captions.stat().st_size // 2])
+        return str(captions)
+    if how == "image missing":
+        image.unlink()
+        return image.name
+    if how == "image cut in half":
+        image.write_bytes(image.read_bytes()[:300])
+        return str(image)
+    assert how == "empty caption"
+    for number in range(3):
+        edit(root, captions.name, lambda table, number=number: table["annotations"][6 + number].update(caption=" "))
+    return "image 3 has no caption"
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["root is a file", "no annotations", "annotations cut in half", "image missing", "image cut in half", "empty caption"],
+)
+def test_damaged_data(bench: Bench, tmp_path: Path, how: str) -> None:
+    root = make_coco(tmp_path / "coco")
+    named = _break(root, how)
+    assert named in _refused(bench, tmp_path / "out", *COCO, "--data-root", root)
+
+
+def test_a_class_that_nobody_mentions(bench: Bench, tmp_path: Path) -> None:
+    root = make_coco(tmp_path / "coco")
+    said = _refused(bench, tmp_path / "out", *COCO, "--data-root", root, "--set", "attack.badnet.target=tench")
+    assert "no training caption mentions 'tench'" in said
+    drawn = COCO[:-2] + ("--data-root", root, "--set", "attack.min_captions=1000")
+    assert "mentioned by 1000 training captions" in _refused(bench, tmp_path / "out", *drawn)

@@ -1,0 +1,128 @@
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+from bench import keys
+from bench.config import PluginSpec, RunSpec, TrainSpec
+from bench.matrix.expand import Request, expand
+
+from .small import small_matrix
+
+OTHER = {str: lambda v: v + "x", int: lambda v: v + 1, float: lambda v: v / 2 + 0.001, bool: lambda v: not v}
+
+
+@pytest.fixture(scope="module")
+def spec() -> RunSpec:
+    return small_matrix().cells[-1].spec
+
+
+def test_canonical() -> None:
+    value = {"b": [1, 2.5, None, True], "a": {"ü": "x", "c": 1e-6}}
+    assert keys.canonical(value) == '{"a":{"c":1e-06,"\\u00fc":"x"},"b":[1,2.5,null,true]}'
+    assert json.loads(keys.canonical(value)) == value
+    assert keys.canonical(dict(reversed(value.items()))) == keys.canonical(value)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_canonical_has_no_word_for_what_json_cannot_say(number: float) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        keys.canonical({"lr": number})
+
+
+def test_digest_is_a_sha256() -> None:
+    assert keys.digest({"a": 1}) == hashlib.sha256(b'{"a":1}').hexdigest()[:16]
+
+
+def test_seeds() -> None:
+    expected = int(hashlib.sha256(b'["order",0]').hexdigest()[:16], 16) // 2
+    assert keys.seed_of("order", 0) == expected
+    seeds = {keys.seed_of(*parts) for parts in [("a", 1), ("a", 2), ("b", 1), ("a1",), ("a", "1"), (("a", 1),), ("a", 1, "")]}
+    assert len(seeds) == 7
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    draws = keys.generator("a", 1).random(3)
+    assert np.array_equal(draws, keys.generator("a", 1).random(3))
+    assert not np.array_equal(draws, keys.generator("a", 2).random(3))
+
+
+def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, (*path, name))
+        elif value is not None:
+            yield (*path, name)
+
+
+def _changed(spec: RunSpec, path: tuple[str, ...]) -> RunSpec:
+    tree = spec.model_dump()
+    branch = tree
+    for name in path[:-1]:
+        branch = branch[name]
+    value = branch[path[-1]]
+    choices = get_args(TrainSpec.model_fields[path[1]].annotation) if path[0] == "train" else ()
+    branch[path[-1]] = next((each for each in choices if each != value), None) or OTHER[type(value)](value)
+    return RunSpec.model_validate(tree)
+
+
+def test_every_field_is_identity(spec: RunSpec) -> None:
+    paths = list(_leaves(spec.model_dump()))
+    assert {path[0] for path in paths} == {"data", "attack", "defense", "model", "train", "seed"}
+    assert len(paths) > 25
+    made = {keys.run_key(_changed(spec, path)) for path in paths}
+    made |= {keys.run_key(spec), keys.run_key(spec.model_copy(update={"attack": None}))}
+    sourced = spec.defense.model_copy(update={"source": "0" * 64})
+    made.add(keys.run_key(spec.model_copy(update={"defense": sourced})))
+    assert len(made) == len(paths) + 3
+    assert keys.run_key(RunSpec.model_validate_json(spec.model_dump_json())) == keys.run_key(spec)
+
+
+def test_engine_is_identity(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = keys.run_key(spec)
+    monkeypatch.setattr(keys, "ENGINE", keys.ENGINE + 1)
+    assert keys.run_key(spec) != before
+
+
+def test_evaluations_have_keys_of_their_own(spec: RunSpec) -> None:
+    evaluator = PluginSpec(name="asr", version="1", params={"k": 1})
+    clean = spec.model_copy(update={"attack": None})
+    variants = [
+        (spec, evaluator, clean),
+        (spec, evaluator, None),
+        (clean, evaluator, clean),
+        (spec, evaluator, _changed(clean, ("seed",))),
+        *((spec, evaluator.model_copy(update=update), clean) for update in ({"name": "b"}, {"version": "2"}, {"params": {}})),
+    ]
+    assert len({keys.eval_key(*variant) for variant in variants}) == len(variants)
+
+
+def test_seeds_do_not_depend_on_the_defense_and_depend_on_what_they_should(spec: RunSpec) -> None:
+    parts = {"poison": keys.poison_parts, "initial": keys.initial_parts, "order": keys.order_parts}
+    depends = {"poison": {"data", "attack", "seed"}, "initial": {"model", "seed"}, "order": {"seed"}}
+    for path in _leaves(spec.model_dump()):
+        if path[0] == "data" and path[1] != "fingerprint":
+            continue  # whatever of the data matters is in its fingerprint
+        other = _changed(spec, path)
+        for purpose, of in parts.items():
+            same = keys.seed_of(*of(spec)) == keys.seed_of(*of(other))
+            assert same == (path[0] not in depends[purpose]), (purpose, path)
+    assert len({keys.seed_of(*of(spec)) for of in parts.values()}) == 3
+
+
+def test_place_and_cache_are_not_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.data.coco_maker import make_coco
+
+    found = []
+    for name in ("one", "two/deeper"):
+        root = make_coco(tmp_path / name)
+        monkeypatch.setenv("BENCH_CACHE", str(tmp_path / name / "cache"))
+        request = Request(
+            "mscoco", ["badnet"], ["clip"], ["zero_shot"], data_root=root, model="small-64",
+            options=("attack.rate=0.1", "attack.min_captions=1"),
+        )  # fmt: skip
+        found.append([(cell.key, [each.key for each in cell.evaluations]) for cell in expand(request).cells])
+    assert found[0] == found[1]

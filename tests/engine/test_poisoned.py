@@ -1,0 +1,113 @@
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+
+from bench.api import Attack, AttackContext, AttackParams, DatasetBundle, Edit, Poison, PoisonPlan, Probe
+from bench.data.poisoned import PoisonedPairs, ProbeImages
+
+from .small import small_matrix
+
+
+class Brighter(Attack):
+    """Adds the edit's number to all pixels and the plan's to the first row."""
+
+    def plan(self, ctx: AttackContext) -> PoisonPlan:
+        raise NotImplementedError
+
+    def probes(self, ctx: AttackContext, plan: PoisonPlan) -> list[Probe]:
+        raise NotImplementedError
+
+    def apply(self, images: torch.Tensor, edits: Sequence[Edit], plan: PoisonPlan) -> torch.Tensor:
+        made = images + torch.tensor([int(edit["add"]) for edit in edits], dtype=torch.uint8)[:, None, None, None]
+        made[:, :, 0] += plan.tensors["row"]
+        return made
+
+
+ATTACK = Brighter(AttackParams(rate=0.5))
+ROW = torch.tensor([7], dtype=torch.uint8)
+
+
+def _by_hand(pixels: torch.Tensor, edit: Edit | None) -> np.ndarray:
+    made = pixels.numpy().astype(int)
+    if edit is not None:
+        made += int(edit["add"])
+        made[:, 0] += 7
+    return made % 256
+
+
+@pytest.fixture(scope="module")
+def bundle() -> DatasetBundle:
+    return small_matrix(attacks=["none"]).workspace.bundle
+
+
+def _plan(bundle: DatasetBundle) -> PoisonPlan:
+    rng = np.random.default_rng(0)
+    poisons = []
+    for split, size in (("train", 256), ("holdout", 64), ("holdout", 64)):
+        for number, index in enumerate(rng.choice(size, 9, replace=False)):
+            edit: Edit | None = None if number % 3 == 0 else {"add": number}
+            poisons.append(
+                Poison(split=split, index=index, uid="u", caption=f"{split} {index} {number}", target=0, edit=edit)  # type: ignore[arg-type]
+            )
+    order = rng.permutation(len(poisons))
+    return PoisonPlan(attack="brighter", targets=("ring",), poisons=tuple(poisons[i] for i in order), tensors={"row": ROW})
+
+
+def test_against_a_list_made_one_by_one(bundle: DatasetBundle) -> None:
+    plan = _plan(bundle)
+    clean = bundle.train.images.load(np.arange(256)).clone()
+    held = bundle.holdout.images.load(np.arange(64))
+    expected = [(bundle.train.captions[index], clean[index].numpy().astype(int), False) for index in range(256)]
+    for poison in plan.poisons:
+        source = clean if poison.split == "train" else held
+        entry = poison.caption, _by_hand(source[poison.index], poison.edit), True
+        if poison.split == "train":
+            expected[poison.index] = entry
+        else:
+            expected.append(entry)
+
+    pairs = PoisonedPairs(bundle, ATTACK, plan)
+    assert len(pairs) == len(expected) == 256 + 18
+    assert pairs.captions == [caption for caption, _, _ in expected]
+    assert pairs.poisoned.tolist() == [poisoned for _, _, poisoned in expected]
+    for rows in (
+        np.arange(len(pairs)),
+        np.array([273, 0, 273, 12]),
+        np.flatnonzero(pairs.poisoned),
+        np.array([], dtype=np.int64),
+    ):
+        made = pairs.load(rows)
+        assert made.dtype == torch.uint8
+        assert made.shape == (len(rows), 3, 32, 32)
+        assert all((image.numpy() == expected[row][1]).all() for row, image in zip(rows, made, strict=True))
+    made = pairs.load(np.arange(256))
+    made.zero_()
+    assert torch.equal(bundle.train.images.load(np.arange(256)), clean)
+    assert pairs.load(np.array([270])).any()
+    assert len(bundle.train.captions) == 256
+
+
+def test_without_an_attack(bundle: DatasetBundle) -> None:
+    pairs = PoisonedPairs(bundle)
+    assert pairs.captions == list(bundle.train.captions)
+    assert not pairs.poisoned.any()
+    rows = np.array([5, 200, 5])
+    assert torch.equal(pairs.load(rows), bundle.train.images.load(rows))
+
+
+def test_probe_images(bundle: DatasetBundle) -> None:
+    probes = [
+        Probe(split=("test", "holdout")[number % 2], index=number, label=0, edit=None if number % 3 else {"add": number})  # type: ignore[arg-type]
+        for number in range(20)
+    ]
+    plan = PoisonPlan(attack="brighter", targets=(), poisons=(), tensors={"row": ROW})
+    images = ProbeImages(bundle, ATTACK, plan, probes)
+    assert len(images) == 20
+    rows = np.array([19, 0, 3, 3, 7])
+    for row, image in zip(rows, images.load(rows), strict=True):
+        pairs = bundle.test if probes[row].split == "test" else bundle.holdout
+        pixels = pairs.images.load(np.array([probes[row].index]))[0]
+        assert (image.numpy() == _by_hand(pixels, probes[row].edit)).all()
+    assert len(ProbeImages(bundle, ATTACK, plan, [])) == 0

@@ -1,0 +1,165 @@
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from filelock import Timeout
+
+from bench.errors import UserError
+from bench.matrix.store import SCHEMA, Store, atomic, read_json, write_json, write_with
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.create(tmp_path / "out")
+
+
+def _python(code: str, *arguments: object) -> int:
+    return subprocess.run([sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)], check=False).returncode
+
+
+def test_records_come_back(store: Store) -> None:
+    store.write_run("k", {"curves": [1.5], "poison": None})
+    store.write_eval("k", "asr", "e", {"measurements": []})
+    store.write_failure("k", {"error": "ü"})
+    again = Store.open(store.root)
+    assert again.run_record("k") == {"schema": SCHEMA, "run_key": "k", "curves": [1.5], "poison": None}
+    assert again.eval_record("k", "asr", "e") == {"schema": SCHEMA, "run_key": "k", "eval_key": "e", "measurements": []}
+    assert (again.failure("k") or {})["error"] == "ü"
+    again.clear_failure("k")
+    again.clear_failure("k")
+    assert again.failure("k") is None
+    assert again.eval_record("k", "asr", "other") is None
+    assert again.run_record("other") is None
+    assert not list(store.root.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("where", ["atomic", "write_with"])
+def test_a_writer_that_dies_leaves_the_old_file(tmp_path: Path, where: str) -> None:
+    path = tmp_path / "run.json"
+    write_json(path, {"a": 1})
+    code = """
+        import os, sys
+        from pathlib import Path
+        from bench.matrix.store import atomic, write_with
+        path = Path(sys.argv[1])
+        if sys.argv[2] == "atomic":
+            with atomic(path) as stream:
+                stream.write(b'{"a": 2')
+                stream.flush()
+                os._exit(9)
+        write_with(path, lambda temporary: (temporary.write_text('{"a": 2'), os._exit(9)))
+    """
+    assert _python(code, path, where) == 9
+    assert read_json(path) == {"a": 1}
+
+
+@pytest.mark.parametrize("existing", [True, False])
+def test_a_writer_that_raises_leaves_nothing_behind(tmp_path: Path, existing: bool) -> None:
+    path = tmp_path / "folder" / "run.json"
+    if existing:
+        write_json(path, {"a": 1})
+
+    def fail(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"), atomic(path) as stream:
+        stream.write(b"half")
+        raise RuntimeError("disk full")
+    with pytest.raises(RuntimeError, match="disk full"):
+        write_with(path, fail)
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"a": float("nan")})
+    assert [file.name for file in path.parent.iterdir()] == ["run.json"] * existing
+    assert read_json(path) == ({"a": 1} if existing else None)
+
+
+def test_nothing_is_seen_before_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    with atomic(path) as stream:
+        stream.write(b"{}")
+        stream.flush()
+        assert not path.exists()
+    assert path.read_bytes() == b"{}"
+
+
+def test_a_record_cut_anywhere_counts_as_none(store: Store) -> None:
+    store.write_run("k", {"name": "ü", "values": [1, 2]})
+    path = store.run_dir("k") / "run.json"
+    whole = path.read_bytes()
+    for length in range(len(whole) - 2):
+        path.write_bytes(whole[:length])
+        assert store.run_record("k") is None
+    path.write_bytes(whole)
+    assert store.run_record("k") is not None
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00" * 40, b"[]", b"null", b"3", b"\xff\xfe{}", b"{}", b'{"schema": 1, "run_key": "x"}']
+)
+def test_what_is_no_record_counts_as_none(store: Store, content: bytes) -> None:
+    path = store.run_dir("k") / "run.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    assert store.run_record("k") is None
+
+
+@pytest.mark.parametrize("record", [{"schema": SCHEMA + 1, "run_key": "k"}, {"schema": "next", "id": "k"}])
+def test_a_record_of_an_unknown_schema_is_left_alone(store: Store, record: dict[str, object]) -> None:
+    write_json(store.run_dir("k") / "run.json", record)
+    with pytest.raises(UserError, match=r"run\.json: schema (2|'next') is not known"):
+        store.run_record("k")
+
+
+def test_folders(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        Store.open(tmp_path / "none")
+    file = tmp_path / "file"
+    file.write_text("")
+    for path in (file, file / "below"):
+        with pytest.raises(UserError, match="cannot write there"):
+            Store.create(path)
+    Store.create(tmp_path / "a" / "b")
+    Store.create(tmp_path / "a" / "b")
+    assert json.loads((tmp_path / "a/b/store.json").read_text()) == {"schema": SCHEMA}
+    assert sorted(path.name for path in (tmp_path / "a/b").iterdir()) == ["store.json"]
+    write_json(tmp_path / "a/b/store.json", {"schema": 99})
+    for opened in (Store.open, Store.create):
+        with pytest.raises(UserError, match=r"store\.json: schema 99 is not known"):
+            opened(tmp_path / "a" / "b")
+
+
+def test_a_request_is_written_once(store: Store) -> None:
+    store.write_request("q", {"cells": []})
+    before = (store.root / "requests/q.json").stat().st_mtime_ns
+    time.sleep(0.01)
+    store.write_request("q", {"cells": []})
+    assert (store.root / "requests/q.json").stat().st_mtime_ns == before
+
+
+def _hold(root: Path, key: str, held: object, seconds: float) -> None:
+    with Store(root).lock(key):
+        held.set()  # type: ignore[attr-defined]
+        time.sleep(seconds)
+
+
+def test_a_lock_excludes_other_processes_and_dies_with_its_holder(store: Store) -> None:
+    context = multiprocessing.get_context("spawn")
+    held = context.Event()
+    holder = context.Process(target=_hold, args=(store.root, "k", held, 60))
+    holder.start()
+    assert held.wait(60)
+    with pytest.raises(Timeout):
+        store.lock("k").acquire(timeout=0)
+    with store.lock("another").acquire(timeout=0):
+        pass
+    os.kill(int(holder.pid or 0), 9)
+    holder.join()
+    with store.lock("k").acquire(timeout=5):
+        pass

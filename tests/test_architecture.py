@@ -1,0 +1,114 @@
+"""Imports point one way."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PLUGINS = ("attacks", "defenses", "evaluators")
+OPEN_TO_PLUGINS = ("bench.api", "bench.data", "bench.models", "bench.testing", "bench.registry", "bench.errors")
+
+# What a part of the engine may use of the rest of it.
+LAYERS = {
+    "bench.errors": (),
+    "bench.api": ("bench.errors",),
+    "bench.registry": ("bench.api", "bench.errors"),
+    "bench.data": ("bench.api", "bench.registry", "bench.errors"),
+    "bench.models": ("bench.api", "bench.data", "bench.errors"),
+    "bench.reports": ("bench.matrix.store", "bench.errors", "bench.__version__"),
+}
+
+
+def _modules(package: str) -> Iterator[tuple[str, Path]]:
+    file = ROOT / Path(*package.split(".")).with_suffix(".py")
+    for path in [file] if file.is_file() else sorted((ROOT / Path(*package.split("."))).rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        yield name.removesuffix(".__init__"), path
+
+
+def _imports(module: str, path: Path) -> Iterator[str]:
+    """Everything that a module imports anywhere in it, as dotted names; the parts of `from x import y` as x.y."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in {
+            "import_module",
+            "__import__",
+        }:
+            yield from (arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant))
+
+
+def _under(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def _offences(package: str, allowed: tuple[str, ...]) -> list[str]:
+    ours = ("bench", *PLUGINS)
+    return [
+        f"{module} imports {name}"
+        for module, path in _modules(package)
+        for name in _imports(module, path)
+        if _under(name, ours) and not _under(name, (package, *allowed))
+    ]
+
+
+@pytest.mark.parametrize("package", PLUGINS)
+def test_plugins_use_the_contracts_only(package: str) -> None:
+    assert len(list(_modules(package))) > 1
+    assert _offences(package, OPEN_TO_PLUGINS) == []
+
+
+def test_the_engine_knows_no_plugin() -> None:
+    assert [each for each in _offences("bench", ()) if not each.startswith("bench imports")] == []
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_layers(package: str) -> None:
+    assert list(_modules(package))
+    assert _offences(package, LAYERS[package]) == []
+
+
+def test_only_the_command_line_knows_the_command_line_and_the_checks() -> None:
+    for upper in ("bench.cli", "bench.testing"):
+        users = [
+            module
+            for module, path in _modules("bench")
+            if not _under(module, (upper, "bench.cli"))
+            for name in _imports(module, path)
+            if _under(name, (upper,))
+        ]
+        assert users == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from bench.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass",
+        "import pkgutil, importlib, bench.reports as r\n"
+        "for m in pkgutil.walk_packages(r.__path__, 'bench.reports.'): importlib.import_module(m.name)",
+    ],
+    ids=["bench --help", "bench.reports"],
+)
+def test_light_parts_import_neither_torch_nor_plugins(code: str) -> None:
+    show = "\nimport sys; print('loaded:', *sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code + show], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = done.stdout.rpartition("loaded:")[2].split()
+    assert "bench" in loaded
+    assert {"torch", *PLUGINS} & set(loaded) == set()
+
+
+def test_an_arrow_that_points_back_is_seen(tmp_path: Path) -> None:
+    file = tmp_path / "module.py"
+    file.write_text("from . import b\nfrom ..c import d\nimport e.f\ndef g():\n    import_module('h')\n")
+    assert list(_imports("x.y.module", file)) == ["x.y.b", "x.c.d", "e.f", "h"]
