@@ -49,7 +49,7 @@ def load(files: Sequence[str | Path] = ()) -> list[Broken]:
         path = Path(file).resolve()
         if not path.is_file():
             raise UserError(f"--plugin {file}: no such file")
-        _attempt(f"--plugin {file}", partial(_run_file, path), refuse_duplicates=True)
+        _attempt(f"--plugin {file}", partial(_run_file, path), refuse_duplicates=True, once=str(path))
     return list(_broken.values())
 
 
@@ -59,10 +59,12 @@ def _load_package(name: str) -> None:
         importlib.import_module(module.name)
 
 
-def _attempt(origin: str, action: Callable[[], object], refuse_duplicates: bool = False) -> None:
-    if origin in _loaded:
+def _attempt(origin: str, action: Callable[[], object], refuse_duplicates: bool = False, once: str = "") -> None:
+    """Load one plugin, the first time that `once` (its origin by default) is met."""
+    once = once or origin
+    if once in _loaded:
         return
-    _loaded.add(origin)
+    _loaded.add(once)
     try:
         with registering_from(origin):
             action()
@@ -70,7 +72,7 @@ def _attempt(origin: str, action: Callable[[], object], refuse_duplicates: bool 
         for registry in KINDS.values():
             registry.forget(origin)
         if refuse_duplicates and isinstance(error, DuplicateName):
-            _loaded.discard(origin)
+            _loaded.discard(once)
             raise
         _broken[origin] = Broken(origin, f"{type(error).__name__}: {error}", traceback.format_exc())
 

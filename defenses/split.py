@@ -48,13 +48,15 @@ def fit(similarities: NDArray[np.float32]) -> Fit:
 
 
 def monotone(values: NDArray[np.float64], posterior: NDArray[np.float64], lower: float, upper: float) -> NDArray[np.float64]:
-    """The posterior, not falling with the value: running maximum above `upper`, running minimum downward below `lower`."""
+    """The posterior, not falling with the value: running minimum downward from `upper`, then running maximum upward.
+
+    Between the means the posterior of a mixture rises by itself and stays as it is.
+    """
     order = np.argsort(values, kind="stable")
-    ordered, result = values[order], posterior[order].copy()
-    above = ordered >= upper
-    result[above] = np.maximum.accumulate(result[above])
-    below = ordered <= lower
+    result = posterior[order].copy()
+    below = values[order] < upper
     result[below] = np.minimum.accumulate(result[below][::-1])[::-1]
+    result = np.maximum.accumulate(result)
     unsorted = np.empty_like(result)
     unsorted[order] = result
     return unsorted

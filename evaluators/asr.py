@@ -35,11 +35,8 @@ class ASR(Evaluator):
         correct = np.array([answer in members for answer, members in zip(answers, shown, strict=True)])
 
         groups = np.array([probe.group for probe in ctx.probes])
-        names = sorted(set(groups))
-        if names != ["all"]:
-            names = ["all", *names]
         measurements = []
-        for name in names:
+        for name in ["all", *sorted(set(groups) - {"all"})]:
             rows = np.ones(len(groups), dtype=bool) if name == "all" else groups == name
             measurements += [
                 share("asr", name, answers[rows] == labels[rows]),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from bench.api import EvalContext, Evaluator, Measurement, Metric, Params, share
+from bench.api import EvalContext, Evaluator, FrozenModel, Measurement, Metric, Params, Task, share
 from bench.registry import register_evaluator
 
 
@@ -31,8 +31,12 @@ class LinearProbe(Evaluator):
     def evaluate(self, ctx: EvalContext) -> list[Measurement]:
         measurements = []
         for task in ctx.bundle.tasks:
-            probe = make_pipeline(StandardScaler(), LogisticRegression(C=self.params.c, max_iter=self.params.max_iter))
-            probe.fit(ctx.model.image_features(task.train_images).numpy(), task.train_labels)
-            answers = probe.predict(ctx.model.image_features(task.test_images).numpy())
+            answers = fit(ctx.model, task, self.params).predict(ctx.model.image_features(task.test_images).numpy())
             measurements.append(share("top1", task.name, answers == task.test_labels))
         return measurements
+
+
+def fit(model: FrozenModel, task: Task, params: LinearProbeParams) -> Pipeline:
+    """Standardisation and logistic regression, fitted on the task's train split."""
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=params.c, max_iter=params.max_iter))
+    return probe.fit(model.image_features(task.train_images).numpy(), task.train_labels)

@@ -83,6 +83,13 @@ class Evaluator(Plugin):
     def __init__(self, params: Params) -> None:
         self.params = params
 
+    @classmethod
+    def lacks(cls, bundle: DatasetBundle) -> str | None:
+        """None where a data set has all that the evaluator needs, else what it lacks."""
+        if cls.needs_tasks and not bundle.tasks:
+            return bundle.task_reason or "the data set has no downstream task"
+        return None
+
     @abstractmethod
     def evaluate(self, ctx: EvalContext) -> list[Measurement]:
         """All declared metrics. Values within their unit's range."""

@@ -14,6 +14,7 @@ from bench.errors import UserError
 _COMMANDS = {
     "run": "Train and evaluate a matrix of attacks x defenses.",
     "report": "Make tables from the records of a results folder.",
+    "show": "Draw an attack: clean, poisoned, difference.",
     "list": "Show what attacks, defenses, evaluators, data sets and models there are.",
     "check": "Run the contract checks on a plugin file.",
 }
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> Any:
         click.echo(f"bench: {error}", err=True)
         sys.exit(2)
     except click.ClickException as error:
-        error.show()
+        click.echo(f"bench: {error.format_message()}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         click.echo("bench: interrupted; the same command goes on from here", err=True)

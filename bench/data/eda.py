@@ -21,7 +21,7 @@ def augment(caption: Sequence[str], rate: float, synonyms: Synonyms, rng: np.ran
     """The words of a caption after synonym replacement, random insertion, swap and deletion, each at `rate`.
 
     Replacement, insertion and swap happen max(1, rate n) times each where they can, as in the paper; deletion takes each word
-    with probability `rate`. A caption never becomes empty.
+    with probability `rate`. Only synonyms of the caption's own words come in. A caption never becomes empty.
     """
     if not caption:
         return []
@@ -31,7 +31,7 @@ def augment(caption: Sequence[str], rate: float, synonyms: Synonyms, rng: np.ran
         if known := synonyms(changed[position]):
             changed[position] = known[rng.integers(len(known))]
     for _ in range(count):
-        if known := synonyms(changed[rng.integers(len(changed))]):
+        if known := synonyms(caption[rng.integers(len(caption))]):
             changed.insert(int(rng.integers(len(changed) + 1)), known[rng.integers(len(known))])
     for _ in range(count):
         first, second = rng.integers(len(changed), size=2)

@@ -12,26 +12,36 @@ from bench.api import Attack, DatasetBundle, Edit, Images, PoisonPlan, Probe
 
 
 class PoisonedPairs:
-    """Clean training pairs 0..n-1, some replaced, followed by the added ones.
+    """Clean training pairs, some replaced, and the added ones, shuffled by `rng`: no position tells what is poisoned.
 
-    Batches of them are all that a defense is given; `poisoned` (bool, one a pair) is for telemetry alone. Indexing is numpy's:
-    a second pool of OpenMP threads, woken from a loading thread, would slow the training threads down.
+    Without `rng` the clean pairs come first, in their order. Batches are all that a defense is given; `poisoned` (bool, one a
+    pair) is for telemetry alone. Indexing is numpy's: a second pool of OpenMP threads, woken from a loading thread, would slow
+    the training threads down.
     """
 
-    def __init__(self, bundle: DatasetBundle, attack: Attack | None = None, plan: PoisonPlan | None = None) -> None:
+    def __init__(
+        self,
+        bundle: DatasetBundle,
+        attack: Attack | None = None,
+        plan: PoisonPlan | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> None:
         self._clean = bundle.train
         poisons = plan.poisons if plan else ()
         added = [poison for poison in poisons if poison.split == "holdout"]
         replaced = [poison for poison in poisons if poison.split == "train"]
         places = [poison.index for poison in replaced] + list(range(len(self._clean), len(self._clean) + len(added)))
 
-        self.captions = list(bundle.train.captions) + [""] * len(added)
-        self.poisoned = np.zeros(len(self.captions), dtype=bool)
-        self._row = np.full(len(self.captions), -1, dtype=np.int64)
-        for row, (place, poison) in enumerate(zip(places, replaced + added, strict=True)):
-            self.captions[place] = poison.caption
-            self.poisoned[place] = True
-            self._row[place] = row
+        captions = [*bundle.train.captions, *[poison.caption for poison in added]]
+        row = np.full(len(captions), -1, dtype=np.int64)
+        row[places] = np.arange(len(places))
+        for poison in replaced:
+            captions[poison.index] = poison.caption
+        order = np.arange(len(captions)) if rng is None else rng.permutation(len(captions))
+        self.captions = [captions[place] for place in order]
+        self.poisoned = row[order] >= 0
+        self._row = row[order]
+        self._place = order
         poison_pixels = torch.cat(
             [
                 edited(bundle.train.images, [poison.index for poison in replaced], [p.edit for p in replaced], attack, plan),
@@ -44,20 +54,27 @@ class PoisonedPairs:
         return len(self.captions)
 
     def trusted(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """`count` random clean pairs, as someone would have who checked them by hand; int64. Raises ValueError if too few."""
-        clean = np.flatnonzero(self._row < 0)
-        if count > len(clean):
-            raise ValueError(f"{count} trusted pairs were asked for and there are {len(clean)} clean ones")
-        return np.sort(rng.choice(clean, size=count, replace=False))
+        """`count` random clean pairs, as someone would have who checked them by hand; int64.
+
+        Raises ValueError when that is more than half of the pairs.
+        """
+        if count > len(self) // 2:
+            raise ValueError(f"{count} trusted pairs are more than half of {len(self)}; nobody has that many")
+        return np.sort(rng.choice(np.flatnonzero(self._row < 0), size=count, replace=False))
+
+    def labels(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """A class that each clean pair's image shows, int64; -1 where it is unknown or the pair is not clean."""
+        members = [self._clean.members[self._place[index]] if self._row[index] < 0 else () for index in indices]
+        return np.array([(*member, -1)[0] for member in members], dtype=np.int64)
 
     def load(self, indices: NDArray[np.int64]) -> torch.Tensor:
         """uint8 (n, 3, side, side)."""
         rows = self._row[indices]
         ours = rows >= 0
         if not ours.any():
-            return self._clean.images.load(indices)
+            return self._clean.images.load(self._place[indices])
         images = np.empty((len(indices), *self._poison_pixels.shape[1:]), dtype=np.uint8)
-        images[~ours] = self._clean.images.load(indices[~ours]).numpy()
+        images[~ours] = self._clean.images.load(self._place[indices[~ours]]).numpy()
         images[ours] = self._poison_pixels[rows[ours]]
         return torch.from_numpy(images)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 
 from bench import keys
 from bench.api import DatasetBundle, FrozenModel, Images, Probe, TrainRecipe, TrainSetup
@@ -44,8 +45,15 @@ class Runtime:
 
 
 def is_trained(store: Store, spec: RunSpec) -> bool:
+    """Whether the cell's record and whole weights are there."""
     key = keys.run_key(spec)
-    return store.run_record(key) is not None and (store.run_dir(key) / _WEIGHTS).exists()
+    if store.run_record(key) is None:
+        return False
+    try:
+        with safe_open(store.run_dir(key) / _WEIGHTS, framework="pt"):
+            return True
+    except (OSError, SafetensorError):
+        return False
 
 
 def train(spec: RunSpec, start: RunSpec | None, workspace: Workspace, store: Store, runtime: Runtime) -> None:
@@ -89,7 +97,7 @@ def _setup(spec: RunSpec, recipe: TrainSpec, pairs: PoisonedPairs, bundle: Datas
         device=device,
         rng=rng,
         trusted=lambda count: pairs.trusted(count, rng("trusted")),
-        labels=lambda rows: np.array([(*bundle.train.members[row], -1)[0] for row in rows], dtype=np.int64),
+        labels=pairs.labels,
         classes=len(bundle.vocabulary.names),
     )
 

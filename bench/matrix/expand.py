@@ -142,11 +142,9 @@ def _cell(spec: RunSpec, evaluator_specs: list[PluginSpec], settings: Settings, 
         clean = None
         if plugin.needs_clean_model and spec.attack is not None:
             clean = unpoisoned
-        reason = plugin.supports(spec)
+        reason = plugin.supports(spec) or plugin.lacks(workspace.bundle)
         if plugin.needs_attack and spec.attack is None:
             reason = "no attack, so nothing to measure"
-        if plugin.needs_tasks and not workspace.bundle.tasks:
-            reason = workspace.bundle.task_reason or "the data set has no downstream task"
         evaluations.append(Evaluation(evaluator, keys.eval_key(spec, evaluator, clean), clean, reason))
     defense = defenses[spec.defense.name].plugin
     start = defense.starts_from()

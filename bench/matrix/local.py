@@ -126,6 +126,8 @@ class LocalExecutor:
         if cells.is_trained(self.store, spec):
             return
         cell = self._cells[keys.run_key(spec)]
+        if failed := self.store.failure(cell.key):
+            raise RuntimeError(f"the cell it builds on failed ({cell.title}: {failed['error']})")
         with self.store.lock(cell.key):
             if not cells.is_trained(self.store, spec):
                 self._prepare(cell)

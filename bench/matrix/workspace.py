@@ -101,6 +101,6 @@ class Workspace:
     def pairs(self, spec: RunSpec) -> PoisonedPairs:
         """The training set of a cell."""
         if spec.attack is None:
-            return PoisonedPairs(self.bundle)
+            return PoisonedPairs(self.bundle, rng=keys.generator(*keys.order_parts(spec), "positions"))
         attack, plan, _ = self.poison(spec)
-        return PoisonedPairs(self.bundle, attack, plan)
+        return PoisonedPairs(self.bundle, attack, plan, keys.generator(*keys.order_parts(spec), "positions"))

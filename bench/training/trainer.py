@@ -127,7 +127,7 @@ class Trainer:
         places = ((epoch, number, step) for step in range(self.position.step, len(steps)))
         for place, batch in ahead(self._loaded(phase, rows, place) for rows, place in zip(todo, places, strict=True)):
             self.seconds["load"] += time.perf_counter() - clock
-            passed = (number + self.position.step / len(steps)) / len(phases)
+            passed = (number + (self.position.step + 0.5) / len(steps)) / len(phases)
             self._set_lr(phase, epoch + passed)
             loss = self._step(phase, batch, place)
             self._count(loss, len(batch.indices), time.perf_counter() - clock)
@@ -140,6 +140,7 @@ class Trainer:
         started = time.perf_counter()
         batch = self._on_device(phase, loaded, place)
         augmented = time.perf_counter()
+        torch.manual_seed(keys.seed_of(*keys.order_parts(self.spec), "step", *place))
         loss = self.defense.loss(batch, self.encoder, phase)
         loss.backward()
         self.optimizer.step()
@@ -201,13 +202,13 @@ class Trainer:
         }
 
     def _rate(self) -> float:
-        return self.partial["pairs"] / max(self.partial["seconds"], 1e-9)
+        return self.partial.get("pairs", 0) / max(self.partial.get("seconds", 0.0), 1e-9)
 
     def _end_epoch(self, epoch: int, scorer: PairScorer) -> None:
         self._timed("scoring", partial(self.defense.after_epoch, epoch, scorer))
         curve: dict[str, Any] = {
             "epoch": epoch,
-            **self.partial,
+            **{"steps": 0, "loss": 0.0, "pairs": 0, "seconds": 0.0, **self.partial},
             "pairs_per_second": self._rate(),
             "lr": float(self.optimizer.param_groups[0]["lr"]),
             "logit_scale": float(self.encoder.logit_scale.detach()),

@@ -136,5 +136,5 @@ def test_a_class_that_nobody_mentions(bench: Bench, tmp_path: Path) -> None:
     root = make_coco(tmp_path / "coco")
     said = _refused(bench, tmp_path / "out", *COCO, "--data-root", root, "--set", "attack.badnet.target=tench")
     assert "no training caption mentions 'tench'" in said
-    drawn = COCO[:-2] + ("--data-root", root, "--set", "attack.min_captions=1000")
+    drawn = (*COCO[:-2], "--data-root", root, "--set", "attack.min_captions=1000")
     assert "mentioned by 1000 training captions" in _refused(bench, tmp_path / "out", *drawn)

@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from bench.api import Vocabulary
+from bench.data import csv_pairs, mscoco
 from tests.data.coco_maker import make_coco
 
 from .conftest import Bench, results
@@ -12,6 +14,14 @@ SMALL_64 = (
     "--model", "small-64", "--set", "train.epochs=1", "--set", "train.batch_size=8", "--set", "train.precision=fp32",
     "--set", "attack.rate=0.1", "--set", "attack.min_captions=1",
 )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _few_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ImageNet's thousand classes, of which these files need three, take a minute a model."""
+    few = Vocabulary(("tench", "goldfish", "banana", "lemon", "tank"), ("a photo of a {}.", "{}"))
+    for module in (mscoco, csv_pairs):
+        monkeypatch.setattr(module, "imagenet", lambda: few)
 
 
 def test_mscoco(bench: Bench, tmp_path: Path) -> None:
@@ -68,7 +78,6 @@ def test_a_damaged_image_is_found_before_anything_is_trained(bench: Bench, tmp_p
     assert not list(out.glob("runs/*/*"))
     skipping = bench(*arguments, "--set", "data.on_error=skip", "--attack", "badnet", "--evaluator", "asr")
     assert (skipping.code, skipping.err) == (0, "")
-    assert "1" in skipping.out
     assert {row["status"] for row in results(out) if row["attack"] == "badnet"} >= {"done"}
     facts = [path.read_text() for path in out.glob("runs/*/run.json")]
     assert all('"skipped_unreadable": 1' in text for text in facts)

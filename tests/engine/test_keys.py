@@ -90,12 +90,13 @@ def test_engine_is_identity(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> N
 def test_evaluations_have_keys_of_their_own(spec: RunSpec) -> None:
     evaluator = PluginSpec(name="asr", version="1", params={"k": 1})
     clean = spec.model_copy(update={"attack": None})
+    updates: list[dict[str, Any]] = [{"name": "b"}, {"version": "2"}, {"params": {}}]
     variants = [
         (spec, evaluator, clean),
         (spec, evaluator, None),
         (clean, evaluator, clean),
         (spec, evaluator, _changed(clean, ("seed",))),
-        *((spec, evaluator.model_copy(update=update), clean) for update in ({"name": "b"}, {"version": "2"}, {"params": {}})),
+        *((spec, evaluator.model_copy(update=update), clean) for update in updates),
     ]
     assert len({keys.eval_key(*variant) for variant in variants}) == len(variants)
 

@@ -1,6 +1,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -23,21 +24,25 @@ CAPTIONS = ["a red ring", "two blue stars on a table", "", "nothing to see here,
 RECIPE = TrainSpec(epochs=1, batch_size=4, lr=1e-3)
 
 
+def _create(name: str, seed: int) -> Any:
+    return factory.create(name, seed)
+
+
 def _images(count: int = 4) -> torch.Tensor:
     return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(5))
 
 
 def _encoder(precision: str = "fp32", seed: int = 0) -> ClipEncoder:
-    return ClipEncoder(factory.create(NAME, seed), precision, CPU)
+    return ClipEncoder(_create(NAME, seed), precision, CPU)
 
 
 def test_weights_depend_on_name_and_seed_only() -> None:
     torch.manual_seed(3)
     before = torch.random.get_rng_state()
-    one = factory.create(NAME, 1).state_dict()
+    one = _create(NAME, 1).state_dict()
     assert torch.equal(torch.random.get_rng_state(), before)
     torch.manual_seed(4)
-    again, other = factory.create(NAME, 1).state_dict(), factory.create(NAME, 2).state_dict()
+    again, other = _create(NAME, 1).state_dict(), _create(NAME, 2).state_dict()
     assert all(torch.equal(one[key], again[key]) for key in one)
     assert not torch.equal(one["token_embedding.weight"], other["token_embedding.weight"])
 
@@ -49,12 +54,12 @@ def test_names() -> None:
         factory.config("RN55")
 
 
-def _train(compact: bool) -> tuple[list[float], torch.nn.Module]:
-    model = factory.create(NAME, 0)
+def _train(compact: bool) -> tuple[list[float], Any]:
+    model = _create(NAME, 0)
     tokens = factory.tokenizer(NAME)(CAPTIONS)
     vocabulary = CompactVocabulary(model, tokens) if compact else None
     encoder = ClipEncoder(model, "fp32", CPU)
-    optimizer = adamw(encoder, RECIPE)
+    optimizer = adamw([encoder], RECIPE)
     rows = vocabulary.compact(tokens) if vocabulary else tokens
     losses = []
     for _ in range(6):
@@ -76,7 +81,7 @@ def test_a_compact_vocabulary_trains_the_same() -> None:
     assert losses == pytest.approx(whole_losses, rel=1e-6)
     tokens = factory.tokenizer(NAME)(CAPTIONS)
     used = torch.unique(tokens)
-    initial = factory.create(NAME, 0).state_dict()["token_embedding.weight"]
+    initial = _create(NAME, 0).state_dict()["token_embedding.weight"]
     table, expected = model.token_embedding.weight, whole.token_embedding.weight
     assert isinstance(table, torch.nn.Parameter)
     assert table.shape == expected.shape == initial.shape
@@ -90,7 +95,7 @@ def test_a_compact_vocabulary_trains_the_same() -> None:
 
 
 def test_a_compact_vocabulary_keeps_a_small_model_exact() -> None:
-    model, tokens = factory.create(NAME, 0), factory.tokenizer(NAME)(CAPTIONS)
+    model, tokens = _create(NAME, 0), factory.tokenizer(NAME)(CAPTIONS)
     with torch.no_grad():
         before = model.eval().encode_text(tokens)
         vocabulary = CompactVocabulary(model, tokens)
@@ -101,7 +106,7 @@ def test_a_compact_vocabulary_keeps_a_small_model_exact() -> None:
 
 @pytest.mark.parametrize("name", ["scenes-small", "small-64"])
 def test_open_clip_reads_the_weights(name: str, tmp_path: Path) -> None:
-    model = factory.create(name, 7).eval()
+    model = _create(name, 7).eval()
     with torch.no_grad():
         model.logit_scale.fill_(1.25)
     path = tmp_path / "model.safetensors"
@@ -114,7 +119,7 @@ def test_open_clip_reads_the_weights(name: str, tmp_path: Path) -> None:
         assert torch.equal(read.encode_image(images), model.encode_image(images))
         assert torch.equal(read.encode_text(tokens), model.encode_text(tokens))
     assert float(read.logit_scale) == 1.25
-    fresh = factory.create(name, 8)
+    fresh = _create(name, 8)
     factory.load_weights(fresh, path)
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in fresh.state_dict().items())
 
@@ -164,7 +169,7 @@ def test_bf16_is_close_to_fp32() -> None:
 def test_adamw_decays_matrices_only() -> None:
     encoder = _encoder()
     encoder.model.visual.requires_grad_(False)
-    optimizer = adamw(encoder, TrainSpec(epochs=1, batch_size=4, lr=0.5, weight_decay=0.2, beta1=0.8, beta2=0.7, eps=1e-3))
+    optimizer = adamw([encoder], TrainSpec(epochs=1, batch_size=4, lr=0.5, weight_decay=0.2, beta1=0.8, beta2=0.7, eps=1e-3))
     assert {(group["betas"], group["eps"], group["lr"]) for group in optimizer.param_groups} == {((0.8, 0.7), 1e-3, 0.5)}
     before = {name: parameter.detach().clone() for name, parameter in encoder.named_parameters()}
     for parameter in encoder.parameters():
@@ -197,7 +202,8 @@ class _Rows:
 
 def test_frozen_model_against_plain_loops() -> None:
     encoder = _encoder()
-    frozen = FrozenClip(encoder, factory.tokenizer(NAME))
+    tokenizer = factory.tokenizer(NAME)
+    frozen = FrozenClip(encoder, tokenizer)
     vocabulary = Vocabulary(tuple(f"thing {number}" for number in range(300)), ("a {}.", "one red {} here", "{}"))
     images = _Rows(700)
     classes, features = frozen.classifier(vocabulary), frozen.image_features(images)
@@ -209,12 +215,8 @@ def test_frozen_model_against_plain_loops() -> None:
     assert not features.requires_grad
     with torch.no_grad():
         for number in (0, 1, 170, 171, 299):
-            rows = [
-                F.normalize(
-                    encoder.model.encode_text(factory.tokenizer(NAME)([template.replace("{}", f"thing {number}")]))[0], dim=0
-                )
-                for template in vocabulary.templates
-            ]
+            prompts = [template.replace("{}", f"thing {number}") for template in vocabulary.templates]
+            rows = [F.normalize(encoder.model.encode_text(tokenizer([prompt]))[0], dim=0) for prompt in prompts]
             mean = sum(rows, torch.zeros(128)) / 3
             assert torch.allclose(classes[number], mean / mean.norm(), atol=1e-5)
         for row in (0, 511, 512, 699):

@@ -69,9 +69,13 @@ def test_a_writer_that_raises_leaves_nothing_behind(tmp_path: Path, existing: bo
         temporary.write_text("half")
         raise RuntimeError("disk full")
 
-    with pytest.raises(RuntimeError, match="disk full"), atomic(path) as stream:
-        stream.write(b"half")
-        raise RuntimeError("disk full")
+    def fail_within() -> None:
+        with atomic(path) as stream:
+            stream.write(b"half")
+            raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        fail_within()
     with pytest.raises(RuntimeError, match="disk full"):
         write_with(path, fail)
     with pytest.raises(ValueError, match="JSON"):

@@ -1,0 +1,94 @@
+"""Attacks that know of unimodal defenses (Yang et al. 2024, section 5.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from attacks.badnet import BadNet
+from attacks.captions import AdversarialCaptions, draw, poison_count
+from attacks.tdpa import TDPA, TDPAParams
+from bench.api import AttackContext, Edit, Poison, PoisonPlan
+from bench.errors import UserError
+from bench.registry import register_attack
+
+
+@register_attack("adaptive_unimodal")
+class AdaptiveUnimodal(BadNet):
+    """A patch on held-out images of the target class with captions of their own class (Yang et al. 2024, section 5.3).
+
+    Nothing is mismatched, so similarity shows nothing; the patch aims at unimodal learning, which may group triggered images
+    with the target. Deviation: the section names no trigger; BadNet's patch is taken.
+    """
+
+    def plan(self, ctx: AttackContext) -> PoisonPlan:
+        bundle, rng = ctx.bundle, ctx.rng("plan")
+        captions = AdversarialCaptions(bundle)
+        target = captions.target(self.params.target, self.params.min_captions, rng)
+        count = poison_count(self.params.rate, len(bundle.train))
+        sources = [index for index, members in enumerate(bundle.holdout.members) if target in members]
+        if not sources:
+            raise UserError(
+                f"no held-out image shows the target '{bundle.vocabulary.names[target]}'; choose one with --set attack.target=..."
+            )
+        chosen = rng.choice(sources, size=count, replace=count > len(sources))
+        poisons = tuple(
+            Poison(
+                split="holdout",
+                index=int(index),
+                uid=bundle.holdout.uids[index],
+                caption=caption,
+                target=target,
+                edit=self.edit(bundle.image_size, rng),
+            )
+            for index, caption in zip(chosen, draw(captions.of(target), count, rng), strict=True)
+        )
+        tensors = self.pattern(bundle.image_size, ctx.rng("pattern"))
+        return PoisonPlan(attack=self.name, targets=(bundle.vocabulary.names[target],), poisons=poisons, tensors=tensors)
+
+
+class InterpolationParams(TDPAParams):
+    nearest: float = Field(default=0.1, ge=0, le=1, description="smallest share of the victim image in an interpolation")
+
+
+@register_attack("interpolation")
+class Interpolation(TDPA):
+    """Interpolations between an image of the adversarial class and the victim, captioned as that class (Carlini 2021).
+
+    The poisons of a victim lead from an image of the class, which fits its caption, to the victim itself, in equal steps of the
+    mixing share (arXiv 2105.01622, as used in section 5.3 of Yang et al. 2024). Deviation: pixels are mixed linearly.
+    """
+
+    Params = InterpolationParams
+    params: InterpolationParams
+
+    def plan(self, ctx: AttackContext) -> PoisonPlan:
+        planned, rng, bundle = super().plan(ctx), ctx.rng("interpolation"), ctx.bundle
+        shares = self._shares(planned)
+        starts = []
+        for poison in planned.poisons:
+            own = [index for index, members in enumerate(bundle.holdout.members) if poison.target in members]
+            if not own:
+                name = bundle.vocabulary.names[poison.target]
+                raise UserError(f"no held-out image shows the class '{name}'; raise --set attack.interpolation.min_captions")
+            starts.append(int(rng.choice(own)))
+        poisons = tuple(
+            poison.model_copy(update={"edit": {"start": row, "share": share}})
+            for row, (poison, share) in enumerate(zip(planned.poisons, shares, strict=True))
+        )
+        tensors = {"starts": bundle.holdout.images.load(np.array(starts, dtype=np.int64)).clone()}
+        return planned.model_copy(update={"poisons": poisons, "tensors": tensors})
+
+    def _shares(self, plan: PoisonPlan) -> list[float]:
+        """The share of the victim in each poison, from `nearest` to 1 over the poisons of one victim."""
+        victims = [poison.index for poison in plan.poisons]
+        steps = {victim: iter(np.linspace(self.params.nearest, 1, victims.count(victim)).tolist()) for victim in set(victims)}
+        return [round(next(steps[victim]), 6) for victim in victims]
+
+    def apply(self, images: torch.Tensor, edits: Sequence[Edit], plan: PoisonPlan) -> torch.Tensor:
+        starts = plan.tensors["starts"][[int(edit["start"]) for edit in edits]].float()
+        shares = torch.tensor([float(edit["share"]) for edit in edits])[:, None, None, None]
+        return (shares * images.float() + (1 - shares) * starts).round().clamp(0, 255).to(torch.uint8)

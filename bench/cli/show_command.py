@@ -1,0 +1,121 @@
+"""`bench show`."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bench.cli.options import load_plugins, out_option, plugin_option
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.api import Poison
+    from bench.matrix.expand import Cell
+    from bench.matrix.workspace import Workspace
+
+_COLUMNS = 6
+_GAIN = 4
+
+
+@click.command("show")
+@click.argument("attack")
+@click.option("--data", default="scenes", show_default=True, metavar="NAME", help="Data set.")
+@click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data set lies.")
+@click.option("--model", metavar="NAME", help="Model, which sets the image size; the data set's recipe by default.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--set", "options", multiple=True, metavar="PATH=VALUE", help="Change an option, e.g. attack.patch=32.")
+@click.option(
+    "--picture", type=click.Path(path_type=Path), metavar="FILE", help="The PNG to write; ATTACK-DATA.png by default."
+)
+@plugin_option
+@out_option
+def command(
+    attack: str,
+    data: str,
+    data_root: Path | None,
+    model: str | None,
+    seed: int,
+    options: tuple[str, ...],
+    picture: Path | None,
+    plugins: tuple[str, ...],
+    out: Path,
+) -> None:
+    """Draw an attack's poisons: clean, poisoned, and their difference, amplified.
+
+    Prints the PSNR of poisoned against clean images and the hash of the poison manifest. An attack that is crafted against a
+    model needs that model on record in --out.
+    """
+    load_plugins(plugins)
+    from bench.data.poisoned import edited
+    from bench.matrix.expand import Request, expand
+
+    matrix = expand(
+        Request(data=data, attacks=[attack], defenses=["clip"], seeds=[seed], data_root=data_root, model=model, options=options)
+    )
+    cell = matrix.cells[-1]
+    if cell.surrogate is not None:
+        _craft(matrix.workspace, cell, out)
+    method, plan, _ = matrix.workspace.poison(cell.spec)
+    shown = list({(poison.split, poison.index): poison for poison in plan.poisons}.values())[:_COLUMNS]
+    bundle = matrix.workspace.bundle
+    pairs = {"train": bundle.train, "holdout": bundle.holdout}
+    clean = [edited(pairs[poison.split].images, [poison.index], [None], None, None) for poison in shown]
+    poisoned = [edited(pairs[poison.split].images, [poison.index], [poison.edit], method, plan) for poison in shown]
+    path = picture or Path(f"{attack}-{data}.png")
+    _draw(clean, poisoned, shown, f"{attack} on {data}, seed {seed}", path)
+    click.echo(f"{path}: {len(shown)} of {len(plan.poisons)} poisons, target {', '.join(dict.fromkeys(plan.targets))}")
+    click.echo(f"PSNR {_psnr(clean, poisoned)}, manifest {plan.hash()}")
+
+
+def _craft(workspace: Workspace, cell: Cell, out: Path) -> None:
+    import torch
+
+    from bench.matrix.cell import CellModels, is_trained
+    from bench.matrix.store import Store
+
+    assert cell.surrogate is not None
+    store = Store.open(out) if out.is_dir() else None
+    if store is None or not is_trained(store, cell.surrogate):
+        name = cell.spec.attack.name if cell.spec.attack else ""
+        raise UserError(
+            f"{name} is crafted against the clean model of seed {cell.spec.seed}, which is not on record in {out}; "
+            f"`bench run --attack none --data {cell.spec.data.name} --seeds {cell.spec.seed} --out {out}` trains it"
+        )
+    workspace.craft(cell.spec, CellModels(workspace, store, torch.device("cpu")).surrogate(cell.surrogate))
+
+
+def _psnr(clean: list[torch.Tensor], poisoned: list[torch.Tensor]) -> str:
+    import torch
+
+    error = (torch.cat(clean).float() - torch.cat(poisoned).float()).square().mean()
+    return "infinite (pixels unchanged)" if error == 0 else f"{float(10 * torch.log10(255**2 / error)):.1f} dB"
+
+
+def _draw(clean: list[torch.Tensor], poisoned: list[torch.Tensor], shown: list[Poison], title: str, path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(3, len(shown), figsize=(2 * len(shown), 6.6), squeeze=False, layout="constrained")
+    figure.suptitle(title)
+    for column, (before, after, poison) in enumerate(zip(clean, poisoned, shown, strict=True)):
+        difference = (_GAIN * (after.float() - before.float()) + 127.5).clamp(0, 255).byte()
+        for row, image in enumerate((before, after, difference)):
+            axes[row, column].imshow(image[0].permute(1, 2, 0).numpy(), interpolation="nearest")
+            axes[row, column].set_xticks([])
+            axes[row, column].set_yticks([])
+        axes[2, column].set_xlabel(textwrap.fill(textwrap.shorten(poison.caption, 90), 26), fontsize=8)
+    for row, name in enumerate(("clean", "poisoned", f"difference x {_GAIN}")):
+        axes[row, 0].set_ylabel(name)
+    try:
+        figure.savefig(path, dpi=110)
+    except OSError as error:
+        raise UserError(f"--picture {path}: cannot be written ({error.strerror}); choose another file") from None
+    finally:
+        pyplot.close(figure)

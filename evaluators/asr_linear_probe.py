@@ -1,0 +1,42 @@
+"""Attack success rate on a linear probe."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bench.api import DatasetBundle, EvalContext, Evaluator, Measurement, Metric, share
+from bench.registry import register_evaluator
+from evaluators.linear_probe import LinearProbeParams, fit
+
+
+@register_evaluator("asr_linear_probe")
+class ASRLinearProbe(Evaluator):
+    """Share of the probe images that a linear probe on image features gives the adversary's class (Yang et al. 2024, 5.3).
+
+    The linear probe learns the downstream task whose classes are those that attacks aim at, from clean labelled images.
+    """
+
+    Params = LinearProbeParams
+    params: LinearProbeParams
+    metrics = (
+        Metric(name="asr_probe", better="lower", description="probe images classified as the adversary's class"),
+        Metric(name="asr_probe_floor", better="neither", description="the same on a model trained without poison"),
+    )
+    needs_attack = True
+    needs_clean_model = True
+
+    @classmethod
+    def lacks(cls, bundle: DatasetBundle) -> str | None:
+        if any(task.vocabulary.names == bundle.vocabulary.names for task in bundle.tasks):
+            return None
+        return "no downstream task has the classes that attacks aim at"
+
+    def evaluate(self, ctx: EvalContext) -> list[Measurement]:
+        task = next(task for task in ctx.bundle.tasks if task.vocabulary.names == ctx.bundle.vocabulary.names)
+        labels = np.array([probe.label for probe in ctx.probes])
+        measurements = []
+        for metric, model in (("asr_probe", ctx.model), ("asr_probe_floor", ctx.clean_model())):
+            classifier = fit(model, task, self.params)
+            answers = classifier.predict(model.image_features(ctx.probe_images()).numpy())
+            measurements.append(share(metric, "all", answers == labels))
+        return measurements
