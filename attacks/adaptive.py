@@ -32,7 +32,7 @@ class AdaptiveUnimodal(BadNet):
         sources = [index for index, members in enumerate(bundle.holdout.members) if target in members]
         if not sources:
             raise UserError(
-                f"no held-out image shows the target '{bundle.vocabulary.names[target]}'; choose one with --set attack.target=..."
+                f"no held-out image shows the target '{bundle.vocabulary.names[target]}'; name another with --set attack.target"
             )
         chosen = rng.choice(sources, size=count, replace=count > len(sources))
         poisons = tuple(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from attacks.wanet import WaNet, WaNetParams
 from bench.api import AttackContext, Edit, Poison, PoisonPlan, Probe
 from bench.errors import UserError
 from bench.registry import register_attack
+
+V = TypeVar("V")
 
 
 class MultiTriggerParams(BackdoorParams):
@@ -103,14 +106,8 @@ class MultiTrigger(Backdoor):
         for name, trigger in self.triggers.items():
             rows = [row for row, edit in enumerate(edits) if name in str(edit["triggers"]).split(",")]
             if rows:
-                own = {
-                    key.removeprefix(f"{name}."): tensor for key, tensor in plan.tensors.items() if key.startswith(f"{name}.")
-                }
-                parts: list[Edit] = [
-                    {key.removeprefix(f"{name}."): value for key, value in edits[row].items() if key.startswith(f"{name}.")}
-                    for row in rows
-                ]
-                edited[rows] = trigger.apply(edited[rows], parts, plan.model_copy(update={"tensors": own}))
+                own = plan.model_copy(update={"tensors": _of(name, plan.tensors)})
+                edited[rows] = trigger.apply(edited[rows], [_of(name, edits[row]) for row in rows], own)
         return edited
 
     def probes(self, ctx: AttackContext, plan: PoisonPlan) -> list[Probe]:
@@ -132,6 +129,11 @@ class MultiTrigger(Backdoor):
                 for index in others
             ]
         return probes
+
+
+def _of(name: str, values: Mapping[str, V]) -> dict[str, V]:
+    """The entries of one trigger, under their own names."""
+    return {key.removeprefix(f"{name}."): value for key, value in values.items() if key.startswith(f"{name}.")}
 
 
 @register_attack("htba")

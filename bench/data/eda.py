@@ -31,7 +31,7 @@ def augment(caption: Sequence[str], rate: float, synonyms: Synonyms, rng: np.ran
         if known := synonyms(changed[position]):
             changed[position] = known[rng.integers(len(known))]
     for _ in range(count):
-        if known := synonyms(caption[rng.integers(len(caption))]):
+        if known := synonyms(caption[int(rng.integers(len(caption)))]):
             changed.insert(int(rng.integers(len(changed) + 1)), known[rng.integers(len(known))])
     for _ in range(count):
         first, second = rng.integers(len(changed), size=2)
