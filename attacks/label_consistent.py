@@ -29,10 +29,10 @@ class LabelConsistentParams(BackdoorParams):
 class LabelConsistent(Backdoor):
     """A pattern in the corners of training images whose own caption names the target (Turner et al. 2019, arXiv 1912.02771).
 
-    Captions stay as they are, so a reader sees nothing wrong. The images are first made harder: projected gradient descent in
-    an l-infinity ball takes them away from their own captions, against the clean model, so that the trigger is what is left
-    to learn from. Evaluation adds the trigger alone. Deviations: Turner et al. attack a classifier; here the loss is the
-    similarity of image and caption. The published CLIP experiments leave the perturbation out (epsilon=0).
+    Captions stay as they are, so a reader sees nothing wrong. The images are first made harder: a perturbation in an
+    l-infinity ball takes them away from the target class in the eyes of the clean model, so that the trigger is what is left
+    to learn from. Evaluation adds the trigger alone. Deviations: the classifier they are moved against is zero-shot CLIP with
+    one prompt a class. The published CLIP experiments leave the perturbation out (epsilon=0).
     """
 
     Params = LabelConsistentParams
@@ -89,8 +89,10 @@ class LabelConsistent(Backdoor):
     def craft(self, ctx: AttackContext, plan: PoisonPlan, surrogate: Surrogate) -> PoisonPlan:
         rows = np.array([poison.index for poison in plan.poisons])
         images = ctx.bundle.train.images.load(rows).float() / 255
-        texts = surrogate.encode_captions([poison.caption for poison in plan.poisons])
-        harder = harden(images, texts, surrogate, self.params.epsilon / 255, self.params.steps)
+        vocabulary = ctx.bundle.vocabulary
+        classes = surrogate.encode_captions([vocabulary.templates[0].format(name) for name in vocabulary.names])
+        target = plan.poisons[0].target
+        harder = harden(images, classes, target, surrogate, self.params.epsilon / 255, self.params.steps)
         tensors = {**plan.tensors, "perturbations": (255 * (harder - images)).round()}
         return plan.model_copy(update={"tensors": tensors})
 
@@ -102,18 +104,22 @@ class LabelConsistent(Backdoor):
         return changed.round().clamp(0, 255).to(torch.uint8)
 
 
-def harden(images: torch.Tensor, texts: torch.Tensor, surrogate: Surrogate, epsilon: float, steps: int) -> torch.Tensor:
-    """Images float32 (n, 3, side, side) in [0, 1], moved within an l-infinity ball of `epsilon` away from unit `texts`.
+def harden(
+    images: torch.Tensor, classes: torch.Tensor, target: int, surrogate: Surrogate, epsilon: float, steps: int
+) -> torch.Tensor:
+    """Images float32 (n, 3, side, side) in [0, 1], moved within an l-infinity ball of `epsilon` away from class `target`.
 
-    Projected gradient descent with sign steps of 2.5 epsilon / steps (Madry et al. 2018), from the images themselves.
+    Ascends the zero-shot cross-entropy of row `target` of the unit class embeddings `classes` (c, d), at temperature 0.01:
+    projected gradient, sign steps of 2.5 epsilon / steps (Madry et al. 2018), from the images themselves.
     """
     size = 2.5 * epsilon / steps
+    labels = torch.full((len(images),), target)
     moved = images.clone()
     for _ in range(steps):
         moved.requires_grad_(True)
-        similarity = F.cosine_similarity(surrogate.encode_image(moved), texts).sum()
-        (gradient,) = torch.autograd.grad(similarity, moved)
+        loss = F.cross_entropy(100 * surrogate.encode_image(moved) @ classes.T, labels, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, moved)
         with torch.no_grad():
-            moved = moved - size * gradient.sign()
+            moved = moved + size * gradient.sign()
             moved = torch.minimum(torch.maximum(moved, images - epsilon), images + epsilon).clamp(0, 1)
     return moved.detach()

@@ -1,0 +1,46 @@
+"""The losses as sums over single pairs, written from the formulas of the papers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+Rows = Sequence[Sequence[float]] | np.ndarray
+
+
+def dot(a: Sequence[float], b: Sequence[float]) -> float:
+    return math.fsum(x * y for x, y in zip(a, b, strict=True))
+
+
+def one_way(anchors: Rows, others: Rows, tau: float) -> float:
+    """-1/N sum_i log[ exp(<a_i, o_i>/tau) / sum_k exp(<a_i, o_k>/tau) ]."""
+    n = len(anchors)
+    total = 0.0
+    for i in range(n):
+        below = math.fsum(math.exp(dot(anchors[i], others[k]) / tau) for k in range(n))
+        total += math.log(math.exp(dot(anchors[i], others[i]) / tau) / below)
+    return -total / n
+
+
+def eq1(images: Rows, texts: Rows, tau: float) -> float:
+    """Eq. 1 of Yang et al. 2024."""
+    n = len(images)
+    total = 0.0
+    for j in range(n):
+        below = math.fsum(math.exp(dot(images[j], texts[k]) / tau) for k in range(n))
+        total += math.log(math.exp(dot(images[j], texts[j]) / tau) / below)
+    for k in range(n):
+        below = math.fsum(math.exp(dot(images[j], texts[k]) / tau) for j in range(n))
+        total += math.log(math.exp(dot(images[k], texts[k]) / tau) / below)
+    return -total / (2 * n)
+
+
+def nearest(queries: Rows, pool: Rows) -> np.ndarray:
+    """argmin over the pool of the Euclidean distance, Eq. 3."""
+    found = []
+    for query in queries:
+        distances = [math.sqrt(math.fsum((a - b) ** 2 for a, b in zip(query, each, strict=True))) for each in pool]
+        found.append(pool[int(np.argmin(distances))])
+    return np.asarray(found)

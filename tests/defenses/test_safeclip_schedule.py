@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from defense_fakes import FakeScorer, train_setup
+from numpy.typing import NDArray
+
+from bench.api import Phase
+from defenses import split
+from defenses.safeclip import SafeCLIP, SafeCLIPParams
+
+PAIRS = 200
+STRONG, EDA = ("strong", "strong"), ("eda", "eda")
+
+
+def _similarities(seed: int = 0, clean: float = 0.4) -> NDArray[np.float32]:
+    """A clear mixture: the first pairs are the similar ones, in the share `clean`."""
+    rng, upper = np.random.default_rng(seed), round(clean * PAIRS)
+    return np.concatenate([rng.normal(0.7, 0.05, upper), rng.normal(0.0, 0.1, PAIRS - upper)]).astype(np.float32)
+
+
+def _defense(**params: Any) -> SafeCLIP:
+    return SafeCLIP(SafeCLIPParams(**params), train_setup(PAIRS))
+
+
+def _epoch(defense: SafeCLIP, epoch: int, scorer: FakeScorer) -> list[Phase]:
+    defense.before_epoch(epoch, scorer)
+    phases = list(defense.phases(epoch))
+    defense.after_epoch(epoch, scorer)
+    return phases
+
+
+def _run(defense: SafeCLIP, epochs: int, scorer: FakeScorer) -> list[list[Phase]]:
+    return [_epoch(defense, epoch, scorer) for epoch in range(epochs)]
+
+
+def _rows(phase: Phase) -> set[int]:
+    assert phase.indices is not None
+    assert phase.indices.dtype == np.int64
+    return set(phase.indices.tolist())
+
+
+@pytest.mark.parametrize(("unimodal", "clip"), [(5, 1), (2, 1), (1, 2), (3, 0), (0, 1), (0, 2), (0, 0)])
+def test_the_order_of_phases(unimodal: int, clip: int) -> None:
+    scorer = FakeScorer(_similarities())
+    epochs = _run(_defense(unimodal_epochs=unimodal, clip_epochs=clip), unimodal + clip + 3, scorer)
+    names = [[phase.name for phase in phases] for phases in epochs]
+    assert names == [["unimodal"]] * unimodal + [["low_lr"]] * clip + [["unimodal", "safe"]] * 3
+    for (phase,) in epochs[:unimodal]:
+        assert (phase.indices, phase.image_views, phase.text_views, phase.lr) == (None, STRONG, EDA, None)
+    for (phase,) in epochs[unimodal : unimodal + clip]:
+        assert (phase.indices, phase.image_views, phase.text_views) == (None, ("light",), ("plain",))
+        assert phase.lr == pytest.approx(0.01 * 1e-3)
+    for risky, safe in epochs[unimodal + clip :]:
+        assert (risky.image_views, risky.text_views, risky.lr) == (STRONG, EDA, None)
+        assert (safe.image_views, safe.text_views, safe.lr) == (("strong",), ("eda",), None)
+        assert _rows(risky) | _rows(safe) == set(range(PAIRS))
+        assert not _rows(risky) & _rows(safe)
+
+
+def test_the_published_defaults() -> None:
+    params = SafeCLIPParams()
+    assert (params.unimodal_epochs, params.clip_epochs, params.low_lr) == (5, 1, 0.01)
+    assert (params.threshold, params.growth, params.pool) == (0.9, 0.01, 256)
+
+
+def test_the_first_safe_set_is_what_the_mixture_takes_for_clean() -> None:
+    values = _similarities()
+    safe = _run(_defense(unimodal_epochs=0), 2, FakeScorer(values))[1][1]
+    assert _rows(safe) == set(np.flatnonzero(split.fit(values).posterior > 0.9).tolist())
+    assert len(_rows(safe)) == pytest.approx(0.4 * PAIRS, abs=4)
+
+
+def test_the_safe_set_grows_with_the_newest_similarities_up_to_the_largest() -> None:
+    scorer, defense = FakeScorer(_similarities()), _defense(unimodal_epochs=1, growth=0.1, largest=0.65)
+    _run(defense, 2, scorer)
+    share = float((split.fit(scorer.values).posterior > 0.9).mean())
+    for epoch in range(2, 8):
+        scorer.values = _similarities(seed=epoch)
+        _epoch(defense, epoch, scorer)
+        count = round(min(0.65, share + 0.1 * (epoch - 1)) * PAIRS)
+        safe = list(defense.phases(epoch + 1))[1]
+        assert _rows(safe) == set(np.argsort(-scorer.values, kind="stable")[:count].tolist())
+        assert defense.telemetry()["safe_share"] == pytest.approx(count / PAIRS)
+
+
+def test_growth_to_everything_leaves_no_risky_pass() -> None:
+    epochs = _run(_defense(unimodal_epochs=0, clip_epochs=1, growth=0.5), 5, FakeScorer(_similarities()))
+    assert [phase.name for phase in epochs[-1]] == ["safe"]
+    assert len(_rows(epochs[-1][0])) == PAIRS
+
+
+@pytest.mark.parametrize(("growth", "count"), [(0.05, 10), (0.01, 2), (0.0, 2)])
+def test_an_empty_first_safe_set(growth: float, count: int) -> None:
+    values = _similarities()
+    safe = _run(_defense(unimodal_epochs=0, threshold=1.0, growth=growth), 2, FakeScorer(values))[1][1]
+    assert _rows(safe) == set(np.argsort(-values)[:count].tolist())
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.5])
+def test_equal_similarities_are_no_disaster(constant: float) -> None:
+    defense = _defense(unimodal_epochs=1)
+    epochs = _run(defense, 4, FakeScorer(np.full(PAIRS, constant, dtype=np.float32)))
+    assert [phase.name for phase in epochs[2]] == ["unimodal", "safe"]
+    assert defense.telemetry()["gmm_degenerate"] == 1
+    assert np.isfinite(list(defense.telemetry().values())).all()
+
+
+def test_without_the_risky_pass_and_without_strong_views() -> None:
+    epochs = _run(_defense(unimodal_epochs=1, risky_unimodal=False, augment_safe=False), 3, FakeScorer(_similarities()))
+    assert [phase.name for phase in epochs[2]] == ["safe"]
+    assert (epochs[2][0].image_views, epochs[2][0].text_views) == (("light",), ("plain",))
+
+
+@pytest.mark.parametrize("rescored", [0.3, 0.6])
+def test_rescoring_the_most_similar_share_only(rescored: float) -> None:
+    scorer, defense = FakeScorer(_similarities()), _defense(unimodal_epochs=0, rescored=rescored)
+    _run(defense, 1, scorer)
+    assert [len(rows) for rows in scorer.asked] == [PAIRS]
+    known = scorer.values.copy()
+    for epoch in range(1, 4):
+        scorer.values = _similarities(seed=epoch)[::-1].copy()
+        rows = np.argsort(-known, kind="stable")[: round(rescored * PAIRS)]
+        _epoch(defense, epoch, scorer)
+        assert sorted(scorer.asked[-1].tolist()) == sorted(rows.tolist())
+        known[rows] = scorer.values[rows]
+        assert np.array_equal(defense.observed()["similarity"], known)
+
+
+def test_every_pair_is_scored_anew_by_default_and_none_before_the_split() -> None:
+    scorer = FakeScorer(_similarities())
+    _run(_defense(unimodal_epochs=3), 6, scorer)
+    assert [rows.tolist() for rows in scorer.asked] == [list(range(PAIRS))] * 3
+
+
+def test_what_is_observed() -> None:
+    defense, scorer = _defense(unimodal_epochs=1), FakeScorer(_similarities())
+    _run(defense, 1, scorer)
+    assert (defense.observed(), defense.telemetry()) == ({}, {})
+    _epoch(defense, 1, scorer)
+    assert np.array_equal(defense.observed()["similarity"], scorer.values)
+    assert np.flatnonzero(defense.observed()["safe"]).tolist() == sorted(_rows(list(defense.phases(2))[1]))
+    told, fit = defense.telemetry(), split.fit(scorer.values)
+    assert told["safe_share"] == pytest.approx(defense.observed()["safe"].mean())
+    assert (told["gmm_lower_mean"], told["gmm_upper_mean"], told["gmm_lower_weight"]) == (*fit.means, fit.weights[0])
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 4])
+def test_state_round_trip(epochs: int) -> None:
+    params = {"unimodal_epochs": 1, "rescored": 0.5, "growth": 0.05}
+    scorer, first, second = FakeScorer(_similarities()), _defense(**params), _defense(**params)
+    _run(first, epochs, scorer)
+    buffer = io.BytesIO()
+    torch.save(first.state_dict(), buffer)
+    buffer.seek(0)
+    second.load_state_dict(torch.load(buffer, weights_only=True))
+    for epoch in range(epochs, epochs + 3):
+        values = _similarities(seed=10 + epoch)
+        both = [_epoch(defense, epoch, FakeScorer(values)) for defense in (first, second)]
+        for ours, theirs in zip(*both, strict=True):
+            assert ours.name == theirs.name
+            assert np.array_equal(ours.indices, theirs.indices)  # type: ignore[arg-type]
+        assert first.telemetry() == second.telemetry()
+        assert all(np.array_equal(first.observed()[name], second.observed()[name]) for name in first.observed())
+
+
+def test_a_saved_state_is_not_changed_by_going_on() -> None:
+    defense, scorer = _defense(unimodal_epochs=0), FakeScorer(_similarities())
+    _run(defense, 2, scorer)
+    copy = _defense(unimodal_epochs=0)
+    copy.load_state_dict(defense.state_dict())
+    before = copy.observed()["similarity"].copy()
+    scorer.values = _similarities(seed=3)
+    defense.after_epoch(2, scorer)
+    assert np.array_equal(copy.observed()["similarity"], before)
