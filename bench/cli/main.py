@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from typing import Any
 
@@ -48,8 +47,6 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Entry point. Exit codes: 0 fine, 1 some cells failed, 2 bad input, 130 interrupted."""
-    # Idle OpenMP threads that spin instead of sleeping slow training down twentyfold where another process wants the cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         status = cli.main(args=arguments, standalone_mode=False)
     except UserError as error:

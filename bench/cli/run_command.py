@@ -104,6 +104,7 @@ def _run(matrix: Matrix, store: Store, device: torch.device, retry_failed: bool,
 
     request = matrix.as_request()
     store.write_request(keys.digest(request), request)
+    console.print(_data_line(matrix), markup=False, highlight=False, soft_wrap=True)
     with MatrixProgress(console, len(matrix.cells)) as progress, _stoppable() as stop:
         outcomes = LocalExecutor(matrix, store, Runtime(device, progress, stop), progress, retry_failed).run()
     paths = write_report(store)
@@ -113,6 +114,14 @@ def _run(matrix: Matrix, store: Store, device: torch.device, retry_failed: bool,
         cells = "1 cell" if outcomes["failed"] == 1 else f"{outcomes['failed']} cells"
         console.print(f"{cells} failed; the report says why", highlight=False)
     return 1 if outcomes["failed"] else 0
+
+
+def _data_line(matrix: Matrix) -> str:
+    bundle = matrix.workspace.bundle
+    skipped = [
+        f"{name.replace('_', ' ')} {count:,}" for name, count in bundle.facts.items() if name.startswith("skipped") and count
+    ]
+    return f"{matrix.workspace.data.name}: " + ", ".join([f"{len(bundle.train):,} training pairs", *skipped])
 
 
 def _show_plan(matrix: Matrix, store: Store | None, device: torch.device, retry_failed: bool, console: Console) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -31,6 +33,7 @@ def best(own: Mapping[str, tuple[str, ...]]) -> Thesaurus:
 def _wordnet() -> Any | None:
     """nltk's reader on nltk's own data or on Debian's wordnet-base files."""
     try:
+        import nltk
         from nltk.corpus import wordnet
         from nltk.corpus.reader.wordnet import WordNetCorpusReader
     except ImportError:
@@ -40,10 +43,22 @@ def _wordnet() -> Any | None:
         return wordnet
     except LookupError:
         pass
-    try:
-        return WordNetCorpusReader(str(_DEBIAN), None) if (_DEBIAN / "data.noun").exists() else None
-    except (LookupError, OSError):
+
+    class DebianReader(WordNetCorpusReader):  # type: ignore[misc]
+        """Debian ships all files but the names of the lexicographers' files, which synonyms do not need."""
+
+        def open(self, file: str) -> Any:
+            return io.StringIO("\n".join(f"{n:02d}\t{n}\t0" for n in range(45))) if file == "lexnames" else super().open(file)
+
+        def map_wn(self, version: str = "wordnet") -> None:
+            """No mapping to other languages."""
+
+    if not (_DEBIAN / "data.noun").exists():
         return None
+    nltk.data.path.append(str(_DEBIAN.parent))  # nltk reads only below the folders it knows
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that other languages are not available
+        return DebianReader(str(_DEBIAN), None)
 
 
 @cache

@@ -159,10 +159,10 @@ class CellModels:
         return self._kept[key]
 
     def surrogate(self, spec: RunSpec) -> FrozenSurrogate:
-        return FrozenSurrogate(self._encoder(spec, "fp32"), self._workspace.tokenizer)
+        return FrozenSurrogate(self._encoder(spec, "fp32"), self._workspace.tokens)
 
     def _read(self, spec: RunSpec) -> FrozenClip:
-        return FrozenClip(self._encoder(spec, spec.train.precision), self._workspace.tokenizer)
+        return FrozenClip(self._encoder(spec, spec.train.precision), self._workspace.tokens)
 
     def _encoder(self, spec: RunSpec, precision: str) -> ClipEncoder:
         model = factory.create(spec.model.name, 0)

@@ -8,6 +8,7 @@ import torch
 from defense_fakes import DIM, FakeEncoder, batch, train_setup
 from loss_formulas import dot, eq1, one_way
 from numpy.typing import NDArray
+from torch import nn
 
 from bench.api import Batch, TrainRecipe, TrainSetup
 from defenses.cleanclip import CleanCLIP, CleanCLIPParams, CleanCLIPSupervised, SupervisedParams
@@ -77,6 +78,12 @@ def _supervised() -> CleanCLIPSupervised:
     return CleanCLIPSupervised(SupervisedParams(clean=0.2), _setup())
 
 
+def _head(defense: CleanCLIPSupervised) -> nn.Linear:
+    (head,) = defense.modules()
+    assert isinstance(head, nn.Linear)
+    return head
+
+
 def _supervised_batch() -> Batch:
     views = batch(6, image_views=1, text_views=0)
     return Batch(torch.tensor([39, 3, 4, 17, 21, 30]), views.images, ())
@@ -91,7 +98,7 @@ def test_supervised_trains_on_trusted_pairs_of_known_class() -> None:
 
 def test_supervised_loss_is_cross_entropy_of_the_heads_answers() -> None:
     defense, encoder, views = _supervised(), FakeEncoder(), _supervised_batch()
-    (head,) = defense.modules()
+    head = _head(defense)
     weight, bias = (parameter.detach().double().tolist() for parameter in head.parameters())
     with torch.no_grad():
         embeddings = encoder.encode_image(views.images[0]).tolist()
@@ -104,7 +111,7 @@ def test_supervised_loss_is_cross_entropy_of_the_heads_answers() -> None:
 
 def test_supervised_trains_head_and_image_tower_only() -> None:
     defense, encoder = _supervised(), FakeEncoder()
-    (head,) = defense.modules()
+    head = _head(defense)
     assert head.weight.shape == (CLASSES, DIM)
     defense.loss(_supervised_batch(), encoder, defense.phases(0)[0]).backward()
     assert encoder.image.grad is not None
@@ -119,10 +126,10 @@ def test_the_head_follows_the_seed_and_survives_an_interruption() -> None:
     first = _supervised()
     torch.manual_seed(1)
     second, third = _supervised(), _supervised()
-    assert torch.equal(first.modules()[0].weight, second.modules()[0].weight)
+    assert torch.equal(_head(first).weight, _head(second).weight)
     with torch.no_grad():
-        first.modules()[0].weight.add_(1)
-        first.modules()[0].bias.add_(2)
+        _head(first).weight.mul_(2)
+        _head(first).bias[0] = 2
     third.load_state_dict(first.state_dict())
     encoder, views = FakeEncoder(), _supervised_batch()
     phase = first.phases(0)[0]

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from bench.data import augment
+from bench.data.augment import simclr
+
+SIDE = 16
+
+
+def _generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _images(n: int, side: int = SIDE) -> torch.Tensor:
+    return torch.rand(n, 3, side, side, generator=_generator(99))
+
+
+@pytest.mark.parametrize("side", [8, 32])
+@pytest.mark.parametrize("kind", ["random", "black", "white"])
+def test_views_stay_in_the_range(side: int, kind: str) -> None:
+    images = {"random": _images(64, side), "black": torch.zeros(64, 3, side, side), "white": torch.ones(64, 3, side, side)}[
+        kind
+    ]
+    made = simclr(images, 0.2, _generator())
+    assert made.shape == images.shape
+    assert made.dtype == torch.float32
+    assert made.min() >= 0
+    assert made.max() <= 1
+
+
+def test_views_follow_the_generator_alone() -> None:
+    images = _images(8)
+    before = images.clone()
+    torch.manual_seed(0)
+    first = simclr(images, 0.2, _generator(1))
+    torch.manual_seed(1)
+    assert torch.equal(first, simclr(images, 0.2, _generator(1)))
+    assert not torch.equal(first, simclr(images, 0.2, _generator(2)))
+    assert torch.equal(images, before)
+
+
+def test_twins_get_views_of_their_own() -> None:
+    made = simclr(_images(1).expand(6, -1, -1, -1), 0.2, _generator())
+    assert all(not torch.equal(made[i], made[j]) for i in range(6) for j in range(i))
+
+
+def _share(hits: torch.Tensor, expected: float) -> None:
+    n = len(hits)
+    assert abs(hits.float().mean().item() - expected) < 4 * math.sqrt(expected * (1 - expected) / n)
+
+
+def test_how_often_each_change_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shares of 0.8, 0.2 and 0.5 and uniform strengths, read from what is asked of the two colour and blur functions."""
+    seen: dict[str, torch.Tensor] = {}
+
+    def jitter(images: torch.Tensor, b: torch.Tensor, c: torch.Tensor, s: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+        seen.update(brightness=b, contrast=c, saturation=s, hue=h)
+        return images
+
+    def blurred(images: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        seen["sigma"] = sigma
+        return images
+
+    monkeypatch.setattr(augment, "colour_jitter", jitter)
+    monkeypatch.setattr(augment, "blur", blurred)
+    n = 8000
+    simclr(_images(1, 4).expand(n, -1, -1, -1), 0.2, _generator())
+    gray, jittered = seen["saturation"] == 0, seen["hue"] != 0
+    _share(gray, 0.2)
+    _share(jittered, 0.8)
+    _share(seen["sigma"] > 0, 0.5)
+    _share(gray & jittered, 0.16)
+    _share(jittered & (seen["sigma"] > 0), 0.4)
+    for name, low, high, rows in (
+        ("brightness", 0.6, 1.4, jittered),
+        ("contrast", 0.6, 1.4, jittered),
+        ("saturation", 0.6, 1.4, jittered & ~gray),
+        ("hue", -0.1, 0.1, jittered),
+        ("sigma", 0.1, 2.0, seen["sigma"] > 0),
+    ):
+        position = (seen[name][rows] - low) / (high - low)
+        assert 0 <= position.min()
+        assert position.max() <= 1
+        assert torch.allclose(position.quantile(torch.tensor([0.25, 0.5, 0.75])), torch.tensor([0.25, 0.5, 0.75]), atol=0.03)
+    assert (seen["brightness"][~jittered] == 1).all()
+    assert (seen["contrast"][~jittered] == 1).all()
+    assert (seen["saturation"][~jittered & ~gray] == 1).all()
+
+
+def test_how_often_views_are_gray_or_mirrored() -> None:
+    """The same read from pixels: a red image turns gray, and a ramp turns round."""
+    red = torch.zeros(3000, 3, 8, 8)
+    red[:, 0] = 0.8
+    made = simclr(red, 0.5, _generator())
+    _share((made[:, 0] - made[:, 1]).abs().amax(dim=(1, 2)) < 1e-3, 0.2)
+    ramp = torch.linspace(0.3, 0.7, 8).expand(3000, 3, 8, 8)
+    made = simclr(ramp, 0.5, _generator()).mean(dim=1)
+    _share(made[:, 4, 1] > made[:, 4, -2], 0.5)
+
+
+def test_the_area_is_that_of_the_crop() -> None:
+    ramp = torch.linspace(0, 1, 32).expand(2000, 3, 32, 32)
+    whole = simclr(ramp, 1.0, _generator())
+    assert (whole.std(dim=(1, 2, 3)) > 0.1).all()
+    small = simclr(ramp, 0.05, _generator())
+    assert small.std(dim=(1, 2, 3)).median() < 0.85 * whole.std(dim=(1, 2, 3)).median()
