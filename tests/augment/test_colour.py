@@ -48,7 +48,7 @@ def test_saturation(images: torch.Tensor) -> None:
 def test_all_in_the_order_of_their_names(images: torch.Tensor) -> None:
     rng = np.random.default_rng(0)
     b, c, s = (rng.uniform(0.7, 1.3, size=6).astype(np.float32) for _ in range(3))
-    made = colour_jitter(images, *(torch.from_numpy(each) for each in (b, c, s)), NONE)
+    made = colour_jitter(images, torch.from_numpy(b), torch.from_numpy(c), torch.from_numpy(s), NONE)
     for image, row, (x, y, z) in zip(images, made, zip(b, c, s, strict=True), strict=True):
         expected = tv.adjust_saturation(tv.adjust_contrast(tv.adjust_brightness(image, float(x)), float(y)), float(z))
         assert torch.allclose(row, expected, atol=3e-3)

@@ -8,7 +8,7 @@ import pytest
 from bench.data.eda import augment, words
 
 SYNONYMS = {"big": ("large", "huge"), "red": ("scarlet",), "large": ("vast",), "scarlet": ("crimson",)}
-CAPTION = "a big red circle on the green lawn today".split()
+CAPTION = ["a", "big", "red", "circle", "on", "the", "green", "lawn", "today"]
 
 
 def _known(word: str) -> tuple[str, ...]:

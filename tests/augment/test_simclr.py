@@ -83,7 +83,7 @@ def test_how_often_each_change_comes(monkeypatch: pytest.MonkeyPatch) -> None:
         ("sigma", 0.1, 2.0, seen["sigma"] > 0),
     ):
         position = (seen[name][rows] - low) / (high - low)
-        assert 0 <= position.min()
+        assert position.min() >= 0
         assert position.max() <= 1
         assert torch.allclose(position.quantile(torch.tensor([0.25, 0.5, 0.75])), torch.tensor([0.25, 0.5, 0.75]), atol=0.03)
     assert (seen["brightness"][~jittered] == 1).all()
