@@ -24,6 +24,8 @@ class AdaptiveUnimodal(BadNet):
     with the target. Deviation: the section names no trigger; BadNet's patch is taken.
     """
 
+    mismatched = False
+
     def plan(self, ctx: AttackContext) -> PoisonPlan:
         bundle, rng = ctx.bundle, ctx.rng("plan")
         captions = AdversarialCaptions(bundle)
@@ -76,7 +78,7 @@ class Interpolation(TDPA):
                 raise UserError(f"no held-out image shows the class '{name}'; raise --set attack.interpolation.min_captions")
             starts.append(int(rng.choice(own)))
         poisons = tuple(
-            poison.model_copy(update={"edit": {"start": row, "share": share}})
+            poison.model_copy(update={"edit": {"start": row, "share": share} if share < 1 else None})
             for row, (poison, share) in enumerate(zip(planned.poisons, shares, strict=True))
         )
         tensors = {"starts": bundle.holdout.images.load(np.array(starts, dtype=np.int64)).clone()}
@@ -85,7 +87,9 @@ class Interpolation(TDPA):
     def _shares(self, plan: PoisonPlan) -> list[float]:
         """The share of the victim in each poison, from `nearest` to 1 over the poisons of one victim."""
         victims = [poison.index for poison in plan.poisons]
-        steps = {victim: iter(np.linspace(self.params.nearest, 1, victims.count(victim)).tolist()) for victim in set(victims)}
+        steps = {
+            victim: iter(np.linspace(1, self.params.nearest, victims.count(victim))[::-1].tolist()) for victim in set(victims)
+        }
         return [round(next(steps[victim]), 6) for victim in victims]
 
     def apply(self, images: torch.Tensor, edits: Sequence[Edit], plan: PoisonPlan) -> torch.Tensor:

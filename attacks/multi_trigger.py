@@ -52,10 +52,6 @@ class MultiTrigger(Backdoor):
         target = captions.target(self.params.target, self.params.min_captions, rng)
         return [target] * len(self.groups())
 
-    def count(self, pairs: int) -> int:
-        """Poisons of all groups together."""
-        return poison_count(self.params.rate, pairs)
-
     def pattern(self, side: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         return {
             f"{name}.{key}": tensor
@@ -73,7 +69,7 @@ class MultiTrigger(Backdoor):
     def plan(self, ctx: AttackContext) -> PoisonPlan:
         bundle, rng = ctx.bundle, ctx.rng("plan")
         captions = AdversarialCaptions(bundle)
-        count = self.count(len(bundle.train))
+        count = poison_count(self.params.rate, len(bundle.train))
         targets = self.targets(captions, rng)
         sources = [index for index, members in enumerate(bundle.holdout.members) if not set(targets) & set(members)]
         if len(sources) < count:
@@ -157,13 +153,19 @@ class PBAAllToOne(MultiTrigger):
     """
 
 
+class AllToAllParams(MultiTriggerParams):
+    rate: float = Field(default=0.0015, gt=0, lt=1, description="poisons of all triggers as a share of the training pairs")
+
+
 @register_attack("pba_all2all")
 class PBAAllToAll(MultiTrigger):
     """Parallel, All2All: each trigger on its own images with a target of its own (Li et al. 2024, arXiv 2401.15295).
 
-    BadNet, WaNet and Blended; `rate` is of each trigger, 0.05% as Yang et al. 2024 set it. Deviations: those of the three
-    triggers; a named target is that of the first.
+    BadNet, WaNet and Blended, 0.05% each as Yang et al. 2024 set it. Deviations: those of the three triggers; a named target
+    is that of the first.
     """
+
+    Params = AllToAllParams
 
     def targets(self, captions: AdversarialCaptions, rng: np.random.Generator) -> list[int]:
         first = captions.target(self.params.target, self.params.min_captions, rng)
@@ -172,6 +174,3 @@ class PBAAllToAll(MultiTrigger):
         if len(others) < needed:
             raise UserError(f"pba_all2all needs {needed + 1} target classes, and captions name {len(others) + 1} often enough")
         return [first, *[int(target) for target in rng.choice(others, size=needed, replace=False)]]
-
-    def count(self, pairs: int) -> int:
-        return len(self.groups()) * poison_count(self.params.rate, pairs)

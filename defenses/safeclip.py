@@ -117,6 +117,8 @@ class SafeCLIP(CLIP):
             self._safe = self._fit.posterior > self.params.threshold
             if not self._safe.any():
                 self._safe = split.top(self._similarities, max(self.params.growth, 0.01))
+            if self._safe.mean() > self.params.largest:
+                self._safe = split.top(self._similarities, self.params.largest)
             self._share = float(self._safe.mean())
         else:
             self._share = min(self.params.largest, self._share + self.params.growth)

@@ -24,6 +24,7 @@ class ASRLinearProbe(Evaluator):
     )
     needs_attack = True
     needs_clean_model = True
+    needs_tasks = True
 
     @classmethod
     def lacks(cls, bundle: DatasetBundle) -> str | None:

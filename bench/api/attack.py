@@ -7,7 +7,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -99,7 +99,12 @@ class Surrogate(Protocol):
 
 
 class Attack(Plugin):
-    """An attack: which pairs are poisoned, how pixels change, and on which images success is measured."""
+    """An attack: which pairs are poisoned, how pixels change, and on which images success is measured.
+
+    `mismatched`: held-out images are paired with captions of a class that they do not show.
+    """
+
+    mismatched: ClassVar[bool] = True
 
     Params = AttackParams
 

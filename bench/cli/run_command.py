@@ -30,7 +30,15 @@ if TYPE_CHECKING:
 )
 @click.option("--data", default="scenes", show_default=True, metavar="NAME", help="Pre-training data set.")
 @click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data set lies.")
-@click.option("--evaluator", "evaluators", multiple=True, metavar="LIST", help="All by default.")
+@click.option(
+    "--evaluator",
+    "evaluators",
+    multiple=True,
+    default=["asr,zero_shot,linear_probe"],
+    show_default=True,
+    metavar="LIST",
+    help="Or all.",
+)
 @click.option("--model", metavar="NAME", help="open_clip architecture; the data set's recipe by default.")
 @click.option("--seeds", "seed_list", multiple=True, default=["0"], show_default=True, metavar="LIST", help="E.g. 0,1,2.")
 @click.option("--set", "options", multiple=True, metavar="PATH=VALUE", help="Change an option, e.g. train.epochs=2.")

@@ -73,7 +73,7 @@ def check_poisons(entry: Entry) -> None:
         assert 0 <= poison.index < len(pairs), f"poison {poison.index} is not an index of {poison.split}"
         assert poison.uid == pairs.uids[poison.index], f"poison {poison.index} of {poison.split} has the uid of another image"
         assert 0 <= poison.target < len(names), f"target {poison.target} is not an index of the vocabulary"
-        if poison.split == "holdout":
+        if poison.split == "holdout" and entry.plugin.mismatched:
             shown = pairs.members[poison.index]
             assert poison.target not in shown, f"held-out image {poison.index} shows the class it is to be taken for"
     aimed = {names[poison.target] for poison in plan.poisons}
@@ -123,7 +123,9 @@ def check_training_and_evaluation_edit_alike(entry: Entry) -> None:
     assert torch.equal(trained, evaluated), "the same edit gives other pixels in evaluation than in training"
     probed = any(probe.edit is not None for probe in attack.probes(attack_context(), plan))
     poisoned = any(poison.edit is not None for poison in poisons)
-    assert probed == poisoned, "either the poisons or the probes carry edits, and the others do not"
+    planted = poisoned and all(poison.edit is not None for poison in poisons)
+    assert poisoned or not probed, "the probes carry edits, and no poison does"
+    assert probed or not planted, "every poison carries an edit, and no probe does"
 
 
 def check_probes(entry: Entry) -> None:

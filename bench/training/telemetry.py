@@ -26,6 +26,6 @@ def poison_telemetry(observed: Mapping[str, NDArray[Any]], poisoned: NDArray[np.
         found["safe_poison_recall"] = inside / max(1, int(poisoned.sum()))
     if "similarity" in observed:
         for name, rows in (("clean", ~poisoned), ("poison", poisoned)):
-            counts, _ = np.histogram(observed["similarity"][rows], bins=BINS, range=(-1, 1))
+            counts, _ = np.histogram(np.clip(observed["similarity"][rows], -1, 1), bins=BINS, range=(-1, 1))
             found[f"similarity_{name}"] = counts.tolist()
     return found

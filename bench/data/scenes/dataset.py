@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from functools import cached_property
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from bench.api import DataPlace, Dataset, DatasetBundle, Pairs, Params, Task, Vocabulary
@@ -45,12 +47,10 @@ class RenderedImages:
     def _pixels(self) -> NDArray[np.uint8]:
         expected = (len(self._scenes), 3, self._side, self._side)
         if self._file and self._file.exists():
-            try:
+            with contextlib.suppress(Exception):  # a damaged cache file is rendered anew, whatever its damage
                 pixels = load_file(self._file)["pixels"]
                 if tuple(pixels.shape) == expected:
                     return pixels.numpy()
-            except Exception:  # a damaged cache file is rendered anew, whatever its damage
-                self._file.unlink(missing_ok=True)
         pixels = render(self._scenes, self._side)
         if self._file:
             _keep(pixels, self._file)
@@ -63,8 +63,9 @@ def _keep(pixels: torch.Tensor, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file({"pixels": pixels}, temporary)
         os.replace(temporary, file)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+    except (OSError, SafetensorError):
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 class ScenesParams(Params):
