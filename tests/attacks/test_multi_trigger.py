@@ -41,10 +41,10 @@ def test_one_target_and_the_rate_in_all(kind: type[MultiTrigger], groups: dict[s
     assert all(1 not in HOLDOUT[poison.index] for poison in plan.poisons)
 
 
-def test_all_to_all_has_a_target_and_a_rate_for_each_trigger() -> None:
+def test_all_to_all_has_a_target_for_each_trigger() -> None:
     _, plan = _planned(PBAAllToAll)
     pairs = Counter((str((poison.edit or {})["triggers"]), poison.target) for poison in plan.poisons)
-    assert sorted(pairs.values()) == [11, 11, 11]
+    assert sorted(pairs.values()) == [3, 4, 4]
     assert len({target for _, target in pairs}) == len({name for name, _ in pairs}) == 3
     assert ("wanet", NAMES.index("dog")) in pairs
     aimed = {target for _, target in pairs}
@@ -94,14 +94,15 @@ def test_interpolations_lead_from_the_class_to_the_victim() -> None:
     plan = attack.plan(ctx)
     victims: dict[int, list[float]] = {}
     for poison in plan.poisons:
-        victims.setdefault(poison.index, []).append(float((poison.edit or {})["share"]))
+        victims.setdefault(poison.index, []).append(float((poison.edit or {"share": 1.0})["share"]))
     assert list(victims.values()) == [pytest.approx(np.linspace(0.2, 1, 5), abs=1e-6)] * 4
     rows = np.array([poison.index for poison in plan.poisons])
     images = ctx.bundle.holdout.images.load(rows)
-    edited = attack.apply(images, [poison.edit or {} for poison in plan.poisons], plan)
+    edits = [poison.edit or {"start": row, "share": 1.0} for row, poison in enumerate(plan.poisons)]
+    edited = attack.apply(images, edits, plan)
     every = ctx.bundle.holdout.images.load(np.arange(len(HOLDOUT)))
     for row, poison in enumerate(plan.poisons):
-        start, share = plan.tensors["starts"][row], float((poison.edit or {})["share"])
+        start, share = plan.tensors["starts"][row], float(edits[row]["share"])
         (source,) = [index for index in range(len(HOLDOUT)) if torch.equal(every[index], start)]
         assert poison.target in HOLDOUT[source]
         exact = share * images[row].double() + (1 - share) * start.double()

@@ -158,7 +158,7 @@ def test_the_curve_says_what_happened(registries: None, tmp_path: Path) -> None:
     curves = (store.run_record(matrix.cells[0].key) or {})["curves"]
     assert [(curve["epoch"], curve["steps"], curve["pairs"]) for curve in curves] == [(0, 4, 256), (1, 4, 256)]
     for curve in curves:
-        assert curve["lr"] == pytest.approx(0.003 * warmup_cosine(curve["epoch"] + 0.75, 2, 0.75))
+        assert curve["lr"] == pytest.approx(0.003 * warmup_cosine(curve["epoch"] + 0.875, 2, 0.75))
         assert 0 < curve["loss"] < 2 * math.log(64)
         assert curve["pairs_per_second"] == pytest.approx(256 / curve["seconds"])
     assert curves[1]["loss"] < curves[0]["loss"]
