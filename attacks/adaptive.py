@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from attacks.backdoor import added
 from attacks.badnet import BadNet
 from attacks.captions import AdversarialCaptions, draw, poison_count
 from attacks.tdpa import TDPA, TDPAParams
-from bench.api import AttackContext, Edit, Poison, PoisonPlan
+from bench.api import AttackContext, Edit, PoisonPlan
 from bench.errors import UserError
 from bench.registry import register_attack
 
@@ -37,16 +38,8 @@ class AdaptiveUnimodal(BadNet):
                 f"no held-out image shows the target '{bundle.vocabulary.names[target]}'; name another with --set attack.target"
             )
         chosen = rng.choice(sources, size=count, replace=count > len(sources))
-        poisons = tuple(
-            Poison(
-                split="holdout",
-                index=int(index),
-                uid=bundle.holdout.uids[index],
-                caption=caption,
-                target=target,
-                edit=self.edit(bundle.image_size, rng),
-            )
-            for index, caption in zip(chosen, draw(captions.of(target), count, rng), strict=True)
+        poisons = added(
+            bundle, chosen, target, draw(captions.of(target), count, rng), lambda: self.edit(bundle.image_size, rng)
         )
         tensors = self.pattern(bundle.image_size, ctx.rng("pattern"))
         return PoisonPlan(attack=self.name, targets=(bundle.vocabulary.names[target],), poisons=poisons, tensors=tensors)

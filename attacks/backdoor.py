@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
 from pydantic import Field
 
 from attacks.captions import AdversarialCaptions, draw, poison_count
-from bench.api import Attack, AttackContext, AttackParams, Edit, Poison, PoisonPlan, Probe
+from bench.api import Attack, AttackContext, AttackParams, DatasetBundle, Edit, Poison, PoisonPlan, Probe
 from bench.errors import UserError
 
 
@@ -17,6 +18,23 @@ class BackdoorParams(AttackParams):
     target: str = Field(default="", description="target class; empty draws one by seed")
     min_captions: int = Field(default=16, ge=1, description="a drawn target is mentioned by at least so many captions")
     max_probes: int = Field(default=2000, ge=1, description="at most so many triggered test images")
+
+
+def added(
+    bundle: DatasetBundle, chosen: Iterable[int], target: int, captions: Sequence[str], edit: Callable[[], Edit]
+) -> tuple[Poison, ...]:
+    """The held-out images `chosen`, each with its caption and an edit of its own, as pairs to be added."""
+    return tuple(
+        Poison(
+            split="holdout",
+            index=int(index),
+            uid=bundle.holdout.uids[index],
+            caption=caption,
+            target=target,
+            edit=edit(),
+        )
+        for index, caption in zip(chosen, captions, strict=True)
+    )
 
 
 class Backdoor(Attack):
@@ -49,16 +67,8 @@ class Backdoor(Attack):
         return PoisonPlan(
             attack=self.name,
             targets=(bundle.vocabulary.names[target],),
-            poisons=tuple(
-                Poison(
-                    split="holdout",
-                    index=int(index),
-                    uid=bundle.holdout.uids[index],
-                    caption=caption,
-                    target=target,
-                    edit=self.edit(bundle.image_size, rng),
-                )
-                for index, caption in zip(chosen, draw(captions.of(target), count, rng), strict=True)
+            poisons=added(
+                bundle, chosen, target, draw(captions.of(target), count, rng), lambda: self.edit(bundle.image_size, rng)
             ),
             tensors=self.pattern(bundle.image_size, ctx.rng("pattern")),
         )

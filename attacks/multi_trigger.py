@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 import torch
 from pydantic import Field
 
-from attacks.backdoor import Backdoor, BackdoorParams
+from attacks.backdoor import Backdoor, BackdoorParams, added
 from attacks.badnet import BadNet, BadNetParams
 from attacks.blended import Blended, BlendedParams
 from attacks.captions import AdversarialCaptions, draw, poison_count
@@ -78,18 +79,10 @@ class MultiTrigger(Backdoor):
                 f"target, and there are {len(sources)}; lower the rate"
             )
         chosen = np.array_split(rng.choice(sources, size=count, replace=False), len(targets))
-        poisons = [
-            Poison(
-                split="holdout",
-                index=int(index),
-                uid=bundle.holdout.uids[index],
-                caption=caption,
-                target=target,
-                edit=self.edit_with(names, bundle.image_size, rng),
-            )
-            for names, target, part in zip(self.groups(), targets, chosen, strict=True)
-            for index, caption in zip(part, draw(captions.of(target), len(part), rng), strict=True)
-        ]
+        poisons: list[Poison] = []
+        for names, target, part in zip(self.groups(), targets, chosen, strict=True):
+            edit = partial(self.edit_with, names, bundle.image_size, rng)
+            poisons += added(bundle, part, target, draw(captions.of(target), len(part), rng), edit)
         return PoisonPlan(
             attack=self.name,
             targets=tuple(dict.fromkeys(bundle.vocabulary.names[target] for target in targets)),

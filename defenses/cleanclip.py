@@ -18,10 +18,13 @@ from defenses.clip import CLIP
 from defenses.losses import clip_loss, in_modal_loss
 
 
-class CleanCLIPParams(Params):
+class _FineTuningParams(Params):
     clean: float = Field(default=1 / 30, gt=0, le=1, description="trusted clean pairs, as a share of the training pairs")
     epochs: int = Field(default=10, ge=1, description="epochs of fine-tuning")
     batch_size: int = Field(default=64, ge=2, description="batch size of fine-tuning")
+
+
+class CleanCLIPParams(_FineTuningParams):
     lr: float = Field(default=0.02, gt=0, description="peak learning rate, as a share of the recipe's")
     warmup_steps: int = Field(default=50, ge=0, description="steps of linear warm-up")
     weight: float = Field(default=1.0, ge=0, description="lambda: weight of the in-modal losses")
@@ -76,10 +79,7 @@ class CleanCLIP(_FineTuning):
         )
 
 
-class SupervisedParams(Params):
-    clean: float = Field(default=1 / 30, gt=0, le=1, description="trusted labelled pairs, as a share of the training pairs")
-    epochs: int = Field(default=10, ge=1, description="epochs of fine-tuning")
-    batch_size: int = Field(default=64, ge=2, description="batch size of fine-tuning")
+class SupervisedParams(_FineTuningParams):
     lr: float = Field(default=0.2, gt=0, description="peak learning rate, as a share of the recipe's")
     warmup_steps: int = Field(default=500, ge=0, description="steps of linear warm-up")
 
