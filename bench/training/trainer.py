@@ -130,7 +130,7 @@ class Trainer:
             passed = (number + (self.position.step + 0.5) / len(steps)) / len(phases)
             self._set_lr(phase, epoch + passed)
             loss = self._step(phase, batch, place)
-            self._count(loss, len(batch.indices), time.perf_counter() - clock)
+            self._count(phase, loss, len(batch.indices), time.perf_counter() - clock)
             self.position.step += 1
             self.progress.step((epoch + passed) / self.train.epochs, self._rate(), self.partial["loss"])
             yield
@@ -185,21 +185,19 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
 
-    def _count(self, loss: torch.Tensor, pairs: int, seconds: float) -> None:
-        steps = self.partial.get("steps", 0) + 1
-        mean = self.partial.get("loss", 0.0)
+    def _count(self, phase: Phase, loss: torch.Tensor, pairs: int, seconds: float) -> None:
         value = float(loss)
         if not np.isfinite(value):
             raise TrainingDiverged(
                 f"the loss became {value} in epoch {self.position.epoch}, step {self.position.step}; "
                 f"a lower learning rate (now {self.train.lr:g}) or precision fp32 may help"
             )
-        self.partial = {
-            "steps": steps,
-            "loss": mean + (value - mean) / steps,
-            "pairs": self.partial.get("pairs", 0) + pairs,
-            "seconds": self.partial.get("seconds", 0.0) + seconds,
-        }
+        for suffix in ("", f"_{phase.name}"):
+            steps = self.partial.get(f"steps{suffix}", 0) + 1
+            mean = self.partial.get(f"loss{suffix}", 0.0)
+            self.partial |= {f"steps{suffix}": steps, f"loss{suffix}": mean + (value - mean) / steps}
+        self.partial["pairs"] = self.partial.get("pairs", 0) + pairs
+        self.partial["seconds"] = self.partial.get("seconds", 0.0) + seconds
 
     def _rate(self) -> float:
         return self.partial.get("pairs", 0) / max(self.partial.get("seconds", 0.0), 1e-9)
