@@ -39,10 +39,13 @@ class TrainSpec(Spec):
 
 
 class PluginSpec(Spec):
+    """A plugin with its parameters; `builds_on` is the defense whose trained model it starts from or is crafted against."""
+
     name: str
     version: str
     source: str | None = None
     params: dict[str, Any]
+    builds_on: PluginSpec | None = None
 
 
 class DataSpec(PluginSpec):

@@ -50,7 +50,8 @@ def generator(*parts: Any) -> np.random.Generator:
 def poison_parts(spec: RunSpec) -> tuple[Any, ...]:
     """What the poison depends on: data, attack, seed; never the defense."""
     assert spec.attack is not None
-    return ("poison", spec.data.fingerprint, spec.attack.model_dump(mode="json", exclude_none=True), spec.seed)
+    attack = spec.attack.model_dump(mode="json", exclude_none=True, exclude={"builds_on"})
+    return ("poison", spec.data.fingerprint, attack, spec.seed)
 
 
 def initial_parts(spec: RunSpec) -> tuple[Any, ...]:

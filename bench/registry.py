@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from bench.api.attack import Attack
 from bench.api.data import Dataset
@@ -33,9 +33,9 @@ class Entry(Generic[P]):
     plugin: type[P]
     origin: str
 
-    def identity(self) -> dict[str, str]:
+    def identity(self) -> dict[str, Any]:
         """What of the code belongs to a run's identity: the version, and for foreign plugins their file's digest."""
-        identity = {"name": self.plugin.name, "version": self.plugin.version}
+        identity: dict[str, Any] = {"name": self.plugin.name, "version": self.plugin.version}
         if not self.origin.startswith(BUILT_IN):
             source = inspect.getsourcefile(sys.modules[self.plugin.__module__])
             identity["source"] = hashlib.sha256(Path(str(source)).read_bytes()).hexdigest()

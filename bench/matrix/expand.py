@@ -103,11 +103,11 @@ def expand(request: Request) -> Matrix:
     settings.check_options("attack", chosen_attacks, attacks)
     settings.check_options("defense", chosen_defenses, defenses)
     settings.check_options("evaluator", chosen_evaluators, evaluators)
-    attack_specs: list[PluginSpec | None] = [settings.plugin("attack", entry, attacks) for entry in chosen_attacks]
+    attack_specs: list[PluginSpec | None] = [_attack_spec(settings, entry) for entry in chosen_attacks]
     if NO_ATTACK in request.attacks:
         attack_specs.insert(0, None)
     evaluator_specs = [settings.plugin("evaluator", entry, evaluators) for entry in chosen_evaluators]
-    defense_specs = [settings.plugin("defense", entry, defenses) for entry in chosen_defenses]
+    defense_specs = [_defense_spec(settings, entry) for entry in chosen_defenses]
     model = settings.model
     workspace = Workspace(settings, request.data, request.data_root)
     train = settings.train(request.precision)
@@ -133,8 +133,20 @@ def _choose(registry: Registry, names: Sequence[str]) -> list[Entry]:
     return list(registry) if "all" in names else chosen
 
 
+def _defense_spec(settings: Settings, entry: Entry) -> PluginSpec:
+    spec = settings.plugin("defense", entry, defenses)
+    start = entry.plugin.starts_from()
+    return spec.model_copy(update={"builds_on": _defense_spec(settings, defenses[start])}) if start else spec
+
+
+def _attack_spec(settings: Settings, entry: Entry) -> PluginSpec:
+    spec = settings.plugin("attack", entry, attacks)
+    crafted = entry.plugin(entry.plugin.Params.model_validate(spec.params)).needs_surrogate()
+    return spec.model_copy(update={"builds_on": _defense_spec(settings, defenses[UNDEFENDED])}) if crafted else spec
+
+
 def _cell(spec: RunSpec, evaluator_specs: list[PluginSpec], settings: Settings, workspace: Workspace) -> Cell:
-    undefended = settings.plugin("defense", defenses[UNDEFENDED], defenses)
+    undefended = _defense_spec(settings, defenses[UNDEFENDED])
     unpoisoned = spec.model_copy(update={"attack": None, "defense": undefended})
     evaluations = []
     for evaluator in evaluator_specs:
@@ -146,18 +158,16 @@ def _cell(spec: RunSpec, evaluator_specs: list[PluginSpec], settings: Settings, 
         if plugin.needs_attack and spec.attack is None:
             reason = "no attack, so nothing to measure"
         evaluations.append(Evaluation(evaluator, keys.eval_key(spec, evaluator, clean), clean, reason))
-    defense = defenses[spec.defense.name].plugin
-    start = defense.starts_from()
-    reasons = [defense.supports(spec)]
-    crafted = False
+    reasons = [defenses[spec.defense.name].plugin.supports(spec)]
     if spec.attack is not None:
         reasons.append(attacks[spec.attack.name].plugin.supports(spec))
-        crafted = workspace.poison(spec)[0].needs_surrogate()
+        workspace.poison(spec)
+    start = spec.defense.builds_on
     return Cell(
         spec,
         keys.run_key(spec),
         tuple(evaluations),
-        start=spec.model_copy(update={"defense": settings.plugin("defense", defenses[start], defenses)}) if start else None,
-        surrogate=unpoisoned if crafted else None,
+        start=spec.model_copy(update={"defense": start}) if start else None,
+        surrogate=unpoisoned if spec.attack and spec.attack.builds_on else None,
         unsupported=next((reason for reason in reasons if reason), None),
     )

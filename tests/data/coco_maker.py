@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from bench.api.data import DataPlace, DatasetBundle
+from bench.data.mscoco import MSCOCO, MSCOCOParams
+
+CAPTIONS, INSTANCES = "captions_train2017.json", "instances_val2017.json"
 KINDS = {"goldfish": (240, 120, 20), "banana": (235, 215, 60), "lemon": (150, 200, 40)}
 CATEGORIES = [{"id": 1, "name": "fish"}, {"id": 4, "name": "fruit"}, {"id": 9, "name": "fruit"}]
 _CATEGORY = {"goldfish": 1, "banana": 4, "lemon": 9}
@@ -63,3 +69,22 @@ def _make_split(root: Path, name: str, ids: range, side: int, rng: np.random.Gen
 def _instance(image_id: int, category: int, area: float, crowd: int) -> dict[str, object]:
     outline = {"counts": [1, 2], "size": [3, 4]} if crowd else [[0.0, 0.0, 1.0, 1.0]]
     return {"image_id": image_id, "category_id": category, "area": area, "iscrowd": crowd, "segmentation": outline}
+
+
+def opened(root: Path | None, cache: Path | None = None, size: int = 16, **params: Any) -> DatasetBundle:
+    """What `mscoco` makes of a folder."""
+    return MSCOCO().open(MSCOCOParams(**params), size, DataPlace(root, cache))
+
+
+def drop(key: str) -> Callable[[Any], None]:
+    def change(table: Any) -> None:
+        del table[key]
+
+    return change
+
+
+def put(key: str, row: int, field: str, value: Any) -> Callable[[Any], None]:
+    def change(table: Any) -> None:
+        table[key][row][field] = value
+
+    return change

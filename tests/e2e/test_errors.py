@@ -61,8 +61,8 @@ def test_bad_options(bench: Bench, tmp_path: Path, arguments: list[str], words: 
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_no_gpu(bench: Bench, tmp_path: Path) -> None:
+def test_no_gpu(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "--device cuda: PyTorch finds no usable GPU" in _refused(bench, tmp_path / "out", *SMALL, "--device", "cuda")
     assert not (tmp_path / "out").exists()
 

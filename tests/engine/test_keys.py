@@ -11,6 +11,7 @@ import pytest
 from bench import keys
 from bench.config import PluginSpec, RunSpec, TrainSpec
 from bench.matrix.expand import Request, expand
+from bench.registry import defenses
 
 from .small import small_matrix
 
@@ -127,3 +128,35 @@ def test_place_and_cache_are_not_identity(tmp_path: Path, monkeypatch: pytest.Mo
         )  # fmt: skip
         found.append([(cell.key, [each.key for each in cell.evaluations]) for cell in expand(request).cells])
     assert found[0] == found[1]
+
+
+def _key(attack: str, defense: str) -> str:
+    cells = small_matrix(attacks=[attack], defenses=[defense]).cells
+    (cell,) = [cell for cell in cells if cell.spec.attack and cell.spec.defense.name == defense]
+    return cell.key
+
+
+@pytest.mark.parametrize(
+    ("attack", "defense", "builds"),
+    [
+        ("badnet", "cleanclip", True),
+        ("label_consistent", "safeclip", True),
+        ("label_consistent", "cleanclip", True),
+        ("badnet", "safeclip", False),
+    ],
+)
+def test_what_a_cell_builds_on_is_identity(monkeypatch: pytest.MonkeyPatch, attack: str, defense: str, builds: bool) -> None:
+    monkeypatch.setattr(defenses[defense].plugin, "version", "its own")
+    before = _key(attack, defense)
+    monkeypatch.setattr(defenses["clip"].plugin, "version", "next")
+    assert (_key(attack, defense) != before) == builds
+
+
+def test_the_poison_does_not_depend_on_the_surrogate_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    def parts() -> list[Any]:
+        cells = small_matrix(attacks=["label_consistent"]).cells
+        return [keys.poison_parts(cell.spec) for cell in cells if cell.spec.attack]
+
+    before = parts()
+    monkeypatch.setattr(defenses["clip"].plugin, "version", "next")
+    assert before == parts()
