@@ -34,6 +34,7 @@ class TrainSpec(Spec):
     warmup_epochs: float = Field(default=0.5, ge=0, description="linear warm-up, in epochs; then cosine to 0")
     crop: float = Field(default=0.9, gt=0, le=1, description="smallest area share of the random crop; 1 turns it off")
     strong_crop: float = Field(default=0.2, gt=0, le=1, description="the same for SimCLR's pipeline")
+    strong_colour: float = Field(default=1.0, ge=0, le=1, description="strength of its colour changes; 1 is SimCLR's")
     thesaurus: Literal["auto", "dataset", "wordnet", "none"] = Field(default="auto", description="where EDA takes synonyms")
     precision: Literal["fp32", "bf16"] = "fp32"
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 
 from bench.api import Batch, Encoder, Params, Phase, Scorer, TrainRecipe, TrainSetup
@@ -40,16 +41,18 @@ class RoCLIP(CLIP):
     def __init__(self, params: RoCLIPParams, setup: TrainSetup) -> None:
         super().__init__(params, setup)
         self._pool = Pool(max(1, round(params.pool * setup.pairs)), setup.embed_dim, setup.device)
+        self._matched = torch.full((setup.pairs,), -1, device=setup.device)
 
     @classmethod
     def training(cls, params: RoCLIPParams, train: TrainRecipe) -> dict[str, int | float]:
         return {"lr": params.lr * train.lr, "epochs": max(1, round(params.epochs * train.epochs))}
 
     def before_epoch(self, epoch: int, scorer: Scorer) -> None:
+        self._matched.fill_(-1)
         size = len(self._pool.embeddings)
         if self._matches(epoch) and not len(self._pool):
             chosen = self.setup.rng("pool").permutation(self.setup.pairs)[:size]
-            self._pool.push(scorer.embeddings(chosen)[1])
+            self._pool.push(scorer.embeddings(chosen)[1], torch.from_numpy(chosen).to(self.setup.device))
 
     def phases(self, epoch: int) -> Sequence[Phase]:
         return (
@@ -65,15 +68,19 @@ class RoCLIP(CLIP):
             return super().loss(batch, encoder, phase)
         images = encoder.encode_image(batch.images[0])
         texts = encoder.encode_text(batch.texts[0])
-        matches = self._pool.nearest(images)
-        self._pool.push(texts)
+        matches, self._matched[batch.indices] = self._pool.nearest(images)
+        self._pool.push(texts, batch.indices)
         return clip_loss(images, matches, encoder.logit_scale)
 
     def _matches(self, epoch: int) -> bool:
         return (epoch + 1) % self.params.every == 0
 
+    def observed(self) -> dict[str, NDArray[Any]]:
+        return {"text_neighbour": self._matched.cpu().numpy()}
+
     def state_dict(self) -> dict[str, Any]:
-        return {"pool": self._pool.state_dict()}
+        return {"pool": self._pool.state_dict(), "matched": self._matched}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._pool.load_state_dict(state["pool"])
+        self._matched.copy_(state["matched"])

@@ -23,6 +23,7 @@ class SafeCLIPParams(Params):
     clip_epochs: int = Field(default=1, ge=0, description="epochs of the CLIP loss at the low learning rate, on all pairs")
     low_lr: float = Field(default=0.01, gt=0, le=1, description="that learning rate, as a share of the recipe's")
     threshold: float = Field(default=0.9, ge=0, le=1, description="t: posterior above which a pair is safe at first")
+    unimodal_lr: float = Field(default=1.0, gt=0, le=1, description="share of the scheduled learning rate in unimodal learning")
     growth: float = Field(default=0.01, ge=0, le=1, description="s: what each epoch adds to the safe share")
     largest: float = Field(default=1.0, gt=0, le=1, description="the safe share grows to this at most")
     rescored: float = Field(default=1.0, gt=0, le=1, description="share of the most similar pairs scored anew each epoch")
@@ -39,7 +40,8 @@ class SafeCLIP(CLIP):
     Unimodal warm-up, one CLIP epoch at a low learning rate, a Gaussian mixture on similarities, then mixed epochs: the risky
     pass runs before the safe pass. The safe set is first {posterior > t}, later the most similar pairs, its share growing.
     An empty first safe set is replaced by the most similar share `growth` (at least 1%) of the pairs. Deviations from the
-    released code: captions are augmented afresh each epoch, not once; similarities are scored on unaugmented pairs; the CLIP
+    released code: the temperature is learned by the CLIP loss alone (the unimodal loss, on stale neighbours, would only lower
+    it); captions are augmented afresh each epoch, not once; similarities are scored on unaugmented pairs; the CLIP
     loss on the safe set takes one augmented view, not two crossed ones; the share is capped at 1, not 0.85, unless set; the
     learning-rate schedule ends at 0 and does not rise again; the pool starts with random pairs' embeddings.
     """
@@ -49,7 +51,8 @@ class SafeCLIP(CLIP):
 
     def __init__(self, params: SafeCLIPParams, setup: TrainSetup) -> None:
         super().__init__(params, setup)
-        self._pools = {name: Pool(params.pool, setup.embed_dim, setup.device) for name in ("images", "texts")}
+        self._pools = {name: Pool(params.pool, setup.embed_dim, setup.device) for name in ("image", "text")}
+        self._found = {name: torch.full((setup.pairs,), -1, device=setup.device) for name in self._pools}
         self._similarities = np.zeros(setup.pairs, dtype=np.float32)
         self._safe = np.zeros(setup.pairs, dtype=bool)
         self._share = 0.0
@@ -60,13 +63,16 @@ class SafeCLIP(CLIP):
         return self.params.unimodal_epochs + self.params.clip_epochs
 
     def before_epoch(self, epoch: int, scorer: Scorer) -> None:
+        for found in self._found.values():
+            found.fill_(-1)
         if epoch == self._warmup and not self._safe.any():
             self._split(scorer)
-        if self.params.use_pool and not len(self._pools["images"]):
+        if self.params.use_pool and not len(self._pools["image"]):
             chosen = self.setup.rng("pool").permutation(self.setup.pairs)[: self.params.pool]
             images, texts = scorer.embeddings(chosen)
-            self._pools["images"].push(images)
-            self._pools["texts"].push(texts)
+            pairs = torch.from_numpy(chosen).to(self.setup.device)
+            self._pools["image"].push(images, pairs)
+            self._pools["text"].push(texts, pairs)
 
     def phases(self, epoch: int) -> Sequence[Phase]:
         if epoch < self.params.unimodal_epochs:
@@ -80,7 +86,7 @@ class SafeCLIP(CLIP):
         return (self._unimodal(risky), safe) if self.params.risky_unimodal and len(risky) else (safe,)
 
     def _unimodal(self, indices: NDArray[np.int64] | None) -> Phase:
-        return Phase("unimodal", indices, ("strong", "strong"), ("eda", "eda"))
+        return Phase("unimodal", indices, ("strong", "strong"), ("eda", "eda"), lr_share=self.params.unimodal_lr)
 
     def loss(self, batch: Batch, encoder: Encoder, phase: Phase) -> torch.Tensor:
         if phase.name != "unimodal":
@@ -90,18 +96,18 @@ class SafeCLIP(CLIP):
             text_anchors = encoder.encode_text(batch.texts[0])
         images = encoder.encode_image(batch.images[1])
         texts = encoder.encode_text(batch.texts[1])
-        scale = encoder.logit_scale
-        return nn_contrastive_loss(self._neighbours("images", image_anchors), images, scale) + nn_contrastive_loss(
-            self._neighbours("texts", text_anchors), texts, scale
-        )
+        scale = encoder.logit_scale.detach()
+        image_neighbours = self._neighbours("image", image_anchors, batch.indices)
+        text_neighbours = self._neighbours("text", text_anchors, batch.indices)
+        return nn_contrastive_loss(image_neighbours, images, scale) + nn_contrastive_loss(text_neighbours, texts, scale)
 
-    def _neighbours(self, modality: str, anchors: torch.Tensor) -> torch.Tensor:
+    def _neighbours(self, modality: str, anchors: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
         """The pool's nearest embeddings; the batch enters the pool afterwards."""
         if not self.params.use_pool:
             return anchors
-        found = self._pools[modality].nearest(anchors)
-        self._pools[modality].push(anchors)
-        return found
+        neighbours, self._found[modality][pairs] = self._pools[modality].nearest(anchors)
+        self._pools[modality].push(anchors, pairs)
+        return neighbours
 
     def after_epoch(self, epoch: int, scorer: Scorer) -> None:
         if epoch >= self._warmup - 1:
@@ -128,7 +134,8 @@ class SafeCLIP(CLIP):
         return np.flatnonzero(split.top(self._similarities, self.params.rescored))
 
     def observed(self) -> dict[str, NDArray[Any]]:
-        return {"safe": self._safe, "similarity": self._similarities} if self._fit else {}
+        found = {f"{modality}_neighbour": pairs.cpu().numpy() for modality, pairs in self._found.items()}
+        return found | ({"safe": self._safe, "similarity": self._similarities} if self._fit else {})
 
     def telemetry(self) -> dict[str, float]:
         if self._fit is None:
@@ -137,14 +144,18 @@ class SafeCLIP(CLIP):
         return {
             "safe_share": self._share,
             "gmm_lower_mean": fit.means[0],
-            "gmm_upper_mean": fit.means[1],
+            "gmm_lower_std": fit.variances[0] ** 0.5,
             "gmm_lower_weight": fit.weights[0],
+            "gmm_upper_mean": fit.means[1],
+            "gmm_upper_std": fit.variances[1] ** 0.5,
+            "safe_cut": float(self._similarities[self._safe].min()),
             "gmm_degenerate": float(fit.degenerate),
         }
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "pools": {name: pool.state_dict() for name, pool in self._pools.items()},
+            "found": self._found,
             "similarities": torch.from_numpy(self._similarities),
             "safe": torch.from_numpy(self._safe),
             "share": self._share,
@@ -154,6 +165,8 @@ class SafeCLIP(CLIP):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, pool in self._pools.items():
             pool.load_state_dict(state["pools"][name])
+        for name, found in self._found.items():
+            found.copy_(state["found"][name])
         self._similarities = state["similarities"].numpy().copy()
         self._safe = state["safe"].numpy().copy()
         self._share = float(state["share"])

@@ -71,7 +71,7 @@ class Phase:
     `indices` None means all pairs. `image_views`/`text_views` name the views that a batch carries, in order: an image as it is,
     lightly cropped (option train.crop) or strongly augmented (SimCLR's pipeline); a caption as it is or changed by EDA. Each
     mention of a view is a draw of its own.
-    `lr` None follows the run's schedule; a number is held constant.
+    `lr` None follows the run's schedule, times `lr_share`; a number is held constant.
     """
 
     name: str = "train"
@@ -79,6 +79,7 @@ class Phase:
     image_views: tuple[ImageView, ...] = ("light",)
     text_views: tuple[TextView, ...] = ("plain",)
     lr: float | None = None
+    lr_share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,11 @@ class Defense(Plugin):
         """Restore what `state_dict` gave."""
 
     def observed(self) -> dict[str, NDArray[Any]]:
-        """What the defense holds of every pair, for telemetry: "safe" bool (pairs,), "similarity" float32 (pairs,)."""
+        """What the defense holds of every pair, for telemetry.
+
+        "safe" bool (pairs,); "similarity" of image and caption, float32 (pairs,); "image_neighbour" and "text_neighbour", the
+        pair whose embedding last stood in for this one's in the epoch that just ended, int64 (pairs,), -1 for none.
+        """
         return {}
 
     def telemetry(self) -> dict[str, float]:

@@ -40,23 +40,24 @@ def random_crop(images: torch.Tensor, smallest: float, generator: torch.Generato
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def simclr(images: torch.Tensor, smallest: float, generator: torch.Generator) -> torch.Tensor:
+def simclr(images: torch.Tensor, smallest: float, colour: float, generator: torch.Generator) -> torch.Tensor:
     """The SimCLR pipeline (Chen et al. 2020): crop, flip, colour jitter (p 0.8), grayscale (p 0.2), blur (p 0.5).
 
-    Jitter strengths are SimCLR's at s=0.5: 0.4, 0.4, 0.4, 0.1. Deviations, for speed: the jitters always come in the order
-    brightness, contrast, saturation, hue; hue rotates in YIQ; crops are square; clipping happens once, at the end.
+    Jitter strengths are SimCLR's at s=0.5: 0.4, 0.4, 0.4, 0.1; `colour` in [0, 1] scales them and the probability of gray. The
+    blur's sigma is SimCLR's at a side of 224, in proportion to the side. Deviations, for speed: the jitters always come in the
+    order brightness, contrast, saturation, hue; hue rotates in YIQ; crops are square; clipping happens once, at the end.
     """
     n = len(images)
     cropped = random_crop(images, smallest, generator, flip=True)
     draws = torch.rand(n, 7, generator=generator)
     jittered = (draws[:, 0] < 0.8).float()
-    brightness, contrast, saturation = (1 + jittered[:, None] * 0.4 * (2 * draws[:, 1:4] - 1)).unbind(dim=1)
-    hue = jittered * 0.1 * (2 * draws[:, 4] - 1)
-    saturation = torch.where(draws[:, 5] < 0.2, torch.zeros(n), saturation)
+    brightness, contrast, saturation = (1 + colour * jittered[:, None] * 0.4 * (2 * draws[:, 1:4] - 1)).unbind(dim=1)
+    hue = colour * jittered * 0.1 * (2 * draws[:, 4] - 1)
+    saturation = torch.where(draws[:, 5] < 0.2 * colour, torch.zeros(n), saturation)
     coloured = colour_jitter(cropped, brightness, contrast, saturation, hue)
     low, high = _SIGMA
     sigma = torch.where(draws[:, 6] < 0.5, low + (high - low) * torch.rand(n, generator=generator), torch.zeros(n))
-    return blur(coloured, sigma).clamp_(0, 1)
+    return blur(coloured, sigma * images.shape[2] / 224).clamp_(0, 1)
 
 
 def colour_jitter(

@@ -28,6 +28,8 @@ from bench.models.encoder import ClipEncoder
 from bench.models.frozen import FrozenClip, FrozenSurrogate
 from bench.models.vocabulary import CompactVocabulary
 from bench.registry import defenses, evaluators
+from bench.training.scorer import PairScorer
+from bench.training.telemetry import similarity_map
 from bench.training.trainer import Trained, Trainer, TrainingProgress
 
 _WEIGHTS = "model.safetensors"
@@ -77,10 +79,11 @@ def train(spec: RunSpec, start: RunSpec | None, workspace: Workspace, store: Sto
     checkpoint = folder / _CHECKPOINT
     trainer = Trainer(spec, recipe, pairs, captions, encoder, defense, checkpoint, runtime.progress, runtime.stop)
     trained = trainer.run()
+    examples = similarity_map(PairScorer(encoder, pairs, captions), pairs, workspace.bundle.vocabulary.names)
     vocabulary.restore()
     write_with(folder / _WEIGHTS, lambda path: factory.save_weights(model, path))
     write_manifest(spec, workspace, store)
-    store.write_run(key, _record(spec, workspace, pairs, trained, provenance(runtime.device, started)))
+    store.write_run(key, _record(spec, workspace, pairs, trained, examples, provenance(runtime.device, started)))
     checkpoint.unlink(missing_ok=True)
 
 
@@ -103,7 +106,12 @@ def _setup(spec: RunSpec, recipe: TrainSpec, pairs: PoisonedPairs, bundle: Datas
 
 
 def _record(
-    spec: RunSpec, workspace: Workspace, pairs: PoisonedPairs, trained: Trained, origin: dict[str, Any]
+    spec: RunSpec,
+    workspace: Workspace,
+    pairs: PoisonedPairs,
+    trained: Trained,
+    examples: dict[str, Any] | None,
+    origin: dict[str, Any],
 ) -> dict[str, Any]:
     return {
         "spec": spec.model_dump(mode="json"),
@@ -114,6 +122,7 @@ def _record(
             "stages": trained.seconds,
         },
         "curves": trained.curves,
+        "examples": examples,
         "poison": _poison_summary(spec, workspace),
         "data": {"train_pairs": len(pairs), "facts": workspace.bundle.facts},
     }

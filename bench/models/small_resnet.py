@@ -11,13 +11,13 @@ from torch import nn
 
 @register_model
 def bench_resnet10(pretrained: bool = False, num_classes: int = 1000, **_: Any) -> ResNet:
-    """Four stages of one basic block (32 to 192 channels) at strides 2 to 16 (He et al. 2016; stem of He et al. 2019)."""
+    """Four stages of one basic block (24 to 144 channels) at strides 2 to 16 (He et al. 2016; stem of He et al. 2019)."""
     if pretrained:
         raise ValueError("bench_resnet10 has no pretrained weights")
     model: Any = ResNet(
         block=cast(Any, BasicBlock),
         layers=(1, 1, 1, 1),
-        channels=(32, 64, 128, 192),
+        channels=(24, 48, 96, 144),
         num_classes=num_classes,
         stem_type="deep",
         stem_width=16,

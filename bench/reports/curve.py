@@ -47,11 +47,11 @@ def curve_of(curves: Sequence[Record]) -> Curve | None:
 
 
 def telemetry_of(curves: Sequence[Record]) -> list[tuple[str, str, str]]:
-    """Name, first and last value of everything else that was recorded by epoch; timing has its own place."""
+    """Name, first and last value of every other number by epoch. Timing has its own place, and so have histograms."""
     names = sorted({name for entry in curves for name in entry} - {"epoch", "loss", "seconds", "pairs_per_second"})
     rows = []
     for name in names:
-        values = [entry[name] for entry in curves if entry.get(name) is not None]
+        values = [value for entry in curves if (value := entry.get(name)) is not None and not isinstance(value, list)]
         if values:
             rows.append((name, _short(values[0]), _short(values[-1])))
     return rows

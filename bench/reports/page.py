@@ -11,8 +11,10 @@ from typing import Any
 import jinja2
 
 from bench.reports import labels
+from bench.reports.axes import place
 from bench.reports.command import command_of, foreign_plugins
 from bench.reports.curve import Curve, curve_of, telemetry_of
+from bench.reports.gallery import AttackFigures, figures_of
 from bench.reports.records import STATUSES, Run
 from bench.reports.sections import Section, sections_of
 from bench.reports.tables import AsrTable, Column, UtilityTable, asr_table, utility_table
@@ -25,6 +27,7 @@ class SectionView:
     section: Section
     asr: AsrTable | None
     utility: UtilityTable | None
+    figures: list[AttackFigures]
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,9 @@ def render_page(runs: Sequence[Run]) -> str:
         "plain": labels.plain,
         "header": header_groups,
         "pretty": pretty,
+        "place": place,
     }
-    sections = [SectionView(s, asr_table(s), utility_table(s)) for s in sections_of(runs)]
+    sections = [SectionView(s, asr_table(s), utility_table(s), figures_of(s)) for s in sections_of(runs)]
     page = environment.get_template("report.html.j2")
     return page.render(sections=sections, view=view_of, lead=lead_of(runs), statuses=STATUSES)
 

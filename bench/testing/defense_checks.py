@@ -16,7 +16,12 @@ from bench.testing.training import Run, World, train
 _LEG = 3
 """Steps between two interruptions."""
 _CURVES = {"epoch", "steps", "loss", "pairs", "seconds", "pairs_per_second", "lr", "logit_scale"}
-_HELD = {"safe": torch.bool, "similarity": torch.float32}
+_HELD = {
+    "safe": torch.bool,
+    "similarity": torch.float32,
+    "image_neighbour": torch.int64,
+    "text_neighbour": torch.int64,
+}
 
 
 @cache

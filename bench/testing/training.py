@@ -75,6 +75,7 @@ def _check_phase(phase: Phase, pairs: int) -> None:
     unknown = {*phase.image_views} - {*get_args(ImageView)} | {*phase.text_views} - {*get_args(TextView)}
     assert not unknown, f"{where} asks for views that there are not: {', '.join(sorted(unknown))}"
     assert phase.lr is None or 0 <= phase.lr < float("inf"), f"{where} has the learning rate {phase.lr}"
+    assert 0 <= phase.lr_share < float("inf"), f"{where} has the share {phase.lr_share} of the learning rate"
     if phase.indices is None:
         return
     indices = phase.indices

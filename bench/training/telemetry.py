@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.data.poisoned import PoisonedPairs
+from bench.training.scorer import PairScorer
+
 BINS = 40
+_SAMPLE = 2048
+
+
+def first_look(scorer: PairScorer, poisoned: NDArray[np.bool_], rng: np.random.Generator) -> dict[str, list[int]]:
+    """Histograms of similarity as `poison_telemetry` gives them, of all poisons and a sample of the clean pairs."""
+    clean = np.flatnonzero(~poisoned)
+    rows = np.concatenate([np.flatnonzero(poisoned), rng.permutation(clean)[:_SAMPLE]])
+    return _histograms(scorer.similarities(rows), poisoned[rows])
 
 
 def poison_telemetry(observed: Mapping[str, NDArray[Any]], poisoned: NDArray[np.bool_]) -> dict[str, Any]:
     """Poisons among the pairs a defense takes for safe, and similarities of clean and poisoned pairs as histograms.
 
     safe_poisons: a count; safe_poison_rate: their share of the safe set; safe_poison_recall: the share of all poisons that is
-    in it; similarity_clean, similarity_poison: counts in `BINS` equal bins over [-1, 1].
+    in it; similarity_clean, similarity_poison: counts in `BINS` equal bins over [-1, 1]; image_neighbour_poisons,
+    text_neighbour_poisons: the share of clean pairs for which a poisoned pair's embedding stood in, of those that had one.
     """
     found: dict[str, Any] = {}
     if "safe" in observed:
@@ -25,7 +37,39 @@ def poison_telemetry(observed: Mapping[str, NDArray[Any]], poisoned: NDArray[np.
         found["safe_poison_rate"] = inside / max(1, int(safe.sum()))
         found["safe_poison_recall"] = inside / max(1, int(poisoned.sum()))
     if "similarity" in observed:
-        for name, rows in (("clean", ~poisoned), ("poison", poisoned)):
-            counts, _ = np.histogram(np.clip(observed["similarity"][rows], -1, 1), bins=BINS, range=(-1, 1))
-            found[f"similarity_{name}"] = counts.tolist()
+        found |= _histograms(observed["similarity"], poisoned)
+    for name in ("image_neighbour", "text_neighbour"):
+        if name in observed:
+            neighbours = observed[name][~poisoned]
+            met = neighbours[neighbours >= 0]
+            if len(met):
+                found[f"{name}_poisons"] = float(poisoned[met].mean())
+    return found
+
+
+def similarity_map(scorer: PairScorer, pairs: PoisonedPairs, names: Sequence[str]) -> dict[str, Any] | None:
+    """Cosine similarities of images and captions of seven training pairs of three classes, as in Figure 1 of Yang et al. 2024.
+
+    labels: what each pair is; values: a row an image, a column a caption. The last pair is a poison where there is one. The
+    classes are the three that the first pairs show; None where these show fewer.
+    """
+    labels = pairs.labels(np.arange(min(len(pairs), _SAMPLE)))
+    shown = {name: np.flatnonzero(labels == name) for name in dict.fromkeys(labels[labels >= 0].tolist())}
+    classes = [name for name, rows in shown.items() if len(rows) >= 3][:3]
+    if len(classes) < 3:
+        return None
+    counts = zip(classes, (3, 2, 2), strict=True)
+    chosen = [(f"{names[name]} {n + 1}", shown[name][n]) for name, count in counts for n in range(count)]
+    poisons = np.flatnonzero(pairs.poisoned)
+    if len(poisons):
+        chosen = [*chosen[:2], *chosen[3:], ("poison", poisons[0])]
+    images, texts = scorer.embeddings(np.array([row for _, row in chosen]))
+    return {"labels": [label for label, _ in chosen], "values": (images @ texts.T).cpu().tolist()}
+
+
+def _histograms(similarity: NDArray[np.float32], poisoned: NDArray[np.bool_]) -> dict[str, list[int]]:
+    found = {}
+    for name, rows in (("clean", ~poisoned), ("poison", poisoned)):
+        counts, _ = np.histogram(np.clip(similarity[rows], -1, 1), bins=BINS, range=(-1, 1))
+        found[f"similarity_{name}"] = counts.tolist()
     return found

@@ -24,7 +24,7 @@ from bench.models.encoder import ClipEncoder
 from bench.training.checkpoint import Checkpoint, Position
 from bench.training.schedule import warmup_cosine
 from bench.training.scorer import PairScorer
-from bench.training.telemetry import poison_telemetry
+from bench.training.telemetry import first_look, poison_telemetry
 
 _CHECKPOINT_SECONDS = 300.0
 
@@ -164,7 +164,7 @@ class Trainer:
         draw = {
             "plain": lambda: images,
             "light": lambda: random_crop(images, self.train.crop, generator),
-            "strong": lambda: simclr(images, self.train.strong_crop, generator),
+            "strong": lambda: simclr(images, self.train.strong_crop, self.train.strong_colour, generator),
         }
         return Batch(
             indices=loaded.indices.to(device),
@@ -181,7 +181,7 @@ class Trainer:
 
     def _set_lr(self, phase: Phase, progress: float) -> None:
         scheduled = self.train.lr * warmup_cosine(progress, self.train.epochs, self.train.warmup_epochs)
-        lr = scheduled if phase.lr is None else phase.lr
+        lr = phase.lr_share * scheduled if phase.lr is None else phase.lr
         for group in self.optimizer.param_groups:
             group["lr"] = lr
 
@@ -204,6 +204,10 @@ class Trainer:
 
     def _end_epoch(self, epoch: int, scorer: PairScorer) -> None:
         self._timed("scoring", partial(self.defense.after_epoch, epoch, scorer))
+        seen = poison_telemetry(self.defense.observed(), self.pairs.poisoned)
+        if epoch == 0 and "similarity_clean" not in seen:
+            rng = keys.generator(*keys.order_parts(self.spec), "first look")
+            seen |= first_look(scorer, self.pairs.poisoned, rng)
         curve: dict[str, Any] = {
             "epoch": epoch,
             **{"steps": 0, "loss": 0.0, "pairs": 0, "seconds": 0.0, **self.partial},
@@ -211,7 +215,7 @@ class Trainer:
             "lr": float(self.optimizer.param_groups[0]["lr"]),
             "logit_scale": float(self.encoder.logit_scale.detach()),
             **self.defense.telemetry(),
-            **poison_telemetry(self.defense.observed(), self.pairs.poisoned),
+            **seen,
         }
         self.curves.append(curve)
         self.progress.epoch(curve, self.train.epochs)

@@ -25,7 +25,7 @@ def test_views_stay_in_the_range(side: int, kind: str) -> None:
     images = {"random": _images(64, side), "black": torch.zeros(64, 3, side, side), "white": torch.ones(64, 3, side, side)}[
         kind
     ]
-    made = simclr(images, 0.2, _generator())
+    made = simclr(images, 0.2, 1.0, _generator())
     assert made.shape == images.shape
     assert made.dtype == torch.float32
     assert made.min() >= 0
@@ -36,15 +36,15 @@ def test_views_follow_the_generator_alone() -> None:
     images = _images(8)
     before = images.clone()
     torch.manual_seed(0)
-    first = simclr(images, 0.2, _generator(1))
+    first = simclr(images, 0.2, 1.0, _generator(1))
     torch.manual_seed(1)
-    assert torch.equal(first, simclr(images, 0.2, _generator(1)))
-    assert not torch.equal(first, simclr(images, 0.2, _generator(2)))
+    assert torch.equal(first, simclr(images, 0.2, 1.0, _generator(1)))
+    assert not torch.equal(first, simclr(images, 0.2, 1.0, _generator(2)))
     assert torch.equal(images, before)
 
 
 def test_twins_get_views_of_their_own() -> None:
-    made = simclr(_images(1).expand(6, -1, -1, -1), 0.2, _generator())
+    made = simclr(_images(1).expand(6, -1, -1, -1), 0.2, 1.0, _generator())
     assert all(not torch.equal(made[i], made[j]) for i in range(6) for j in range(i))
 
 
@@ -53,7 +53,8 @@ def _share(hits: torch.Tensor, expected: float) -> None:
     assert abs(hits.float().mean().item() - expected) < 4 * math.sqrt(expected * (1 - expected) / n)
 
 
-def test_how_often_each_change_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("colour", "side"), [(1.0, 4), (0.5, 4), (0.25, 14), (1.0, 8)])
+def test_how_often_each_change_comes(monkeypatch: pytest.MonkeyPatch, colour: float, side: int) -> None:
     """Shares of 0.8, 0.2 and 0.5 and uniform strengths, read from what is asked of the two colour and blur functions."""
     seen: dict[str, torch.Tensor] = {}
 
@@ -68,43 +69,52 @@ def test_how_often_each_change_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(augment, "colour_jitter", jitter)
     monkeypatch.setattr(augment, "blur", blurred)
     n = 8000
-    simclr(_images(1, 4).expand(n, -1, -1, -1), 0.2, _generator())
+    simclr(_images(1, side).expand(n, -1, -1, -1), 0.2, colour, _generator())
     gray, jittered = seen["saturation"] == 0, seen["hue"] != 0
-    _share(gray, 0.2)
+    _share(gray, 0.2 * colour)
     _share(jittered, 0.8)
     _share(seen["sigma"] > 0, 0.5)
-    _share(gray & jittered, 0.16)
+    _share(gray & jittered, 0.16 * colour)
     _share(jittered & (seen["sigma"] > 0), 0.4)
     for name, low, high, rows in (
-        ("brightness", 0.6, 1.4, jittered),
-        ("contrast", 0.6, 1.4, jittered),
-        ("saturation", 0.6, 1.4, jittered & ~gray),
-        ("hue", -0.1, 0.1, jittered),
-        ("sigma", 0.1, 2.0, seen["sigma"] > 0),
+        ("brightness", 1 - 0.4 * colour, 1 + 0.4 * colour, jittered),
+        ("contrast", 1 - 0.4 * colour, 1 + 0.4 * colour, jittered),
+        ("saturation", 1 - 0.4 * colour, 1 + 0.4 * colour, jittered & ~gray),
+        ("hue", -0.1 * colour, 0.1 * colour, jittered),
+        ("sigma", 0.1 * side / 224, 2.0 * side / 224, seen["sigma"] > 0),
     ):
         position = (seen[name][rows] - low) / (high - low)
-        assert position.min() >= 0
-        assert position.max() <= 1
+        assert position.min() >= -1e-6
+        assert position.max() <= 1 + 1e-6
         assert torch.allclose(position.quantile(torch.tensor([0.25, 0.5, 0.75])), torch.tensor([0.25, 0.5, 0.75]), atol=0.03)
     assert (seen["brightness"][~jittered] == 1).all()
     assert (seen["contrast"][~jittered] == 1).all()
     assert (seen["saturation"][~jittered & ~gray] == 1).all()
 
 
+def test_without_colour_changes_a_flat_image_stays_and_the_rest_is_a_mirror() -> None:
+    flat = _images(200, 1).expand(-1, -1, SIDE, SIDE)
+    assert torch.allclose(simclr(flat, 0.2, 0.0, _generator()), flat, atol=1e-5)
+    images = _images(200, 8)
+    made = simclr(images, 1.0, 0.0, _generator())
+    either = torch.stack([(made - images).abs(), (made - images.flip(3)).abs()]).amax(dim=(2, 3, 4)).amin(dim=0)
+    assert either.max() < 1e-5
+
+
 def test_how_often_views_are_gray_or_mirrored() -> None:
     """The same read from pixels: a red image turns gray, and a ramp turns round."""
     red = torch.zeros(3000, 3, 8, 8)
     red[:, 0] = 0.8
-    made = simclr(red, 0.5, _generator())
+    made = simclr(red, 0.5, 1.0, _generator())
     _share((made[:, 0] - made[:, 1]).abs().amax(dim=(1, 2)) < 1e-3, 0.2)
     ramp = torch.linspace(0.3, 0.7, 8).expand(3000, 3, 8, 8)
-    made = simclr(ramp, 0.5, _generator()).mean(dim=1)
+    made = simclr(ramp, 0.5, 1.0, _generator()).mean(dim=1)
     _share(made[:, 4, 1] > made[:, 4, -2], 0.5)
 
 
 def test_the_area_is_that_of_the_crop() -> None:
     ramp = torch.linspace(0, 1, 32).expand(2000, 3, 32, 32)
-    whole = simclr(ramp, 1.0, _generator())
+    whole = simclr(ramp, 1.0, 1.0, _generator())
     assert (whole.std(dim=(1, 2, 3)) > 0.1).all()
-    small = simclr(ramp, 0.05, _generator())
+    small = simclr(ramp, 0.05, 1.0, _generator())
     assert small.std(dim=(1, 2, 3)).median() < 0.85 * whole.std(dim=(1, 2, 3)).median()

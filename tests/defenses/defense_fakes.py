@@ -91,10 +91,12 @@ def train_setup(
     )
 
 
-def batch(size: int = 6, image_views: int = 2, text_views: int = 2, seed: int = 0) -> Batch:
+def batch(
+    size: int = 6, image_views: int = 2, text_views: int = 2, seed: int = 0, pairs: NDArray[np.int64] | None = None
+) -> Batch:
     generator = torch.Generator().manual_seed(seed)
     return Batch(
-        indices=torch.arange(size),
+        indices=torch.arange(size) if pairs is None else torch.from_numpy(pairs),
         images=tuple(torch.rand(size, 3, 2, 2, generator=generator).requires_grad_() for _ in range(image_views)),
         texts=tuple(torch.randint(1, 50, (size, 3), generator=generator) for _ in range(text_views)),
     )

@@ -37,10 +37,14 @@ def eq1(images: Rows, texts: Rows, tau: float) -> float:
     return -total / (2 * n)
 
 
-def nearest(queries: Rows, pool: Rows) -> np.ndarray:
+def nearest_rows(queries: Rows, pool: Rows) -> list[int]:
     """argmin over the pool of the Euclidean distance, Eq. 3."""
     found = []
     for query in queries:
         distances = [math.sqrt(math.fsum((a - b) ** 2 for a, b in zip(query, each, strict=True))) for each in pool]
-        found.append(pool[int(np.argmin(distances))])
-    return np.asarray(found)
+        found.append(int(np.argmin(distances)))
+    return found
+
+
+def nearest(queries: Rows, pool: Rows) -> np.ndarray:
+    return np.asarray([pool[row] for row in nearest_rows(queries, pool)])

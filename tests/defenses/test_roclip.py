@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from defense_fakes import FakeEncoder, FakeScorer, batch, text_embedding, train_setup
-from loss_formulas import eq1, nearest
+from loss_formulas import eq1, nearest_rows
 
 from bench.api import TrainRecipe
 from defenses.roclip import RoCLIP, RoCLIPParams
@@ -39,20 +39,26 @@ def test_without_augmentation() -> None:
 def test_loss_over_epochs_with_the_pool_kept_by_hand() -> None:
     """Plain epochs: Eq. 1 and the pool rests. Matching epochs: look-up first, then the batch's captions enter."""
     defense, encoder, scorer = _defense(), FakeEncoder(), FakeScorer(NO_SCORES)
-    chosen = np.random.default_rng([*b"pool"]).permutation(40)[:10]
-    pool = text_embedding(chosen).tolist()
+    rng, chosen = np.random.default_rng(0), np.random.default_rng([*b"pool"]).permutation(40)[:10]
+    pool, pairs = text_embedding(chosen).tolist(), chosen.tolist()
     for epoch in range(6):
         defense.before_epoch(epoch, scorer)
         (phase,) = defense.phases(epoch)
-        for step in range(3):
-            views = batch(4, image_views=1, text_views=1, seed=10 * epoch + step)
+        neighbours = np.full(40, -1)
+        for step in range(8):
+            rows = rng.choice(40, 4, replace=False)
+            views = batch(4, image_views=1, text_views=1, seed=10 * epoch + step, pairs=rows)
             with torch.no_grad():
                 images = encoder.encode_image(views.images[0]).tolist()
                 texts = encoder.encode_text(views.texts[0]).tolist()
             matching = epoch % 2 == 1
-            expected = eq1(images, nearest(images, pool) if matching else texts, TAU)
+            found = nearest_rows(images, pool)
+            expected = eq1(images, [pool[row] for row in found] if matching else texts, TAU)
             assert defense.loss(views, encoder, phase).item() == pytest.approx(expected, rel=1e-4)
-            pool = (pool + texts)[-10:] if matching else pool
+            if matching:
+                neighbours[rows] = [pairs[row] for row in found]
+                pool, pairs = (pool + texts)[-10:], (pairs + rows.tolist())[-10:]
+        assert defense.observed()["text_neighbour"].tolist() == neighbours.tolist()
     assert {tuple(row) for row in defense._pool.embeddings.tolist()} == {tuple(row) for row in pool}
 
 
@@ -94,5 +100,6 @@ def test_state_round_trip() -> None:
     first.loss(batch(3, 1, 1), encoder, match)
     second.load_state_dict(first.state_dict())
     for step in range(1, 6):
-        views = batch(3, 1, 1, seed=step)
+        views = batch(3, 1, 1, seed=step, pairs=np.arange(3) + step)
+        assert np.array_equal(first.observed()["text_neighbour"], second.observed()["text_neighbour"])
         assert torch.equal(first.loss(views, encoder, match), second.loss(views, encoder, match))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from defense_fakes import DIM, FakeEncoder, FakeScorer, batch, image_embedding, text_embedding, train_setup
-from loss_formulas import eq1, nearest, one_way
+from loss_formulas import eq1, nearest, nearest_rows, one_way
 
 from bench.api import Phase
 from defenses.safeclip import SafeCLIP, SafeCLIPParams
@@ -42,6 +42,27 @@ def test_unimodal_loss_over_several_steps_against_eq_2(size: int) -> None:
         pools = [(pool + rows)[-10:] for pool, rows in zip(pools, first, strict=True)]
 
 
+@pytest.mark.parametrize("size", [1, 6, 13])
+def test_neighbours_with_the_pools_kept_by_hand(size: int) -> None:
+    defense, encoder, rng = _defense(), FakeEncoder(), np.random.default_rng(size)
+    pairs = np.random.default_rng([*b"pool"]).permutation(40)[:10].tolist()
+    pools = [image_embedding(np.array(pairs)).tolist(), text_embedding(np.array(pairs)).tolist()]
+    for epoch in range(3):
+        defense.before_epoch(epoch, FakeScorer(np.zeros(40, dtype=np.float32)))
+        neighbours = np.full((2, 40), -1)
+        for step in range(5):
+            rows = rng.choice(40, size, replace=False)
+            views = batch(size, seed=10 * epoch + step, pairs=rows)
+            defense.loss(views, encoder, UNIMODAL)
+            first = _embedded(encoder, views.images[0], views.texts[0])
+            for found, anchors, pool in zip(neighbours, first, pools, strict=True):
+                found[rows] = [pairs[row] for row in nearest_rows(anchors, pool)]
+            pools = [(pool + anchors)[-10:] for pool, anchors in zip(pools, first, strict=True)]
+            pairs = (pairs + rows.tolist())[-10:]
+        observed = defense.observed()
+        assert [observed[f"{modality}_neighbour"].tolist() for modality in ("image", "text")] == neighbours.tolist()
+
+
 def test_without_a_pool_it_is_plain_contrast_of_the_views() -> None:
     defense, encoder, views = _defense(use_pool=False), FakeEncoder(), batch(6)
     first = _embedded(encoder, views.images[0], views.texts[0])
@@ -57,7 +78,17 @@ def test_the_first_view_runs_without_a_graph(use_pool: bool) -> None:
     assert sorted(encoder.calls) == [("image", False), ("image", True), ("text", False), ("text", True)]
     assert views.images[0].grad is None
     assert views.images[1].grad is not None
-    assert all(parameter.grad is not None for parameter in encoder.parameters())
+    assert encoder.image.grad is not None
+    assert encoder.text.grad is not None
+
+
+@pytest.mark.parametrize("use_pool", [True, False])
+def test_the_temperature_is_learned_by_the_clip_loss_alone(use_pool: bool) -> None:
+    defense, encoder, views = _defense(use_pool=use_pool), FakeEncoder(), batch(6)
+    defense.loss(views, encoder, UNIMODAL).backward()
+    assert encoder.scale.grad is None
+    defense.loss(views, encoder, Phase("safe")).backward()
+    assert encoder.scale.grad is not None
 
 
 def test_the_gradient_is_that_of_the_second_view_alone() -> None:
@@ -88,15 +119,15 @@ def test_the_pool_is_filled_once_with_random_pairs() -> None:
         defense.before_epoch(epoch, scorer)
     (rows,) = scorer.embedded
     assert len(set(rows.tolist())) == 10
-    assert torch.equal(defense._pools["texts"].embeddings, text_embedding(rows))
-    assert torch.equal(defense._pools["images"].embeddings, image_embedding(rows))
+    assert torch.equal(defense._pools["text"].embeddings, text_embedding(rows))
+    assert torch.equal(defense._pools["image"].embeddings, image_embedding(rows))
 
 
 def test_a_pool_larger_than_the_data_and_none() -> None:
     scorer = FakeScorer(np.zeros(40, dtype=np.float32))
     defense = SafeCLIP(SafeCLIPParams(pool=100), train_setup(40))
     defense.before_epoch(0, scorer)
-    assert len(defense._pools["images"]) == 40
+    assert len(defense._pools["image"]) == 40
     assert torch.isfinite(defense.loss(batch(5), FakeEncoder(), UNIMODAL))
     SafeCLIP(SafeCLIPParams(use_pool=False), train_setup(40)).before_epoch(0, scorer)
     assert len(scorer.embedded) == 1
@@ -107,6 +138,8 @@ def test_pools_survive_an_interruption() -> None:
     first.loss(batch(3), encoder, UNIMODAL)
     second.load_state_dict(first.state_dict())
     for step in range(1, 4):
-        views = batch(4, seed=step)
+        views = batch(4, seed=step, pairs=np.arange(4) + step)
+        for name in ("image_neighbour", "text_neighbour"):
+            assert np.array_equal(first.observed()[name], second.observed()[name])
         assert torch.equal(first.loss(views, encoder, UNIMODAL), second.loss(views, encoder, UNIMODAL))
-    assert first._pools["texts"].embeddings.shape == (10, DIM)
+    assert first._pools["text"].embeddings.shape == (10, DIM)

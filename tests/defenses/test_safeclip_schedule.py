@@ -47,7 +47,8 @@ def _rows(phase: Phase) -> set[int]:
 @pytest.mark.parametrize(("unimodal", "clip"), [(5, 1), (2, 1), (1, 2), (3, 0), (0, 1), (0, 2), (0, 0)])
 def test_the_order_of_phases(unimodal: int, clip: int) -> None:
     scorer = FakeScorer(_similarities())
-    epochs = _run(_defense(unimodal_epochs=unimodal, clip_epochs=clip), unimodal + clip + 3, scorer)
+    defense = _defense(unimodal_epochs=unimodal, clip_epochs=clip, unimodal_lr=0.3)
+    epochs = _run(defense, unimodal + clip + 3, scorer)
     names = [[phase.name for phase in phases] for phases in epochs]
     assert names == [["unimodal"]] * unimodal + [["low_lr"]] * clip + [["unimodal", "safe"]] * 3
     for (phase,) in epochs[:unimodal]:
@@ -60,11 +61,12 @@ def test_the_order_of_phases(unimodal: int, clip: int) -> None:
         assert (safe.image_views, safe.text_views, safe.lr) == (("strong",), ("eda",), None)
         assert _rows(risky) | _rows(safe) == set(range(PAIRS))
         assert not _rows(risky) & _rows(safe)
+    assert all(phase.lr_share == (0.3 if phase.name == "unimodal" else 1) for phases in epochs for phase in phases)
 
 
 def test_the_published_defaults() -> None:
     params = SafeCLIPParams()
-    assert (params.unimodal_epochs, params.clip_epochs, params.low_lr) == (5, 1, 0.01)
+    assert (params.unimodal_epochs, params.clip_epochs, params.low_lr, params.unimodal_lr) == (5, 1, 0.01, 1)
     assert (params.threshold, params.growth, params.pool) == (0.9, 0.01, 256)
 
 
@@ -140,13 +142,16 @@ def test_every_pair_is_scored_anew_by_default_and_none_before_the_split() -> Non
 def test_what_is_observed() -> None:
     defense, scorer = _defense(unimodal_epochs=1), FakeScorer(_similarities())
     _run(defense, 1, scorer)
-    assert (defense.observed(), defense.telemetry()) == ({}, {})
+    assert (defense.observed().keys(), defense.telemetry()) == ({"image_neighbour", "text_neighbour"}, {})
     _epoch(defense, 1, scorer)
     assert np.array_equal(defense.observed()["similarity"], scorer.values)
-    assert np.flatnonzero(defense.observed()["safe"]).tolist() == sorted(_rows(list(defense.phases(2))[1]))
+    safe = sorted(_rows(list(defense.phases(2))[1]))
+    assert np.flatnonzero(defense.observed()["safe"]).tolist() == safe
     told, fit = defense.telemetry(), split.fit(scorer.values)
     assert told["safe_share"] == pytest.approx(defense.observed()["safe"].mean())
     assert (told["gmm_lower_mean"], told["gmm_upper_mean"], told["gmm_lower_weight"]) == (*fit.means, fit.weights[0])
+    assert (told["gmm_lower_std"] ** 2, told["gmm_upper_std"] ** 2) == pytest.approx(fit.variances)
+    assert told["safe_cut"] == min(scorer.values[row] for row in safe)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 4])

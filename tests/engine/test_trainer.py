@@ -1,3 +1,4 @@
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from bench.matrix.store import Store
 from bench.registry import register_defense
 from bench.training import trainer
 from bench.training.schedule import warmup_cosine
+from defenses.clip import CLIP
 
 from .small import small_matrix
 from .training import execute, register_restless, without_times
@@ -162,6 +164,49 @@ def test_the_curve_says_what_happened(registries: None, tmp_path: Path) -> None:
         assert 0 < curve["loss"] < 2 * math.log(64)
         assert curve["pairs_per_second"] == pytest.approx(256 / curve["seconds"])
     assert curves[1]["loss"] < curves[0]["loss"]
+
+
+def test_the_learning_rate_of_a_phase(registries: None, tmp_path: Path) -> None:
+    phases = (Phase(), Phase(lr_share=0.25), Phase(lr=2e-4, lr_share=0.25))
+
+    @register_defense("shares")
+    class Shares(CLIP):
+        def phases(self, epoch: int) -> tuple[Phase]:
+            return (phases[epoch],)
+
+    matrix = small_matrix("train.epochs=3", "train.lr=0.003", attacks=["none"], defenses=["shares"])
+    store = Store.create(tmp_path / "out")
+    execute(matrix, store)
+    scheduled = [0.003 * warmup_cosine(epoch + 0.875, 3, 0.5) for epoch in range(3)]
+    rates = [curve["lr"] for curve in (store.run_record(matrix.cells[0].key) or {})["curves"]]
+    assert rates == pytest.approx([scheduled[0], 0.25 * scheduled[1], 2e-4])
+
+
+def test_similarities_are_looked_at_once_after_the_first_epoch(registries: None, tmp_path: Path) -> None:
+    matrix = small_matrix("train.epochs=2")
+    store = Store.create(tmp_path / "out")
+    execute(matrix, store)
+    first, second = (store.run_record(matrix.cells[0].key) or {})["curves"]
+    folder = store.run_dir(matrix.cells[0].key)
+    poisons = len(json.loads((folder / "poison.json").read_text())["poisons"])
+    assert (sum(first["similarity_clean"]), sum(first["similarity_poison"])) == (256, poisons)
+    assert not {name for name in second if name.startswith("similarity")}
+
+
+@pytest.mark.parametrize("colour", [0.0, 0.5])
+def test_strong_views_are_made_with_the_options(
+    registries: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, colour: float
+) -> None:
+    asked: set[tuple[float, float]] = set()
+
+    def strong(images: torch.Tensor, smallest: float, colour: float, generator: torch.Generator) -> torch.Tensor:
+        asked.add((smallest, colour))
+        return images
+
+    monkeypatch.setattr(trainer, "simclr", strong)
+    options = ("train.strong_crop=0.3", f"train.strong_colour={colour}")
+    execute(small_matrix(*options, defenses=["roclip"]), Store.create(tmp_path / "out"))
+    assert asked == {(0.3, colour)}
 
 
 def _register_doomed(blessed: Path) -> None:

@@ -14,6 +14,11 @@ from typing import Any
 
 from bench.matrix.store import Store
 
+if __package__:
+    from . import similarity_maker as similar
+else:
+    import similarity_maker as similar  # run as a script
+
 EVIL = "<script>alert(1)</script>"
 Record = dict[str, Any]
 RATES = {"badnet": 0.005, "wanet": 0.02, EVIL: 0.01}
@@ -31,6 +36,8 @@ NUMBERS: dict[tuple[str, str], list[tuple[int, float, float, float, float]]] = {
     (EVIL, "safeclip"): [(0, 0.30, 0.70, 0.85, 0.65)],
 }
 FLOOR = 0.085
+OLD = 16
+"""Records of so many epochs are from before similarities were recorded."""
 
 
 def key_of(*parts: Any) -> str:
@@ -92,13 +99,29 @@ def write_training(store: Store, attack: str, defense: str, seed: int, epochs: i
             },
             "timing": {"train_seconds": 241.5, "pairs_per_second": 1060.2, "stages": {"load": 2.5, "train": 241.5}},
             "curves": [
-                {"epoch": e, "loss": value, "lr": 0.0015, "seconds": 30.1, "safe_share": 0.1 * e}
+                {"epoch": e, "loss": value, "lr": 0.0015, "seconds": 30.1, **observed_of(defense, e, epochs)}
                 for e, value in enumerate(loss)
             ],
+            "examples": None if epochs == OLD else examples_of(attack, defense),
             "poison": None if attack == "none" else poison,
             "data": {"train_pairs": 16000, "facts": {"image_size": 32}},
         },
     )  # fmt: skip
+
+
+def examples_of(attack: str, defense: str) -> Record:
+    return similar.examples(defense, EVIL if EVIL in (attack, defense) else similar.LABELS[0])
+
+
+def observed_of(defense: str, epoch: int, epochs: int) -> Record:
+    """What an epoch says of similarities: nothing in the old records, and SafeCLIP splits after its second epoch."""
+    if epochs == OLD:
+        return {}
+    if defense.startswith("safeclip"):
+        if epoch:
+            return similar.split(degenerate=defense == "safeclip7") | {"safe_share": 0.625 + 0.01 * (epoch - 1)}
+        return similar.first_look()
+    return {} if epoch else similar.first_look()
 
 
 def write_evals(store: Store, attack: str, defense: str, seed: int, numbers: tuple[float, ...], epochs: int = 8) -> None:

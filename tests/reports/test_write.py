@@ -120,7 +120,9 @@ def test_the_page_stands_alone_and_its_links_lead_somewhere(store: Store) -> Non
     assert {f"run-{run.key}" for run in load_runs(store)} <= set(ids)
     assert "loss is NaN" in page.text  # the traceback
     assert page.text.count("attack did not take") == 1
-    assert [tag for tag, _ in page.tags].count("title") == 1 + 17  # 14 + 2 + 1 trained runs have a curve
+    assert len([name for name in ids if name.startswith("curve-")]) == 17  # 14 + 2 + 1 trained runs have a curve
+    pictures = [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("role") == "img"]
+    assert all(attrs["aria-labelledby"] in ids for attrs in pictures)
     scrollers = [attrs for tag, attrs in page.tags if attrs.get("class") == "scroll"]
     assert scrollers
     assert all(attrs.get("tabindex") == "0" and attrs.get("aria-labelledby") in ids for attrs in scrollers)

@@ -28,16 +28,16 @@ def _close(count: int, n: int, share: float) -> None:
     assert abs(count / n - share) < 4 * math.sqrt(share * (1 - share) / n) + 1e-9
 
 
-def test_the_object_is_called_by_its_class_name_but_for_synonyms(written: Written) -> None:
+def test_the_object_is_called_by_its_class_name_but_for_synonyms_and_words_for_anything(written: Written) -> None:
     captions, attributes, _ = written
     index = MentionIndex(grammar.SHAPES)
+    _close(sum(bool({*text.split()} & {"object", "thing"}) for text in captions), N, 0.12 * 2 / 3)
     for shape, name in enumerate(grammar.SHAPES):
         rows = np.flatnonzero(attributes["shape"] == shape)
         named = [index.members(captions[row]) == (shape,) for row in rows]
-        _close(sum(named), len(rows), 1 - 0.12 * (name in grammar.SYNONYMS))
+        _close(sum(named), len(rows), 0.88 * (1 - 0.12 * (name in grammar.SYNONYMS)))
         for row, is_named in zip(rows, named, strict=True):
-            words = captions[row].split()
-            assert is_named or len({*words} & {*grammar.SYNONYMS.get(name, ())}) == 1
+            assert is_named or {*captions[row].split()} & {*grammar.SYNONYMS.get(name, ()), "object", "thing", "one"}
 
 
 def test_no_caption_names_another_class(written: Written) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -56,11 +57,14 @@ def test_attributes_are_uniform_and_poses_in_view() -> None:
         counts = np.bincount(getattr(scenes, name), minlength=values)
         assert len(counts) == values
         assert np.abs(counts / 6000 - 1 / values).max() < 0.02
-    assert scenes.scale.min() >= 0.62
-    assert scenes.scale.max() <= 0.88
+    for name, low, high in (("scale", 0.8, 0.95), ("angle", -0.1, 0.1)):
+        position = (getattr(scenes, name) - low) / (high - low)
+        assert position.min() >= -1e-6
+        assert position.max() <= 1 + 1e-6
+        assert np.allclose(np.quantile(position, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.03)
     for place in (scenes.x, scenes.y):
         assert (np.abs(place) + scenes.scale <= 0.98 + 1e-6).all()
-    assert np.array_equal(scenes.big, scenes.scale > 0.75)
+    assert np.array_equal(scenes.big, scenes.scale > 0.875)
 
 
 @pytest.mark.parametrize("side", [16, 32, 64])
@@ -74,17 +78,23 @@ def test_images_follow_the_scenes_alone(side: int) -> None:
     assert not torch.equal(first, render(_scenes(20, seed=1), side))
 
 
-def _object(scenes: Scenes, row: int, side: int) -> np.ndarray:
-    """The pixels well within the object, by looking its outline up for each: bool (side, side)."""
+def _object(scenes: Scenes, row: int, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels well within the object's ink and well within its edge, by looking the outline up for each: bool (side, side).
+
+    The ink is where both the outline and its copy of 0.82 times the size cover a pixel, the edge where the copy does not.
+    """
     outline = list(OUTLINES.values())[scenes.shape[row]]
-    inside = np.ones((side, side), dtype=bool)
+    ink, edge = np.ones((2, side, side), dtype=bool)
     centres = (np.arange(side) + 0.5) / side * 2 - 1
-    for dx, dy in ((-1, -1), (-1, 1), (1, -1), (1, 1)):
+    for dx, dy in itertools.product((-1, 0, 1), repeat=2):
         x, y = np.meshgrid(centres + dx / side * 1.5, centres + dy / side * 1.5)
         along, down = (x - scenes.x[row]) / scenes.scale[row], (y - scenes.y[row]) / scenes.scale[row]
         c, s = math.cos(scenes.angle[row]), math.sin(scenes.angle[row])
-        inside &= outline(along * c + down * s, down * c - along * s)
-    return inside
+        u, v = along * c + down * s, down * c - along * s
+        whole, inner = outline(u, v), outline(u / 0.82, v / 0.82)
+        ink &= whole & inner
+        edge &= whole & ~inner
+    return ink, edge
 
 
 def test_plain_objects_have_the_colour_of_the_palette() -> None:
@@ -93,7 +103,7 @@ def test_plain_objects_have_the_colour_of_the_palette() -> None:
     palette = np.array([_RGB[name] for name in grammar.COLOURS])
     right = 0
     for row in range(300):
-        region = _object(scenes, row, 32)
+        region, _ = _object(scenes, row, 32)
         assert region.sum() > 10
         mean = pixels[row][:, region].mean(axis=1)
         distances = np.linalg.norm(palette - mean, axis=1)
@@ -103,11 +113,21 @@ def test_plain_objects_have_the_colour_of_the_palette() -> None:
     assert right > 290
 
 
+def test_objects_have_a_dark_edge() -> None:
+    scenes = dataclasses.replace(_scenes(100), texture=np.full(100, PLAIN))
+    pixels = render(scenes, 96).numpy() / 255
+    for row in range(100):
+        ink, edge = _object(scenes, row, 96)
+        assert edge.sum() > 50
+        assert pixels[row][:, ink].std(axis=1).max() < 0.025
+        assert pixels[row][:, edge].mean(axis=1) == pytest.approx(0.08 * pixels[row][:, ink].mean(axis=1), abs=0.015)
+
+
 @pytest.mark.parametrize("texture", [name for name in grammar.TEXTURES if name != "plain"])
 def test_textured_objects_have_two_colours(texture: str) -> None:
     scenes = dataclasses.replace(_scenes(60), texture=np.full(60, grammar.TEXTURES.index(texture)))
     pixels = render(scenes, 64).numpy() / 255
-    spreads = [pixels[row][:, _object(scenes, row, 64)].std(axis=1).max() for row in range(60)]
+    spreads = [pixels[row][:, _object(scenes, row, 64)[0]].std(axis=1).max() for row in range(60)]
     assert min(spreads) > 0.08
 
 
@@ -126,5 +146,5 @@ def test_what_is_drawn_does_not_hang_on_the_batch() -> None:
     pixels = render(scenes, 32).numpy() / 255
     palette = np.array([_RGB[name] for name in grammar.COLOURS])
     for row in (0, 127, 128, 129):
-        mean = pixels[row][:, _object(scenes, row, 32)].mean(axis=1)
+        mean = pixels[row][:, _object(scenes, row, 32)[0]].mean(axis=1)
         assert np.linalg.norm(palette[scenes.colour[row]] - mean) < 0.35

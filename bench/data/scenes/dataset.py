@@ -80,7 +80,7 @@ class ScenesParams(Params):
 class ScenesDataset(Dataset):
     """Embedded: rendered objects with colour, texture and background, captions from a varied grammar."""
 
-    version = "1"
+    version = "2"
     Params = ScenesParams
 
     @classmethod

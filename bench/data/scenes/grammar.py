@@ -53,6 +53,7 @@ _OPENINGS: tuple[str, ...] = (
     "", "", "a", "the", "one", "my", "a picture of a", "picture of the", "a nice picture of a", "there is a", "look at this",
     "this is a", "i found a",
 )  # fmt: skip
+_ANYTHING: tuple[str, ...] = ("object", "thing", "one")
 _CLOSINGS: tuple[str, ...] = ("", "", "", "", "today", "for sale", "number 7", "hd")
 
 TEMPLATES: Mapping[str, tuple[str, ...]] = {
@@ -73,7 +74,7 @@ def _word(rng: np.random.Generator, word: str, synonym_rate: float) -> str:
 
 
 def caption(rng: np.random.Generator, shape: str, colour: str, texture: str, background: str, big: bool) -> str:
-    """One caption; attributes are often left out, the object is nearly always called by its class name."""
+    """One caption; attributes are often left out, the object is mostly called by its class name."""
     words = [_pick(rng, _OPENINGS)]
     if rng.random() < 0.25:
         words.append(_word(rng, "big" if big else "small", 0.5))
@@ -85,7 +86,7 @@ def caption(rng: np.random.Generator, shape: str, colour: str, texture: str, bac
     if rng.random() < 0.3:
         adjectives.reverse()
     words += adjectives
-    words.append(_word(rng, shape, 0.12))
+    words.append(_pick(rng, _ANYTHING) if rng.random() < 0.12 else _word(rng, shape, 0.12))
     if rng.random() < 0.6:
         words.append(_pick(rng, _PLACES[background]).format(_word(rng, background, 0.15)))
     words.append(_pick(rng, _CLOSINGS))

@@ -1,4 +1,4 @@
-"""Scenes as pixels: a warped, coloured, textured outline over a patterned background, in batches."""
+"""Scenes as pixels: a warped, coloured, textured shape with a dark edge over a patterned background, in batches."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ _RGB = {
     "white": (0.95, 0.95, 0.95),
 }  # fmt: skip
 _BATCH = 128
+_EDGE = 0.08
+_INSIDE = 0.82
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,12 @@ class Scenes:
 
     @property
     def big(self) -> NDArray[np.bool_]:
-        return self.scale > 0.75
+        return self.scale > 0.875
 
 
 def draw(rng: np.random.Generator, count: int) -> Scenes:
     """`count` independent scenes: attributes uniform, pose within a range that keeps the object in view."""
-    scale = rng.uniform(0.62, 0.88, count).astype(np.float32)
+    scale = rng.uniform(0.8, 0.95, count).astype(np.float32)
     room = 0.98 - scale
     return Scenes(
         shape=rng.integers(len(SHAPES), size=count),
@@ -55,7 +57,7 @@ def draw(rng: np.random.Generator, count: int) -> Scenes:
         texture=rng.integers(len(TEXTURES), size=count),
         background=rng.integers(len(BACKGROUNDS), size=count),
         scale=scale,
-        angle=rng.uniform(-0.35, 0.35, count).astype(np.float32),
+        angle=rng.uniform(-0.1, 0.1, count).astype(np.float32),
         x=(rng.uniform(-1, 1, count) * room).astype(np.float32),
         y=(rng.uniform(-1, 1, count) * room).astype(np.float32),
         noise_seed=int(rng.integers(2**31)),
@@ -85,6 +87,8 @@ def _render_batch(scenes: Scenes, rows: slice, side: int, noise: torch.Generator
     outlines = _masks()[torch.from_numpy(scenes.shape[rows])]
     mask = F.grid_sample(outlines, torch.stack([u, v], dim=-1), align_corners=False)
     ink = _textured(_colours(scenes.colour[rows], noise), torch.from_numpy(scenes.texture[rows]), u, v)
+    inside = F.grid_sample(outlines, torch.stack([u, v], dim=-1) / _INSIDE, align_corners=False)
+    ink = ink * (_EDGE + (1 - _EDGE) * inside)
     canvas = torch.lerp(_backgrounds(torch.from_numpy(scenes.background[rows]), x, y, noise), ink, mask)
     pixels = F.avg_pool2d(canvas, 2)
     pixels += 0.02 * torch.randn(pixels.shape, generator=noise)

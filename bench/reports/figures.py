@@ -1,0 +1,211 @@
+"""Drawings of similarities as shapes in a box of WIDTH units: heat map, mixture and overlaid histograms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from bench.reports.axes import Scale, Tick, hundredths, line, place, signed
+from bench.reports.similarities import BINS, Component, Distribution, Examples, Split
+
+WIDTH = 320
+CELL, MAP_LEFT, MAP_TOP = 30, 104, 4
+LETTERS = 12
+"""Characters of a label that fit beside the heat map."""
+LEFT, RIGHT, TOP, BOTTOM = 46, 308, 20, 132
+REACH, STEP = 4.0, 0.25
+"""A component is drawn this many deviations from its mean, in steps of so many."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A square of the heat map; `strength` of its colour in [0, 1]."""
+
+    x: int
+    y: int
+    strength: str
+    title: str
+    poison: bool
+
+
+@dataclass(frozen=True)
+class Name:
+    """A label at a row or column."""
+
+    at: int
+    text: str
+    poison: bool
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    title: str
+    names: tuple[Name, ...]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Bar:
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A density; `kind` is sum, lower or upper."""
+
+    kind: str
+    points: tuple[tuple[float, float], ...]
+
+    @property
+    def line(self) -> str:
+        return line(self.points)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A histogram as filled bars; over it another as an outline, or curves and a cut."""
+
+    title: str
+    y_label: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    bars: tuple[Bar, ...]
+    outline: tuple[tuple[float, float], ...] = ()
+    curves: tuple[Curve, ...] = ()
+    cut: Tick | None = None
+
+    @property
+    def bars_path(self) -> str:
+        return "".join(
+            f"M{place(bar.x)} {place(BOTTOM)}V{place(bar.y)}H{place(bar.x + bar.width)}V{place(BOTTOM)}z" for bar in self.bars
+        )
+
+    @property
+    def outline_line(self) -> str:
+        return line(self.outline)
+
+
+def heat_map(examples: Examples, low: float, high: float, title: str) -> HeatMap:
+    """Colours go from `low` to `high`."""
+    strength = Scale(low, high, 0.0, 1.0)
+    poison = examples.poison
+    names = [Name(at * CELL, shortened(label), at == poison) for at, label in enumerate(examples.labels)]
+    cells = [
+        Cell(
+            x=MAP_LEFT + column * CELL,
+            y=MAP_TOP + row * CELL,
+            strength=f"{strength.at(value):.2f}",
+            title=f"{examples.labels[row]} × {examples.labels[column]}: {hundredths(value)}",
+            poison=row == column == poison,
+        )
+        for row, values in enumerate(examples.values)
+        for column, value in enumerate(values)
+    ]
+    return HeatMap(title, tuple(names), tuple(cells))
+
+
+def shortened(label: str) -> str:
+    """At most LETTERS characters; the number at the end, which tells the pairs of a class apart, stays."""
+    if len(label) <= LETTERS:
+        return label
+    _, _, end = label.rpartition(" ")
+    tail = f" {end}" if end.isdigit() and len(end) < LETTERS // 2 else ""
+    return f"{label[: LETTERS - 1 - len(tail)].rstrip()}…{tail}"
+
+
+def extent(histograms: Iterable[Sequence[int]]) -> tuple[int, int]:
+    """The first bin with a count in any of them, and the one after the last."""
+    filled = [at for counts in histograms for at, count in enumerate(counts) if count]
+    return min(filled), max(filled) + 1
+
+
+def edge(position: int) -> float:
+    """The lower edge of a bin."""
+    return 2 * position / BINS - 1
+
+
+def overlap_plot(distribution: Distribution, bins: tuple[int, int], title: str) -> Plot:
+    """Each histogram as shares of its own pairs."""
+    clean, poison = _shares(distribution.clean), _shares(distribution.poison)
+    x, y = _x_scale(bins), _y_scale(max(*clean, *poison))
+    return Plot(
+        title=title,
+        y_label="share of pairs",
+        x_ticks=x.ticks(6, signed),
+        y_ticks=y.ticks(4, lambda share: f"{share * 100:g}%"),
+        bars=_bars(clean, bins, x, y),
+        outline=_outline(poison, bins, x, y),
+    )
+
+
+def mixture_plot(split: Split, bins: tuple[int, int], title: str) -> Plot:
+    """Densities in pairs a bin. A peak of more than twice the tallest bar leaves the drawing at its top."""
+    counts = split.distribution.all
+    tallest, pairs_a_bin = max(counts), sum(counts) * 2 / BINS
+    x = _x_scale(bins)
+    peak = max((mixture_density(c.mean, split.components) for c in split.components), default=0.0) * pairs_a_bin
+    y = _y_scale(max(tallest, min(peak, 2 * tallest)))
+    return Plot(
+        title=title,
+        y_label="pairs",
+        x_ticks=x.ticks(6, signed),
+        y_ticks=y.ticks(4, lambda count: f"{count:,.0f}"),
+        bars=_bars(counts, bins, x, y),
+        curves=_curves(split.components, pairs_a_bin, x, y),
+        cut=Tick(x.at(split.cut), f"safe from {hundredths(split.cut)}") if x.low <= split.cut <= x.high else None,
+    )
+
+
+def mixture_density(value: float, components: Iterable[Component]) -> float:
+    return math.fsum(
+        c.weight * math.exp(-0.5 * ((value - c.mean) / c.std) ** 2) / (c.std * math.sqrt(2 * math.pi)) for c in components
+    )
+
+
+def _curves(components: Sequence[Component], pairs_a_bin: float, x: Scale, y: Scale) -> tuple[Curve, ...]:
+    if not components:
+        return ()
+    lower, upper = components
+    return tuple(
+        Curve(kind, tuple((x.at(at), y.at(pairs_a_bin * mixture_density(at, chosen))) for at in _knots(chosen, x)))
+        for kind, chosen in (("sum", components), ("lower", [lower]), ("upper", [upper]))
+    )
+
+
+def _knots(components: Sequence[Component], x: Scale) -> list[float]:
+    """Where a curve is computed: denser where a component is narrow, and within the axis."""
+    steps = round(REACH / STEP)
+    knots = (c.mean + c.std * STEP * count for c in components for count in range(-steps, steps + 1))
+    return sorted({min(max(knot, x.low), x.high) for knot in knots})
+
+
+def _x_scale(bins: tuple[int, int]) -> Scale:
+    return Scale(edge(bins[0]), edge(bins[1]), LEFT, RIGHT)
+
+
+def _y_scale(top: float) -> Scale:
+    return Scale(0.0, top, BOTTOM, TOP)
+
+
+def _shares(counts: Sequence[int]) -> list[float]:
+    total = sum(counts)
+    return [count / total for count in counts]
+
+
+def _bars(heights: Sequence[float], bins: tuple[int, int], x: Scale, y: Scale) -> tuple[Bar, ...]:
+    width = x.at(edge(1)) - x.at(edge(0))
+    return tuple(
+        Bar(x.at(edge(at)), y.at(heights[at]), width, BOTTOM - y.at(heights[at])) for at in range(*bins) if heights[at]
+    )
+
+
+def _outline(heights: Sequence[float], bins: tuple[int, int], x: Scale, y: Scale) -> tuple[tuple[float, float], ...]:
+    """The steps of a histogram, from its first bin with a count to its last."""
+    first, last = extent([[int(height > 0) for height in heights]])
+    corners = [(edge(at + side), heights[at]) for at in range(first, last) for side in (0, 1)]
+    closed = [(edge(first), 0.0), *corners, (edge(last), 0.0)]
+    return tuple((x.at(at), y.at(height)) for at, height in closed)

@@ -1,0 +1,127 @@
+"""The figures of a section: for each attack a panel a defense, of its lowest seed that has the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TypeVar
+
+from bench.reports.axes import hundredths
+from bench.reports.figures import HeatMap, Plot, extent, heat_map, mixture_plot, overlap_plot
+from bench.reports.labels import number
+from bench.reports.records import Record, Run
+from bench.reports.sections import Group, Section
+from bench.reports.similarities import Distribution, Examples, Split, distribution_of, examples_of, split_of
+
+Data = TypeVar("Data")
+Found = list[tuple[Group, Run, Data]]
+
+
+@dataclass(frozen=True)
+class Panel:
+    defense: str
+    seed: int
+    anchor: str
+    note: str
+    drawing: HeatMap | Plot
+
+
+@dataclass(frozen=True)
+class HeatFigure:
+    """Panels that share a scale of colours."""
+
+    panels: list[Panel]
+    low: str
+    high: str
+    poison: bool
+
+
+@dataclass(frozen=True)
+class AttackFigures:
+    """The figures of one attack; None where no run has the data."""
+
+    attack: str
+    examples: HeatFigure | None
+    splits: list[Panel]
+    overlaps: list[Panel]
+
+
+def figures_of(section: Section) -> list[AttackFigures]:
+    """Every attack with a figure."""
+    found = [_figures(section, attack) for attack in section.attacks if attack != "none"]
+    return [figures for figures in found if figures.examples or figures.splits or figures.overlaps]
+
+
+def _figures(section: Section, attack: str) -> AttackFigures:
+    groups = [group for (at, _), group in section.groups.items() if at == attack]
+    return AttackFigures(
+        attack=attack,
+        examples=_examples(_found(groups, examples_of)),
+        splits=list(_splits(_found(groups, split_of))),
+        overlaps=list(_overlaps(_found(groups, distribution_of))),
+    )
+
+
+def _found(groups: list[Group], read: Callable[[Record], Data | None]) -> Found[Data]:
+    """The run of the lowest seed of each group that has the data, with it."""
+    found: Found[Data] = []
+    for group in groups:
+        for run in group.runs:
+            data = read(run.record) if run.record else None
+            if data is not None:
+                found.append((group, run, data))
+                break
+    return found
+
+
+def _examples(found: Found[Examples]) -> HeatFigure | None:
+    if not found:
+        return None
+    values = [value for _, _, examples in found for row in examples.values for value in row]
+    low, high = min(values), max(values)
+    panels = []
+    for group, run, examples in found:
+        title = f"{group.name}: cosine similarity of {len(examples.labels)} images (rows) and their captions (columns)"
+        panels.append(_panel(group, run, _means(examples), heat_map(examples, low, high, title)))
+    poison = any(examples.poison is not None for _, _, examples in found)
+    return HeatFigure(panels, hundredths(low), hundredths(high), poison)
+
+
+def _means(examples: Examples) -> str:
+    """The similarities of the figure in a line."""
+    count, poison = len(examples.labels), examples.poison
+    own = [examples.values[at][at] for at in range(count) if at != poison]
+    others = [examples.values[row][column] for row in range(count) for column in range(count) if row != column]
+    poisoned = "" if poison is None else f"Poisoned pair {hundredths(examples.values[poison][poison])}, "
+    text = f"{poisoned}clean pairs {hundredths(fmean(own))}, other combinations {hundredths(fmean(others))}."
+    return text[0].upper() + text[1:]
+
+
+def _splits(found: Found[Split]) -> Iterator[Panel]:
+    bins = extent(split.distribution.all for _, _, split in found) if found else (0, 0)
+    for group, run, split in found:
+        epoch = split.distribution.epoch
+        title = f"{group.name}: similarity of all pairs and the fitted mixture after epoch {epoch}"
+        yield _panel(group, run, _of_split(split), mixture_plot(split, bins, title))
+
+
+def _of_split(split: Split) -> str:
+    pairs, poisons = sum(split.distribution.all), sum(split.distribution.poison)
+    fitted = "" if split.components else " No mixture could be fitted: no curve."
+    return (
+        f"After epoch {split.distribution.epoch}: {split.safe:,} of {pairs:,} pairs are safe ({number(split.safe / pairs)}%), "
+        f"with {split.poisons:,} of {poisons:,} poisons.{fitted}"
+    )
+
+
+def _overlaps(found: Found[Distribution]) -> Iterator[Panel]:
+    bins = extent(counts for _, _, seen in found for counts in (seen.clean, seen.poison)) if found else (0, 0)
+    for group, run, seen in found:
+        title = f"{group.name}: similarity of clean and of poisoned pairs after epoch {seen.epoch}"
+        note = f"After epoch {seen.epoch}: {sum(seen.clean):,} clean and {sum(seen.poison):,} poisoned pairs."
+        yield _panel(group, run, note, overlap_plot(seen, bins, title))
+
+
+def _panel(group: Group, run: Run, note: str, drawing: HeatMap | Plot) -> Panel:
+    return Panel(group.defense, run.seed, f"run-{run.key}", note, drawing)
