@@ -15,7 +15,7 @@ plugins.load()
 
 def test_recipe_then_options() -> None:
     settings = Settings("scenes")
-    assert (settings.model.name, settings.train().epochs, settings.train().batch_size) == ("scenes-small", 8, 128)
+    assert (settings.model.name, settings.train().epochs, settings.train().batch_size) == ("scenes-small", 11, 128)
     settings = Settings("scenes", ["train.epochs=2", "train.lr=1e-3", "train.epochs=3", " model.name = RN50"], model="small-64")
     assert settings.train().epochs == 3  # the last one counts
     assert settings.train().lr == 0.001
