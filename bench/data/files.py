@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import json
 import os
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -199,6 +200,41 @@ def readable(paths: Sequence[str | Path], note: Path | None = None) -> list[bool
         draft.write_text(json.dumps(answer))
         os.replace(draft, note)
     return answer
+
+
+def loadable(images: Images, note: Path | None = None) -> NDArray[np.bool_]:
+    """Whether each image can be loaded, found out by loading it: bool (n,).
+
+    `note` is a file that keeps the answer; its name must change whenever one of the images does.
+    """
+    if note is not None:
+        with contextlib.suppress(OSError, ValueError, EOFError):
+            kept = np.load(note, allow_pickle=False)
+            if kept.dtype == np.bool_ and kept.shape == (len(images),):
+                return kept
+    answer = np.array(_in_threads(lambda row: _loads(images, row) is None, range(len(images))), dtype=np.bool_)
+    if note is not None:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        draft = note.with_name(f"{os.getpid()}-{note.name}")
+        np.save(draft, answer)
+        os.replace(draft, note)
+    return answer
+
+
+def complaints(images: Images) -> Iterator[str]:
+    """Why each image that cannot be loaded cannot be."""
+    for start in range(0, len(images), _CHUNK):
+        rows = range(start, min(start + _CHUNK, len(images)))
+        yield from filter(None, _in_threads(lambda row: _loads(images, row), rows))
+
+
+def _loads(images: Images, row: int) -> str | None:
+    """What is wrong with an image."""
+    try:
+        images.load(np.array([row]))
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def _read_note(note: Path, paths: Sequence[str | Path]) -> list[bool] | None:
