@@ -45,7 +45,7 @@ class Texts(Sequence[str]):
         known.update(np.ascontiguousarray(self._ends).data)
         return known.digest()
 
-    def select(self, rows: NDArray[np.int64]) -> Texts:
+    def select(self, rows: NDArray[np.int64] | slice) -> Texts:
         """The texts at `rows`, int64 (n,), sharing the buffer."""
         return Texts(self._buffer, self._starts[rows], self._ends[rows])
 

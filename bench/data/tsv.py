@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,20 +12,18 @@ from bench.data.columns import Texts
 from bench.errors import UserError
 
 _HEADER = (b"caption", b"url")
-_BLOCK = 1 << 26
+_BLOCK = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
 class CaptionTable:
     """Captions and addresses by row; a header that img2dataset asks for is no row.
 
-    A row whose line has no tab or no caption has an empty caption. digest: sha256 of the file.
+    A row whose line has no tab or no caption has an empty caption.
     """
 
     captions: Texts
     urls: Texts
-    malformed: int
-    digest: str
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -40,7 +37,7 @@ def read(file: Path) -> CaptionTable:
         data = np.asarray(np.memmap(file, dtype=np.uint8, mode="r"))
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror}): give a file that you may read") from error
-    newlines, tabs, digest = _scan(file, data)
+    newlines, tabs = _scan(file, data)
     ends = newlines if len(newlines) and newlines[-1] == len(data) - 1 else np.append(newlines, len(data))
     starts = np.concatenate(([0], ends[:-1] + 1))
     line_ends = ends - (data[np.maximum(ends - 1, 0)] == ord("\r")) * (ends > starts)
@@ -50,13 +47,13 @@ def read(file: Path) -> CaptionTable:
     tab_at[fine] = tabs[first[fine]]
     captions, urls = Texts(data, starts, tab_at), Texts(data, np.where(fine, tab_at + 1, line_ends), line_ends)
     header = fine[0] and (captions[0].encode(), urls[0].encode()) == _HEADER
-    rows = np.arange(1 if header else 0, len(starts))
-    return CaptionTable(captions.select(rows), urls.select(rows), int((~fine[rows]).sum()), digest)
+    rows = slice(int(header), None)
+    return CaptionTable(captions.select(rows), urls.select(rows))
 
 
-def _scan(file: Path, data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64], str]:
-    """Places of newlines and of tabs, and the sha256; a block of lines at a time, each checked to be UTF-8."""
-    newlines, tabs, digest = [], [], hashlib.sha256()
+def _scan(file: Path, data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places of newlines and of tabs; a block of lines at a time, each checked to be UTF-8."""
+    newlines, tabs = [], []
     start, lines = 0, 0
     while start < len(data):
         block = np.asarray(data[start : start + _BLOCK])
@@ -69,8 +66,7 @@ def _scan(file: Path, data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArr
         except UnicodeDecodeError as error:
             line = lines + content.count(b"\n", 0, error.start) + 1
             raise UserError(f"{file}, line {line} is not UTF-8: save the file in that encoding") from error
-        digest.update(content)
         newlines.append(found + start)
         tabs.append(np.flatnonzero(block == ord("\t")) + start)
         start, lines = start + len(block), lines + len(found)
-    return np.concatenate(newlines), np.concatenate(tabs), digest.hexdigest()
+    return np.concatenate(newlines), np.concatenate(tabs)
