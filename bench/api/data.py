@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,12 +90,29 @@ class DatasetBundle:
     facts: dict[str, str | int] = field(default_factory=dict)
 
 
+@dataclass
+class Findings:
+    """What is wrong with single images and captions: how many of each kind, and the first of each as a sentence."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def note(self, kind: str, problem: str, count: int = 1) -> None:
+        if count:
+            self.counts[kind] += count
+            self.first.setdefault(kind, problem)
+
+
 @dataclass(frozen=True)
 class DataPlace:
-    """Where a data set may read and keep files: `root` from --data-root, `cache` None where nothing can be kept."""
+    """Where a data set may read and keep files: `root` from --data-root, `cache` None where nothing can be kept.
+
+    With `findings` a data set leaves out what is wrong with single images and notes it there instead of raising.
+    """
 
     root: Path | None
     cache: Path | None
+    findings: Findings | None = None
 
 
 class Dataset(Plugin):

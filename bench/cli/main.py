@@ -16,6 +16,7 @@ _COMMANDS = {
     "report": "Make tables from the records of a results folder.",
     "show": "Draw an attack: clean, poisoned, difference.",
     "list": "Show what attacks, defenses, evaluators, data sets and models there are.",
+    "data": "Count what is wrong with a data set before training on it.",
     "check": "Run the contract checks on a plugin file.",
 }
 

@@ -58,7 +58,7 @@ class CsvPairs(Dataset):
         """Open ROOT/`file`, or ROOT where that is a file; see `Dataset.open`."""
         assert isinstance(params, CsvPairsParams)
         file = _file(place, params.file)
-        faults = Faults(params.on_error, ("missing", "unreadable", "captionless", "malformed"))
+        faults = Faults(params.on_error, ("missing", "unreadable", "captionless", "malformed"), place.findings)
         content = _content(file)
         rows, separator = _rows(file, content, params, faults)
         sizes = _sizes(file, rows, faults)

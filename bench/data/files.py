@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import json
 import os
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -16,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from bench.api.data import Images
+from bench.api.data import Findings, Images
 from bench.errors import UserError
 
 MEMORY_BUDGET = 4 * 2**30
@@ -46,23 +49,27 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class ImageFiles:
-    """Images read from files, each decoded when it is first loaded.
+class KeptImages(ABC):
+    """Images made one by one, each when it is first loaded.
 
-    They are kept in memory when all of them fit `budget` bytes, and decoded anew each time otherwise. Indexing is numpy's, as
+    They are kept in memory when all of them fit `budget` bytes, and made anew each time otherwise. Indexing is numpy's, as
     in `bench.data.poisoned`.
     """
 
-    def __init__(self, paths: Sequence[str | Path], side: int, budget: int = MEMORY_BUDGET) -> None:
-        self._paths = [os.fspath(path) for path in paths]
+    def __init__(self, count: int, side: int, budget: int = MEMORY_BUDGET) -> None:
+        self._count = count
         self._side = side
         self._kept: NDArray[np.uint8] | None = None
-        if len(self._paths) * 3 * side * side <= budget:
-            self._kept = np.empty((len(self._paths), 3, side, side), dtype=np.uint8)
-        self._decoded = np.zeros(len(self._paths), dtype=np.bool_)
+        if count * 3 * side * side <= budget:
+            self._kept = np.empty((count, 3, side, side), dtype=np.uint8)
+        self._decoded = np.zeros(count, dtype=np.bool_)
+
+    @abstractmethod
+    def _image(self, index: int) -> NDArray[np.uint8]:
+        """One image, uint8 (3, side, side). Raises UserError naming it when it cannot be had."""
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return self._count
 
     def load(self, indices: NDArray[np.int64]) -> torch.Tensor:
         """uint8 (n, 3, side, side) of the given positions, the caller's to change.
@@ -82,22 +89,50 @@ class ImageFiles:
         images = np.empty((len(indices), 3, self._side, self._side), dtype=np.uint8)
 
         def fill(row: int) -> None:
-            images[row] = decode(self._paths[indices[row]], self._side)
+            images[row] = self._image(int(indices[row]))
 
         _in_threads(fill, range(len(indices)))
         return images
 
 
-class Faults:
-    """What is wrong with single images: an error, or under on_error=skip a count by kind in `facts`."""
+class ImageFiles(KeptImages):
+    """Images read from files; see `KeptImages`."""
 
-    def __init__(self, on_error: OnError, kinds: Sequence[str]) -> None:
+    def __init__(self, paths: Sequence[str | Path], side: int, budget: int = MEMORY_BUDGET) -> None:
+        super().__init__(len(paths), side, budget)
+        self._paths = paths
+
+    def _image(self, index: int) -> NDArray[np.uint8]:
+        return decode(self._paths[index], self._side)
+
+
+class ArrayImages(KeptImages):
+    """Images of one array, uint8 (n, height, width) or (n, height, width, 3); see `KeptImages`."""
+
+    def __init__(self, pixels: NDArray[np.uint8], side: int, budget: int = MEMORY_BUDGET) -> None:
+        super().__init__(len(pixels), side, budget)
+        self._pixels = pixels
+
+    def _image(self, index: int) -> NDArray[np.uint8]:
+        return square_pixels(Image.fromarray(self._pixels[index]), self._side)
+
+
+class Faults:
+    """What is wrong with single images: an error, or under on_error=skip a count by kind in `facts`.
+
+    With `findings` they are collected there, and never raised.
+    """
+
+    def __init__(self, on_error: OnError, kinds: Sequence[str], findings: Findings | None = None) -> None:
         self.skip = on_error == "skip"
+        self._findings = findings
         self.facts: dict[str, str | int] = {f"skipped_{kind}": 0 for kind in kinds}
 
     def note(self, kind: str, problem: str, count: int = 1) -> None:
         """`count` images are left out. Raises UserError with `problem`, a sentence that ends with a remedy, else."""
-        if not self.skip:
+        if self._findings is not None:
+            self._findings.note(kind, problem, count)
+        elif not self.skip:
             raise UserError(f"{problem}, {_SKIP}")
         self.facts[f"skipped_{kind}"] = int(self.facts[f"skipped_{kind}"]) + count
 
@@ -117,21 +152,19 @@ class Selection:
         return self._images.load(self._positions[indices])
 
 
-def decode(path: str | Path, side: int) -> NDArray[np.uint8]:
+def decode(path: str | Path, side: int, content: bytes | None = None) -> NDArray[np.uint8]:
     """The centre square of an image file, upright, in RGB, on white where transparent: uint8 (3, side, side).
 
+    `content` is what the file holds where that is read already; `path` then only names it in errors.
     Raises UserError when the file is missing, not an image, damaged, or of more than MAX_PIXELS pixels.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path if content is None else io.BytesIO(content)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             image.draft(None, (2 * side, 2 * side))
             image.load()
-            square = _square(_rgb(image), side)
-            turn = _UPRIGHT.get(_orientation(image))
-            upright = square if turn is None else square.transpose(turn)
-            return np.asarray(upright).transpose(2, 0, 1).copy()
+            return square_pixels(image, side)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         problem = f"has more than {MAX_PIXELS:,} pixels"
     except FileNotFoundError:
@@ -143,6 +176,14 @@ def decode(path: str | Path, side: int) -> NDArray[np.uint8]:
             raise
         problem = f"cannot be read ({getattr(error, 'strerror', None) or error})"
     raise UserError(f"image {path} {problem}: replace it, {_SKIP}")
+
+
+def square_pixels(image: Image.Image, side: int) -> NDArray[np.uint8]:
+    """The centre square of an opened image as `decode` gives it: uint8 (3, side, side)."""
+    square = _square(_rgb(image), side)
+    turn = _UPRIGHT.get(_orientation(image))
+    upright = square if turn is None else square.transpose(turn)
+    return np.asarray(upright).transpose(2, 0, 1).copy()
 
 
 def readable(paths: Sequence[str | Path], note: Path | None = None) -> list[bool]:
@@ -159,6 +200,41 @@ def readable(paths: Sequence[str | Path], note: Path | None = None) -> list[bool
         draft.write_text(json.dumps(answer))
         os.replace(draft, note)
     return answer
+
+
+def loadable(images: Images, note: Path | None = None) -> NDArray[np.bool_]:
+    """Whether each image can be loaded, found out by loading it: bool (n,).
+
+    `note` is a file that keeps the answer; its name must change whenever one of the images does.
+    """
+    if note is not None:
+        with contextlib.suppress(OSError, ValueError, EOFError):
+            kept = np.load(note, allow_pickle=False)
+            if kept.dtype == np.bool_ and kept.shape == (len(images),):
+                return kept
+    answer = np.array(_in_threads(lambda row: _loads(images, row) is None, range(len(images))), dtype=np.bool_)
+    if note is not None:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        draft = note.with_name(f"{os.getpid()}-{note.name}")
+        np.save(draft, answer)
+        os.replace(draft, note)
+    return answer
+
+
+def complaints(images: Images) -> Iterator[str]:
+    """Why each image that cannot be loaded cannot be."""
+    for start in range(0, len(images), _CHUNK):
+        rows = range(start, min(start + _CHUNK, len(images)))
+        yield from filter(None, _in_threads(lambda row: _loads(images, row), rows))
+
+
+def _loads(images: Images, row: int) -> str | None:
+    """What is wrong with an image."""
+    try:
+        images.load(np.array([row]))
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def _read_note(note: Path, paths: Sequence[str | Path]) -> list[bool] | None:

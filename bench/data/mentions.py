@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import overload
 
 _WORD = re.compile(r"[^\W_]+")
 
@@ -36,6 +37,26 @@ class MentionIndex:
                 for length in self._lengths.get(word, ()):
                     found.update(self._classes.get(tuple(words[start : start + length]), ()))
         return tuple(sorted(found))
+
+
+class LazyMembers(Sequence[tuple[int, ...]]):
+    """The classes that each caption mentions, found when asked for."""
+
+    def __init__(self, captions: Sequence[str], index: MentionIndex) -> None:
+        self._captions = captions
+        self._index = index
+
+    def __len__(self) -> int:
+        return len(self._captions)
+
+    @overload
+    def __getitem__(self, row: int) -> tuple[int, ...]: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[tuple[int, ...]]: ...
+    def __getitem__(self, row: int | slice) -> tuple[int, ...] | list[tuple[int, ...]]:
+        if isinstance(row, slice):
+            return [self._index.members(caption) for caption in self._captions[row]]
+        return self._index.members(self._captions[row])
 
 
 def _words(text: str) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from bench.api.data import DataPlace, Dataset, DatasetBundle, Pairs, Task, Vocabulary
+from bench.api.data import DataPlace, Dataset, DatasetBundle, Findings, Pairs, Task, Vocabulary
 from bench.api.plugin import Params as PluginParams
 from bench.data.files import Faults, ImageFiles, OnError, Selection, readable
 from bench.data.mentions import MentionIndex
@@ -57,7 +57,7 @@ class MSCOCO(Dataset):
     def open(self, params: PluginParams, image_size: int, place: DataPlace) -> DatasetBundle:
         """Open ROOT/annotations/captions_{train,val}YEAR.json beside ROOT/{train,val}YEAR/; see `Dataset.open`."""
         assert isinstance(params, MSCOCOParams)
-        source = _Source(_root(place), params, image_size)
+        source = _Source(_root(place), params, image_size, place.findings)
         train, val = source.images("train"), source.images("val")
         labels = {split: source.labels(split) for split in ("train", "val")}
         fingerprint = source.digest.hexdigest()
@@ -91,10 +91,10 @@ class MSCOCO(Dataset):
 class _Source:
     """The files of one release: validates them, and digests what it reads."""
 
-    def __init__(self, root: Path, params: MSCOCOParams, image_size: int) -> None:
+    def __init__(self, root: Path, params: MSCOCOParams, image_size: int, findings: Findings | None) -> None:
         self.root = root
         self.year = _year(root) if params.year == "auto" else params.year
-        self.faults = Faults(params.on_error, ("missing", "unreadable", "captionless"))
+        self.faults = Faults(params.on_error, ("missing", "unreadable", "captionless"), findings)
         identity = {**params.model_dump(), "year": self.year, "image_size": image_size, "format": FORMAT}
         self.digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
 

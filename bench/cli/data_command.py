@@ -1,0 +1,102 @@
+"""`bench data`."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bench.cli.options import load_plugins, plugin_option
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.api import DatasetBundle
+    from bench.api.data import Findings
+
+_SIDE = 32
+
+
+@click.group("data")
+def command() -> None:
+    """Look at a data set before training on it."""
+
+
+@command.command("verify")
+@click.argument("name")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the data set.")
+@click.option("--decode", is_flag=True, help="Open every image, and name those that are damaged.")
+@click.option("--set", "options", multiple=True, metavar="data.OPTION=VALUE", help="Change an option; repeatable.")
+@plugin_option
+def verify(name: str, data_root: Path | None, decode: bool, options: tuple[str, ...], plugins: tuple[str, ...]) -> int:
+    """Count the pairs of a data set, and what is missing, unreadable, repeated or without a caption.
+
+    Exit codes: 0 nothing is wrong, 1 something is, 2 the data set cannot be opened.
+    """
+    load_plugins(plugins)
+    from bench.api.data import Findings
+
+    started, findings = time.perf_counter(), Findings()
+    bundle = _opened(name, data_root, options, findings)
+    parts = {"train": bundle.train, "holdout": bundle.holdout, "test": bundle.test}
+    repeated = {uid: count for uid, count in Counter(uid for part in parts.values() for uid in part.uids).items() if count > 1}
+    if repeated:
+        problem = f"{name} has the id {next(iter(repeated))} more than once"
+        findings.note("duplicate", problem, sum(repeated.values()) - len(repeated))
+    for part, pairs in parts.items():
+        empty = [row for row, caption in enumerate(pairs.captions) if not caption.strip()]
+        if empty:
+            findings.note("captionless", f"{name} has no caption for {pairs.uids[empty[0]]} of {part}", len(empty))
+    damaged = _damaged(bundle, findings) if decode else None
+    _tell(bundle, findings, damaged, time.perf_counter() - started)
+    return 1 if findings.counts else 0
+
+
+def _opened(name: str, root: Path | None, options: Sequence[str], findings: Findings) -> DatasetBundle:
+    from bench.api import DataPlace
+    from bench.config import Settings
+    from bench.matrix.workspace import cache_folder
+    from bench.registry import datasets
+
+    for option in options:
+        if not option.strip().startswith("data."):
+            raise UserError(f"--set {option}: only options of the data set count here, for example data.on_error=skip")
+    plugin = datasets[name].plugin
+    if plugin.needs_root and root is None:
+        raise UserError(f"bench data verify {name}: say where it lies with --data-root DIR")
+    params = Settings(name, options).data(plugin)
+    return plugin().open(params, _SIDE, DataPlace(root, cache_folder(), findings))
+
+
+def _damaged(bundle: DatasetBundle, findings: Findings) -> list[str]:
+    """Why each image that cannot be decoded cannot be; an image of several pairs once."""
+    from bench.data.files import complaints
+
+    found: dict[str, None] = {}
+    for pairs in (bundle.train, bundle.holdout, bundle.test):
+        found.update(dict.fromkeys(complaints(pairs.images)))
+    for problem in found:
+        findings.note("unreadable", problem)
+    return list(found)
+
+
+def _tell(bundle: DatasetBundle, findings: Findings, damaged: list[str] | None, seconds: float) -> None:
+    total = len(bundle.train) + len(bundle.holdout) + len(bundle.test)
+    click.echo(f"{total:,} pairs: {len(bundle.train):,} train, {len(bundle.holdout):,} holdout, {len(bundle.test):,} test")
+    for task in bundle.tasks:
+        sizes = f"{len(task.train_labels):,} train, {len(task.test_labels):,} test"
+        click.echo(f"task {task.name}: {len(task.vocabulary.names)} classes, {sizes}")
+    for fact, value in bundle.facts.items():
+        if not fact.startswith("skipped_"):
+            click.echo(f"{fact.replace('_', ' ')}: {value:,}" if isinstance(value, int) else f"{fact}: {value}")
+    for kind in dict.fromkeys(("missing", "unreadable", "duplicate", "captionless", *findings.counts)):
+        count = findings.counts[kind]
+        unknown = kind == "unreadable" and damaged is None and not count
+        click.echo(f"{kind}: {'not looked for, see --decode' if unknown else f'{count:,}'}")
+        for problem in damaged if damaged and kind == "unreadable" else [findings.first.get(kind, "")] if count else []:
+            if problem:
+                click.echo(f"  {problem}")
+    click.echo(f"in {seconds:.1f} s")

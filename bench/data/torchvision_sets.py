@@ -1,0 +1,195 @@
+"""Labelled images of torchvision as caption data: a caption is the name of the class within a random template."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torchvision
+from numpy.typing import NDArray
+from pydantic import Field
+
+from bench.api.data import DataPlace, Dataset, DatasetBundle, Images, Pairs, Task
+from bench.api.plugin import Params as PluginParams
+from bench.data.class_captions import FOODS, GARMENTS, PHOTOS, Wording, captions
+from bench.data.files import ArrayImages, ImageFiles, Selection
+from bench.errors import UserError
+from bench.registry import register_dataset
+
+FORMAT = "torchvision 1"
+TASK_TRAIN_IMAGES = 20_000
+
+
+class TorchvisionParams(PluginParams):
+    caption_seed: int = Field(default=0, ge=0, description="chooses the template of each caption")
+    split_seed: int = Field(default=0, ge=0, description="chooses which half of the test split is the adversary's")
+
+
+@dataclass(frozen=True, eq=False)
+class _Split:
+    """images: of the whole split; labels: int64 (n,); digest: of the pixels, or of the files' names and sizes."""
+
+    images: Images
+    labels: NDArray[np.int64]
+    classes: Sequence[str]
+    digest: str
+
+
+class _Labelled(Dataset):
+    """train: the train split. holdout and test: two random halves of the test split. Task `classes`: at most 20,000
+    training images, tested on the test half.
+    """
+
+    Params = TorchvisionParams
+    needs_root = True
+    wording: ClassVar[Wording]
+    layout: ClassVar[str]
+
+    @abstractmethod
+    def _source(self, root: Path, train: bool, download: bool) -> Any:
+        """Torchvision's data set of one split. Raises RuntimeError when it is not there."""
+
+    @abstractmethod
+    def _split(self, source: Any, image_size: int) -> _Split:
+        """What it holds, at an image size in pixels."""
+
+    def open(self, params: PluginParams, image_size: int, place: DataPlace) -> DatasetBundle:
+        """Open torchvision's layout under ROOT, downloaded first when it is not there; see `Dataset.open`."""
+        assert isinstance(params, TorchvisionParams)
+        root = self._root(place)
+        train, test = (self._split(self._found(root, split), image_size) for split in (True, False))
+        vocabulary = self.wording.vocabulary(train.classes)
+        identity = [FORMAT, self.name, params.model_dump(), image_size, vocabulary.names, vocabulary.templates]
+        known = json.dumps([identity, train.digest, test.digest], sort_keys=True)
+        half = np.random.default_rng(params.split_seed).permutation(len(test.labels)) < len(test.labels) // 2
+        rows = {"holdout": np.flatnonzero(half), "test": np.flatnonzero(~half)}
+        labels = {"train": train.labels, **{part: test.labels[chosen] for part, chosen in rows.items()}}
+        images = {"train": train.images, **{part: Selection(test.images, chosen) for part, chosen in rows.items()}}
+        places = {"train": np.arange(len(train.labels)), **rows}
+        pairs = {
+            part: Pairs(
+                uids=[f"{'train' if part == 'train' else 'test'}/{row:06d}" for row in places[part].tolist()],
+                captions=captions(labels[part], vocabulary, np.random.default_rng([params.caption_seed, *part.encode()])),
+                images=images[part],
+                members=[(label,) for label in labels[part].tolist()],
+            )
+            for part in labels
+        }
+        learnt = np.sort(np.random.default_rng(0).permutation(len(train.labels))[:TASK_TRAIN_IMAGES])
+        probe = Selection(train.images, learnt)
+        return DatasetBundle(
+            hashlib.sha256(known.encode()).hexdigest(),
+            image_size,
+            vocabulary,
+            pairs["train"],
+            pairs["holdout"],
+            pairs["test"],
+            tasks=(Task("classes", vocabulary, probe, train.labels[learnt], images["test"], labels["test"]),),
+        )
+
+    def _root(self, place: DataPlace) -> Path:
+        if place.root is None:
+            raise UserError(f"the data set {self.name} needs --data-root: the folder that holds {self.layout} or is to hold it")
+        if place.root.exists() and not place.root.is_dir():
+            raise UserError(f"--data-root {place.root} is no folder: give the one that holds {self.layout}")
+        return place.root
+
+    def _found(self, root: Path, train: bool) -> Any:
+        return _first(
+            lambda: self._source(root, train, download=False),
+            lambda: self._source(root, train, download=True),
+            f"{root} does not hold whole files {self.layout}",
+        )
+
+
+def _first(local: Callable[[], Any], download: Callable[[], Any], problem: str) -> Any:
+    """What is there, else what can be downloaded. Raises UserError with `problem` and why neither can be had."""
+    try:
+        return local()
+    except RuntimeError:
+        pass
+    except Exception as error:  # torchvision reads damaged files without checks
+        raise UserError(f"{problem} ({_reason(error)}): delete them, and they are downloaded anew") from error
+    try:
+        return download()
+    except Exception as error:  # of the network, of archives, of the file system
+        raise UserError(f"{problem}, and the download failed ({_reason(error)}): put them there in that layout") from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+class _Arrays(_Labelled):
+    """A data set that torchvision keeps as one array."""
+
+    def _split(self, source: Any, image_size: int) -> _Split:
+        pixels = np.ascontiguousarray(source.data)
+        labels = np.asarray(source.targets, dtype=np.int64)
+        digest = hashlib.sha256(pixels.data)
+        digest.update(labels.tobytes())
+        return _Split(ArrayImages(pixels, image_size), labels, source.classes, digest.hexdigest())
+
+
+@register_dataset("cifar10")
+class CIFAR10(_Arrays):
+    """CIFAR-10 (Krizhevsky 2009): 32-pixel photographs, captions from CLIP's prompts."""
+
+    wording = PHOTOS
+    layout = "cifar-10-batches-py/"
+
+    def _source(self, root: Path, train: bool, download: bool) -> Any:
+        return torchvision.datasets.CIFAR10(root, train=train, download=download)
+
+
+@register_dataset("cifar100")
+class CIFAR100(_Arrays):
+    """CIFAR-100 (Krizhevsky 2009): 32-pixel photographs of 100 classes, captions from CLIP's prompts."""
+
+    wording = PHOTOS
+    layout = "cifar-100-python/"
+
+    def _source(self, root: Path, train: bool, download: bool) -> Any:
+        return torchvision.datasets.CIFAR100(root, train=train, download=download)
+
+
+@register_dataset("fashion_mnist")
+class FashionMNIST(_Arrays):
+    """Fashion-MNIST (Xiao et al. 2017): 28-pixel grey pictures of garments, captions from templates."""
+
+    wording = GARMENTS
+    layout = "FashionMNIST/raw/"
+
+    def _source(self, root: Path, train: bool, download: bool) -> Any:
+        return torchvision.datasets.FashionMNIST(root, train=train, download=download)
+
+
+@register_dataset("food101")
+class Food101(_Labelled):
+    """Food-101 (Bossard et al. 2014): photographs of 101 dishes, captions from templates."""
+
+    wording = FOODS
+    layout = "food-101/images/ and food-101/meta/"
+
+    def _source(self, root: Path, train: bool, download: bool) -> Any:
+        split = "train" if train else "test"
+        return torchvision.datasets.Food101(root, split=split, download=download, loader=os.fspath)
+
+    def _split(self, source: Any, image_size: int) -> _Split:
+        found = [source[row] for row in range(len(source))]
+        paths = [path for path, _ in found]
+        try:
+            sizes = [os.path.getsize(path) for path in paths]
+        except OSError as error:
+            raise UserError(f"{error.filename} cannot be read ({error.strerror}): unpack food-101.tar.gz again") from error
+        labels = np.array([label for _, label in found], dtype=np.int64)
+        names = [os.path.join(*Path(path).parts[-2:]) for path in paths]
+        digest = hashlib.sha256(json.dumps([names, sizes, labels.tolist()]).encode()).hexdigest()
+        return _Split(ImageFiles(paths, image_size), labels, source.classes, digest)

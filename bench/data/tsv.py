@@ -1,0 +1,72 @@
+"""A TSV without header, of captions and addresses, indexed without an object a line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.data.columns import Texts
+from bench.errors import UserError
+
+_HEADER = (b"caption", b"url")
+_BLOCK = 1 << 24
+
+
+@dataclass(frozen=True, eq=False)
+class CaptionTable:
+    """Captions and addresses by row; a header that img2dataset asks for is no row.
+
+    A row whose line has no tab or no caption has an empty caption.
+    """
+
+    captions: Texts
+    urls: Texts
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+
+def read(file: Path) -> CaptionTable:
+    """Index a file of lines CAPTION tab URL. Raises UserError when it cannot be read, is empty, or is not UTF-8."""
+    try:
+        if not file.stat().st_size:
+            raise UserError(f"{file} is empty: download it again from https://ai.google.com/research/ConceptualCaptions")
+        data = np.asarray(np.memmap(file, dtype=np.uint8, mode="r"))
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror}): give a file that you may read") from error
+    newlines, tabs = _scan(file, data)
+    ends = newlines if len(newlines) and newlines[-1] == len(data) - 1 else np.append(newlines, len(data))
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    line_ends = ends - (data[np.maximum(ends - 1, 0)] == ord("\r")) * (ends > starts)
+    first, after = np.searchsorted(tabs, starts), np.searchsorted(tabs, line_ends)
+    fine = after - first == 1
+    tab_at = starts.copy()
+    tab_at[fine] = tabs[first[fine]]
+    captions, urls = Texts(data, starts, tab_at), Texts(data, np.where(fine, tab_at + 1, line_ends), line_ends)
+    header = fine[0] and (captions[0].encode(), urls[0].encode()) == _HEADER
+    rows = slice(int(header), None)
+    return CaptionTable(captions.select(rows), urls.select(rows))
+
+
+def _scan(file: Path, data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places of newlines and of tabs; a block of lines at a time, each checked to be UTF-8."""
+    newlines, tabs = [], []
+    start, lines = 0, 0
+    while start < len(data):
+        block = np.asarray(data[start : start + _BLOCK])
+        found = np.flatnonzero(block == ord("\n"))
+        if start + _BLOCK < len(data) and len(found):
+            block = block[: found[-1] + 1]
+        content = block.tobytes()
+        try:
+            content.decode()
+        except UnicodeDecodeError as error:
+            line = lines + content.count(b"\n", 0, error.start) + 1
+            raise UserError(f"{file}, line {line} is not UTF-8: save the file in that encoding") from error
+        newlines.append(found + start)
+        tabs.append(np.flatnonzero(block == ord("\t")) + start)
+        start, lines = start + len(block), lines + len(found)
+    return np.concatenate(newlines), np.concatenate(tabs)

@@ -1,0 +1,191 @@
+"""Visual Genome's region descriptions. Krishna et al., IJCV 2017 (arXiv 1602.07332)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from bench.api.data import DataPlace, Dataset, DatasetBundle, Pairs
+from bench.api.plugin import Params as PluginParams
+from bench.data.files import Faults, ImageFiles, OnError, readable
+from bench.data.mentions import MentionIndex
+from bench.data.vocabularies import imagenet
+from bench.errors import UserError
+from bench.registry import register_dataset
+
+FORMAT = "visual_genome 1"
+FOLDERS = ("VG_100K", "VG_100K_2")
+_FILE = "region_descriptions.json"
+_DOWNLOAD = "get it from https://homes.cs.washington.edu/~ranjay/visualgenome/api.html"
+
+
+class VisualGenomeParams(PluginParams):
+    regions: int = Field(default=5, ge=1, description="random regions of an image that are merged into its caption")
+    caption_seed: int = Field(default=0, ge=0, description="chooses the regions")
+    holdout_share: float = Field(default=0.1, gt=0, lt=1, description="images kept from training, half holdout and half test")
+    split_seed: int = Field(default=0, ge=0, description="chooses those images")
+    on_error: OnError = Field(default="error", description="skip leaves out missing, unreadable and captionless images")
+
+
+@dataclass(frozen=True)
+class _Image:
+    uid: str
+    path: str
+    phrases: tuple[str, ...]
+
+
+@register_dataset("visual_genome")
+class VisualGenome(Dataset):
+    """Visual Genome: photographs, the caption of each merged from 5 random region descriptions.
+
+    There is no official split: holdout and test are drawn by image. Regions are drawn from an image's distinct
+    descriptions, all of them where there are fewer. The classes are ImageNet's; an image is a member of those that any of
+    its descriptions mentions.
+    """
+
+    Params = VisualGenomeParams
+    needs_root = True
+
+    def open(self, params: PluginParams, image_size: int, place: DataPlace) -> DatasetBundle:
+        """Open ROOT/region_descriptions.json beside ROOT/VG_100K/ and ROOT/VG_100K_2/; see `Dataset.open`."""
+        assert isinstance(params, VisualGenomeParams)
+        root = _root(place)
+        faults = Faults(params.on_error, ("missing", "unreadable", "captionless", "duplicate"), place.findings)
+        phrases, digest = _phrases(root / _FILE, faults)
+        sizes = _sizes(root)
+        images = _images(root, phrases, sizes, faults)
+        found = sorted((image.uid, sizes[image.uid]) for image in images)
+        identity = [FORMAT, params.model_dump(), image_size, digest, found]
+        fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        if params.on_error == "skip":
+            note = place.cache / f"readable-{fingerprint}.json" if place.cache else None
+            fine = readable([image.path for image in images], note)
+            faults.note("unreadable", "", fine.count(False))
+            images = [image for image, reads in zip(images, fine, strict=True) if reads]
+        train, holdout, test = (_pairs(part, image_size, params) for part in _split(root / _FILE, images, params))
+        return DatasetBundle(
+            fingerprint,
+            image_size,
+            imagenet(),
+            train,
+            holdout,
+            test,
+            tasks=(),
+            task_reason="region descriptions have no labels",
+            facts=faults.facts,
+        )
+
+
+def _root(place: DataPlace) -> Path:
+    holds = f"the folder that holds {_FILE} and VG_100K/"
+    if place.root is None:
+        raise UserError(f"the data set visual_genome needs --data-root: {holds}")
+    if not place.root.is_dir():
+        raise UserError(f"--data-root {place.root} is no folder: give {holds}")
+    return place.root
+
+
+def _phrase(row: dict[str, Any]) -> Any:
+    """A region's description in place of the region, so that millions of boxes are not kept."""
+    return row.get("phrase", row)
+
+
+def _phrases(file: Path, faults: Faults) -> tuple[dict[int, tuple[str, ...]], str]:
+    """The distinct descriptions of each image by its id, and the file's sha256."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror}): {_DOWNLOAD}") from error
+    digest = hashlib.sha256(content).hexdigest()
+    try:
+        table = json.loads(content, object_hook=_phrase)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is not whole JSON ({error}): download it again") from error
+    if not isinstance(table, list):
+        raise UserError(f"{file} is not a list of images with their regions: {_DOWNLOAD}")
+    phrases: dict[int, tuple[str, ...]] = {}
+    for number, row in enumerate(table):
+        where = f"{file}: [{number}]"
+        image, regions = _checked(where, row)
+        distinct = tuple(dict.fromkeys(text for region in regions if (text := region.strip())))
+        if image in phrases:
+            faults.note("duplicate", f"{where}: the image id {image} occurs twice; remove one of them")
+        elif not distinct:
+            faults.note("captionless", f"{where}: image {image} has no region with a phrase; add one")
+        else:
+            phrases[image] = distinct
+    return phrases, digest
+
+
+def _checked(where: str, row: Any) -> tuple[int, list[str]]:
+    regions = row.get("regions") if isinstance(row, dict) else None
+    if not isinstance(regions, list) or not isinstance(row.get("id"), int) or isinstance(row["id"], bool):
+        raise UserError(f"{where} has no whole number 'id' and list 'regions'; mend or download the file again")
+    for place, region in enumerate(regions):
+        if not isinstance(region, str):
+            raise UserError(f"{where}: regions[{place}] has no text 'phrase'; mend or download the file again")
+    return row["id"], regions
+
+
+def _sizes(root: Path) -> dict[str, int]:
+    """Size in bytes of each file in the image folders, by its path within the root."""
+    sizes: dict[str, int] = {}
+    for name in FOLDERS:
+        folder = root / name
+        if folder.is_dir():
+            with os.scandir(folder) as entries:
+                sizes.update({f"{name}/{entry.name}": entry.stat().st_size for entry in entries if entry.is_file()})
+    if not sizes:
+        raise UserError(f"{root} has no images in VG_100K/ or VG_100K_2/: {_DOWNLOAD} and unpack both archives of images")
+    return sizes
+
+
+def _images(root: Path, phrases: dict[int, tuple[str, ...]], sizes: dict[str, int], faults: Faults) -> list[_Image]:
+    """The described images that are on disk, in the order of the descriptions."""
+    images, missing = [], []
+    for image, texts in phrases.items():
+        uid = next((uid for folder in FOLDERS if (uid := f"{folder}/{image}.jpg") in sizes), None)
+        if uid is None:
+            missing.append(image)
+        else:
+            images.append(_Image(uid, os.path.join(root, uid), texts))
+    if missing:
+        problem = f"{root} lacks {len(missing)} of the images that {_FILE} describes, the first {missing[0]}.jpg"
+        faults.note("missing", f"{problem}; restore them in VG_100K or VG_100K_2", len(missing))
+    return images
+
+
+def _split(file: Path, images: Sequence[_Image], params: VisualGenomeParams) -> list[list[_Image]]:
+    """train, holdout and test, each in the order of the file."""
+    kept = max(2, round(params.holdout_share * len(images)))
+    if len(images) <= kept:
+        raise UserError(f"{file} describes {len(images)} usable images, too few to split: give more, or a lower holdout_share")
+    rank = np.random.default_rng(params.split_seed).permutation(len(images)).tolist()
+    bounds = ((kept, len(images)), (0, kept // 2), (kept // 2, kept))
+    return [[image for image, place in zip(images, rank, strict=True) if low <= place < high] for low, high in bounds]
+
+
+def _pairs(images: list[_Image], image_size: int, params: VisualGenomeParams) -> Pairs:
+    mentions = MentionIndex(imagenet().names)
+    return Pairs(
+        uids=[image.uid for image in images],
+        captions=[_merged(image, params) for image in images],
+        images=ImageFiles([image.path for image in images], image_size),
+        members=[mentions.members(*image.phrases) for image in images],
+    )
+
+
+def _merged(image: _Image, params: VisualGenomeParams) -> str:
+    """Random descriptions as one caption; depends on nothing but the seed, the image's id and its descriptions."""
+    number = int(Path(image.uid).stem)
+    count = min(params.regions, len(image.phrases))
+    chosen = np.random.default_rng([params.caption_seed, number]).permutation(len(image.phrases))[:count]
+    return ". ".join(image.phrases[row].rstrip(".") for row in chosen) + "."

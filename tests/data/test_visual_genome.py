@@ -1,0 +1,142 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.api.data import DataPlace, DatasetBundle
+from bench.data.files import decode
+from bench.data.visual_genome import VisualGenome, VisualGenomeParams
+from bench.errors import UserError
+from bench.registry import datasets
+
+from .genome_maker import KINDS, make_genome
+
+
+def opened(root: Path | None, cache: Path | None = None, size: int = 16, **params: Any) -> DatasetBundle:
+    return VisualGenome().open(VisualGenomeParams(**params), size, DataPlace(root, cache))
+
+
+def edit(root: Path, change: Callable[[Any], object]) -> None:
+    file = root / "region_descriptions.json"
+    table = json.loads(file.read_text())
+    changed = change(table)
+    file.write_text(json.dumps(table if changed is None else changed))
+
+
+def complaint(root: Path | None, *words: str, **params: Any) -> None:
+    with pytest.raises(UserError) as caught:
+        opened(root, **params)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return make_genome(tmp_path / "vg")
+
+
+def test_captions_images_and_members_belong_together(root: Path) -> None:
+    assert datasets["visual_genome"].plugin is VisualGenome
+    bundle = opened(root, holdout_share=0.4)
+    parts = (bundle.train, bundle.holdout, bundle.test)
+    assert [len(part) for part in parts] == [12, 4, 4]
+    uids = [uid for part in parts for uid in part.uids]
+    assert sorted(uids) == sorted(f"VG_100K{'_2' if image % 2 else ''}/{image}.jpg" for image in range(1, 21))
+    for part in parts:
+        pixels = part.images.load(np.arange(len(part)))
+        for row, uid in enumerate(part.uids):
+            kind = KINDS[int(Path(uid).stem) % 3]
+            assert [bundle.vocabulary.names[member] for member in part.members[row]] == [kind]
+            phrases = part.captions[row].removesuffix(".").split(". ")
+            known = {"the clock is green", f"a {kind} on the left", "a man walking", f"yellow {kind}", "sky", "a car"}
+            assert len(set(phrases)) == len(phrases) == 5
+            assert set(phrases) <= known
+            assert np.array_equal(pixels[row].numpy(), decode(root / uid, 16))
+
+
+def test_seeds_choose_regions_and_split(root: Path) -> None:
+    first, other = opened(root), opened(root, caption_seed=1)
+    assert list(opened(root).train.captions) == list(first.train.captions)
+    assert list(first.train.uids) == list(other.train.uids)
+    assert list(first.train.captions) != list(other.train.captions)
+    assert list(opened(root, split_seed=1).train.uids) != list(first.train.uids)
+    assert all(text.count(". ") == 5 for text in opened(root, regions=99).train.captions)
+
+
+def test_fingerprint(root: Path, tmp_path: Path) -> None:
+    before = opened(root).fingerprint
+    moved = shutil.copytree(root, tmp_path / "elsewhere")
+    assert opened(moved, tmp_path / "cache").fingerprint == before
+    others = [opened(moved, size=17), opened(moved, caption_seed=1), opened(moved, split_seed=1), opened(moved, regions=4)]
+    assert len({before, *(bundle.fingerprint for bundle in others)}) == 5
+    edit(moved, lambda table: table[3]["regions"][0].update(phrase="a red clock"))
+    assert opened(moved).fingerprint != before
+
+
+def test_missing_places(root: Path, tmp_path: Path) -> None:
+    complaint(None, "--data-root")
+    complaint(tmp_path / "nowhere", str(tmp_path / "nowhere"), "--data-root")
+    for folder in ("VG_100K", "VG_100K_2"):
+        shutil.rmtree(root / folder)
+    complaint(root, str(root), "VG_100K_2/", on_error="skip")
+    (root / "region_descriptions.json").unlink()
+    complaint(root, "region_descriptions.json cannot be read", "https://")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda table: {"images": table}, ("not a list",)),
+        (lambda table: [5], ("[0]", "'regions'")),
+        (lambda table: table[2].pop("id") and None, ("[2]", "'id'")),
+        (lambda table: table[2]["regions"][1].pop("phrase") and None, ("[2]", "regions[1]", "'phrase'")),
+        (lambda table: table[2]["regions"][1].update(phrase=None), ("[2]", "regions[1]", "'phrase'")),
+    ],
+)
+def test_other_layouts_are_refused(root: Path, change: Callable[[Any], object], words: tuple[str, ...]) -> None:
+    edit(root, change)
+    complaint(root, "region_descriptions.json", *words, on_error="skip")
+
+
+def test_broken_json(root: Path) -> None:
+    file = root / "region_descriptions.json"
+    file.write_text(file.read_text()[:-10])
+    complaint(root, "region_descriptions.json is not whole JSON", "download it again")
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "words"),
+    [
+        (lambda table: table.append(table[0]), "duplicate", ("[20]", "image id 1 occurs twice")),
+        (lambda table: table[4].update(regions=[]), "captionless", ("[4]", "image 5 has no region")),
+        (lambda table: [row.update(phrase=" ") for row in table[4]["regions"]] and None, "captionless", ("image 5",)),
+        (lambda table: table[4].update(id=77), "missing", ("lacks 1 of the images", "77.jpg")),
+    ],
+)
+def test_single_faults_are_named_or_skipped(
+    root: Path, change: Callable[[Any], object], kind: str, words: tuple[str, ...]
+) -> None:
+    edit(root, change)
+    complaint(root, *words, "--set data.on_error=skip")
+    bundle = opened(root, on_error="skip")
+    assert bundle.facts[f"skipped_{kind}"] == 1
+    assert len(bundle.train) + len(bundle.holdout) + len(bundle.test) == (20 if kind == "duplicate" else 19)
+
+
+def test_unreadable_images(root: Path, tmp_path: Path) -> None:
+    (root / "VG_100K" / "4.jpg").write_bytes(b"no image")
+    for _ in range(2):
+        bundle = opened(root, tmp_path / "cache", on_error="skip")
+        assert bundle.facts["skipped_unreadable"] == 1
+        for part in (bundle.train, bundle.holdout, bundle.test):
+            part.images.load(np.arange(len(part)))
+
+
+def test_too_few_images(tmp_path: Path) -> None:
+    complaint(make_genome(tmp_path / "two", 2), "too few")
+    assert len(opened(make_genome(tmp_path / "three", 3)).train) == 1
