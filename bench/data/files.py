@@ -47,15 +47,18 @@ Result = TypeVar("Result")
 
 
 class ImageFiles:
-    """Images read from files, each decoded when it is first loaded.
+    """Images read from files, each decoded when it is first loaded. `remedy` ends the error that a damaged one raises.
 
     They are kept in memory when all of them fit `budget` bytes, and decoded anew each time otherwise. Indexing is numpy's, as
     in `bench.data.poisoned`.
     """
 
-    def __init__(self, paths: Sequence[str | Path], side: int, budget: int = MEMORY_BUDGET) -> None:
+    def __init__(
+        self, paths: Sequence[str | Path], side: int, budget: int = MEMORY_BUDGET, remedy: str = f"replace it, {_SKIP}"
+    ) -> None:
         self._paths = [os.fspath(path) for path in paths]
         self._side = side
+        self._remedy = remedy
         self._kept: NDArray[np.uint8] | None = None
         if len(self._paths) * 3 * side * side <= budget:
             self._kept = np.empty((len(self._paths), 3, side, side), dtype=np.uint8)
@@ -82,7 +85,7 @@ class ImageFiles:
         images = np.empty((len(indices), 3, self._side, self._side), dtype=np.uint8)
 
         def fill(row: int) -> None:
-            images[row] = decode(self._paths[indices[row]], self._side)
+            images[row] = decode(self._paths[indices[row]], self._side, self._remedy)
 
         _in_threads(fill, range(len(indices)))
         return images
@@ -117,7 +120,7 @@ class Selection:
         return self._images.load(self._positions[indices])
 
 
-def decode(path: str | Path, side: int) -> NDArray[np.uint8]:
+def decode(path: str | Path, side: int, remedy: str = f"replace it, {_SKIP}") -> NDArray[np.uint8]:
     """The centre square of an image file, upright, in RGB, on white where transparent: uint8 (3, side, side).
 
     Raises UserError when the file is missing, not an image, damaged, or of more than MAX_PIXELS pixels.
@@ -142,7 +145,7 @@ def decode(path: str | Path, side: int) -> NDArray[np.uint8]:
         if isinstance(error, MemoryError) or getattr(error, "errno", None) in _NOT_THE_FILES_FAULT:
             raise
         problem = f"cannot be read ({getattr(error, 'strerror', None) or error})"
-    raise UserError(f"image {path} {problem}: replace it, {_SKIP}")
+    raise UserError(f"image {path} {problem}: {remedy}")
 
 
 def readable(paths: Sequence[str | Path], note: Path | None = None) -> list[bool]:
