@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,14 +29,14 @@ def run_key(spec: RunSpec) -> str:
     return digest({"engine": ENGINE, **spec.model_dump(mode="json", exclude_none=True)})
 
 
-def eval_key(spec: RunSpec, evaluator: PluginSpec, clean: RunSpec | None) -> str:
-    return digest(
-        {
-            "run": run_key(spec),
-            "evaluator": evaluator.model_dump(mode="json", exclude_none=True),
-            "clean": run_key(clean) if clean else None,
-        }
-    )
+def eval_key(spec: RunSpec, evaluator: PluginSpec, clean: RunSpec | None, tasks: Mapping[str, str] | None = None) -> str:
+    """`tasks` are the fingerprints of the downstream tasks that it is measured on beyond those of the data set."""
+    parts = {
+        "run": run_key(spec),
+        "evaluator": evaluator.model_dump(mode="json", exclude_none=True),
+        "clean": run_key(clean) if clean else None,
+    }
+    return digest({**parts, "tasks": dict(tasks)} if tasks else parts)
 
 
 def seed_of(*parts: Any) -> int:

@@ -7,8 +7,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from bench.api import EvalContext, Evaluator, FrozenModel, Measurement, Metric, Params, Task, share
+from bench.api import EvalContext, Evaluator, FrozenModel, Measurement, Params, Task
 from bench.registry import register_evaluator
+from evaluators.accuracy import METRICS, accuracy
 
 
 class LinearProbeParams(Params):
@@ -21,18 +22,19 @@ class LinearProbe(Evaluator):
     """Top-1 accuracy of logistic regression on frozen image features, on every downstream task (Radford et al. 2021).
 
     Features are standardised on the train split; scikit-learn's L-BFGS. Deviation: the penalty is fixed, not swept.
+    An iteration costs 4 x images x classes x features operations; ImageNet-1K has 50,000 images of 1,000 classes.
     """
 
     Params = LinearProbeParams
     params: LinearProbeParams
-    metrics = (Metric(name="top1", description="test images given their class"),)
+    metrics = METRICS
     needs_tasks = True
 
     def evaluate(self, ctx: EvalContext) -> list[Measurement]:
-        measurements = []
+        measurements: list[Measurement] = []
         for task in ctx.bundle.tasks:
             answers = fit(ctx.model, task, self.params).predict(ctx.model.image_features(task.test_images).numpy())
-            measurements.append(share("top1", task.name, answers == task.test_labels))
+            measurements += accuracy(task, answers)
         return measurements
 
 

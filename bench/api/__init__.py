@@ -3,7 +3,7 @@
 from .attack import Attack, AttackContext, AttackParams, Edit, Poison, PoisonPlan, Probe, Surrogate
 from .data import DataPlace, Dataset, DatasetBundle, Images, Pairs, Task, Vocabulary
 from .defense import Batch, Defense, Encoder, ImageView, Phase, Scorer, TextView, TrainRecipe, TrainSetup
-from .evaluator import EvalContext, Evaluator, FrozenModel, Measurement, Metric, share, wilson
+from .evaluator import EvalContext, Evaluator, FrozenModel, Measurement, Metric, class_mean, share, wilson
 from .plugin import Params, Plugin
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "TrainRecipe",
     "TrainSetup",
     "Vocabulary",
+    "class_mean",
     "share",
     "wilson",
 ]

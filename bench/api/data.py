@@ -58,7 +58,10 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A labelled downstream task; labels are int64 (n,), indices into `vocabulary.names`."""
+    """A labelled downstream task; labels are int64 (n,), indices into `vocabulary.names`.
+
+    `mean_per_class`: its classes differ in size, so that the mean of their accuracies is measured too.
+    """
 
     name: str
     vocabulary: Vocabulary
@@ -66,6 +69,7 @@ class Task:
     train_labels: NDArray[np.int64]
     test_images: Images
     test_labels: NDArray[np.int64]
+    mean_per_class: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -95,7 +95,7 @@ class Evaluator(Plugin):
         """All declared metrics. Values within their unit's range."""
 
 
-def wilson(successes: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson(successes: float, n: float, z: float = 1.959964) -> tuple[float, float]:
     """95% Wilson score interval of a share; (0, 1) when n is 0. Wilson, JASA 22 (1927)."""
     if n == 0:
         return 0.0, 1.0
@@ -113,3 +113,18 @@ def share(metric: str, task: str, hits: np.ndarray) -> Measurement:
         raise ValueError(f"{metric} on {task}: no image to measure on")
     low, high = wilson(successes, n)
     return Measurement(metric=metric, task=task, value=successes / n, n=n, ci_low=low, ci_high=high)
+
+
+def class_mean(metric: str, task: str, hits: np.ndarray, labels: np.ndarray) -> Measurement:
+    """The mean over classes of the share of true entries in `hits`, bool (n,), among the images of a class; labels int (n,).
+
+    The interval is Wilson's for the number of images that gives a mean over equally good classes the same variance,
+    classes squared over the sum of 1 / images of a class. Raises ValueError when there is no image.
+    """
+    if len(hits) == 0:
+        raise ValueError(f"{metric} on {task}: no image to measure on")
+    _, rows, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    value = float(np.mean(np.bincount(rows, weights=hits) / counts))
+    n = float(len(counts) ** 2 / np.sum(1 / counts))
+    low, high = wilson(value * n, n)
+    return Measurement(metric=metric, task=task, value=value, n=len(hits), ci_low=min(low, value), ci_high=max(high, value))

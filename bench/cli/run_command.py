@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 @click.option("--data", default="scenes", show_default=True, metavar="NAME", help="Pre-training data set.")
 @click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data set lies.")
 @click.option(
+    "--downstream-root",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Evaluate on the downstream sets in DIR/NAME too, e.g. DIR/cifar10.",
+)
+@click.option(
     "--evaluator",
     "evaluators",
     multiple=True,
@@ -55,6 +61,7 @@ def command(
     attacks: tuple[str, ...],
     data: str,
     data_root: Path | None,
+    downstream_root: Path | None,
     evaluators: tuple[str, ...],
     model: str | None,
     seed_list: tuple[str, ...],
@@ -92,11 +99,14 @@ def command(
             evaluators=names(evaluators),
             seeds=seeds(seed_list),
             data_root=data_root,
+            downstream_root=downstream_root,
             model=model,
             precision=None if precision == "auto" else precision,
             options=options,
         )
     )
+    for line in _downstream_lines(matrix):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     if dry_run:
         _show_plan(matrix, Store.open(out) if out.is_dir() else None, target, retry_failed, console)
         return 0
@@ -130,6 +140,17 @@ def _data_line(matrix: Matrix) -> str:
         f"{name.replace('_', ' ')} {count:,}" for name, count in bundle.facts.items() if name.startswith("skipped") and count
     ]
     return f"{matrix.workspace.data.name}: " + ", ".join([f"{len(bundle.train):,} training pairs", *skipped])
+
+
+def _downstream_lines(matrix: Matrix) -> list[str]:
+    """The sets of --downstream-root, those that are left out and why, and those that are not whole."""
+    sets = matrix.workspace.downstream
+    lines = [f"downstream: {', '.join(sets.fingerprints)}"] if sets.tasks else []
+    for reason in dict.fromkeys(sets.skipped.values()):
+        lines.append(
+            f"downstream, skipped: {', '.join(name for name, why in sets.skipped.items() if why == reason)} ({reason})"
+        )
+    return lines + [f"downstream, not whole: {name} ({lack})" for name, lack in sets.partial.items()]
 
 
 def _show_plan(matrix: Matrix, store: Store | None, device: torch.device, retry_failed: bool, console: Console) -> None:

@@ -96,14 +96,17 @@ class KeptImages(ABC):
 
 
 class ImageFiles(KeptImages):
-    """Images read from files; see `KeptImages`."""
+    """Images read from files; `remedy` ends the error that a damaged one raises. See `KeptImages`."""
 
-    def __init__(self, paths: Sequence[str | Path], side: int, budget: int = MEMORY_BUDGET) -> None:
+    def __init__(
+        self, paths: Sequence[str | Path], side: int, budget: int = MEMORY_BUDGET, remedy: str = f"replace it, {_SKIP}"
+    ) -> None:
         super().__init__(len(paths), side, budget)
         self._paths = paths
+        self._remedy = remedy
 
     def _image(self, index: int) -> NDArray[np.uint8]:
-        return decode(self._paths[index], self._side)
+        return decode(self._paths[index], self._side, remedy=self._remedy)
 
 
 class ArrayImages(KeptImages):
@@ -152,7 +155,9 @@ class Selection:
         return self._images.load(self._positions[indices])
 
 
-def decode(path: str | Path, side: int, content: bytes | None = None) -> NDArray[np.uint8]:
+def decode(
+    path: str | Path, side: int, content: bytes | None = None, remedy: str = f"replace it, {_SKIP}"
+) -> NDArray[np.uint8]:
     """The centre square of an image file, upright, in RGB, on white where transparent: uint8 (3, side, side).
 
     `content` is what the file holds where that is read already; `path` then only names it in errors.
@@ -175,7 +180,7 @@ def decode(path: str | Path, side: int, content: bytes | None = None) -> NDArray
         if isinstance(error, MemoryError) or getattr(error, "errno", None) in _NOT_THE_FILES_FAULT:
             raise
         problem = f"cannot be read ({getattr(error, 'strerror', None) or error})"
-    raise UserError(f"image {path} {problem}: replace it, {_SKIP}")
+    raise UserError(f"image {path} {problem}: {remedy}")
 
 
 def square_pixels(image: Image.Image, side: int) -> NDArray[np.uint8]:

@@ -183,7 +183,8 @@ class CellEvalContext:
     """What the evaluators of one cell see; work they share is done once."""
 
     def __init__(self, spec: RunSpec, clean: RunSpec | None, workspace: Workspace, models: CellModels) -> None:
-        self.bundle: DatasetBundle = workspace.bundle
+        self.bundle: DatasetBundle = workspace.measured
+        self.downstream = workspace.downstream
         self.seed = spec.seed
         self.model: FrozenModel = models.load(spec)
         self._spec = spec
@@ -217,6 +218,7 @@ def evaluate(spec: RunSpec, evaluation: Evaluation, ctx: CellEvalContext, store:
     entry = evaluators[evaluation.evaluator.name]
     evaluator = entry.plugin(entry.plugin.Params.model_validate(evaluation.evaluator.params))
     measurements = evaluator.evaluate(ctx)
+    sets = ctx.downstream.record() if entry.plugin.needs_tasks and ctx.downstream.tasks else None
     store.write_eval(
         keys.run_key(spec),
         evaluation.evaluator.name,
@@ -226,6 +228,7 @@ def evaluate(spec: RunSpec, evaluation: Evaluation, ctx: CellEvalContext, store:
             "clean_run_key": keys.run_key(evaluation.clean) if evaluation.clean else None,
             "metrics": [metric.model_dump() for metric in entry.plugin.metrics],
             "measurements": [measurement.model_dump() for measurement in measurements],
+            **({"downstream": sets} if sets else {}),
             "finished": _now(),
         },
     )

@@ -29,6 +29,7 @@ class Request:
     evaluators: Sequence[str] = ()
     seeds: Sequence[int] = (0,)
     data_root: Path | None = None
+    downstream_root: Path | None = None
     model: str | None = None
     precision: str | None = None
     options: Sequence[str] = ()
@@ -109,7 +110,7 @@ def expand(request: Request) -> Matrix:
     evaluator_specs = [settings.plugin("evaluator", entry, evaluators) for entry in chosen_evaluators]
     defense_specs = [_defense_spec(settings, entry) for entry in chosen_defenses]
     model = settings.model
-    workspace = Workspace(settings, request.data, request.data_root)
+    workspace = Workspace(settings, request.data, request.data_root, request.downstream_root)
     train = settings.train(request.precision)
     if train.thesaurus == "auto":
         train = train.model_copy(update={"thesaurus": thesaurus.best(workspace.bundle.synonyms)})
@@ -154,10 +155,11 @@ def _cell(spec: RunSpec, evaluator_specs: list[PluginSpec], settings: Settings, 
         clean = None
         if plugin.needs_clean_model and spec.attack is not None:
             clean = unpoisoned
-        reason = plugin.supports(spec) or plugin.lacks(workspace.bundle)
+        reason = plugin.supports(spec) or plugin.lacks(workspace.measured)
         if plugin.needs_attack and spec.attack is None:
             reason = "no attack, so nothing to measure"
-        evaluations.append(Evaluation(evaluator, keys.eval_key(spec, evaluator, clean), clean, reason))
+        tasks = workspace.downstream.fingerprints if plugin.needs_tasks else {}
+        evaluations.append(Evaluation(evaluator, keys.eval_key(spec, evaluator, clean, tasks), clean, reason))
     reasons = [defenses[spec.defense.name].plugin.supports(spec)]
     if spec.attack is not None:
         reasons.append(attacks[spec.attack.name].plugin.supports(spec))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from bench import keys
 from bench.api import Attack, AttackContext, DataPlace, DatasetBundle, Images, PoisonPlan, Surrogate
 from bench.config import DataSpec, RunSpec, Settings
+from bench.data.downstream import Downstream, open_sets
 from bench.data.files import MEMORY_BUDGET
 from bench.data.poisoned import PoisonedPairs
 from bench.errors import UserError
@@ -34,9 +36,12 @@ def cache_folder() -> Path | None:
 
 
 class Workspace:
-    """One data source at one model's image size; everything in it is computed once."""
+    """One data source at one model's image size; everything in it is computed once.
 
-    def __init__(self, settings: Settings, data: str, root: Path | None) -> None:
+    `bundle` is what cells are trained and poisoned with, `measured` the same with the sets of --downstream-root as tasks.
+    """
+
+    def __init__(self, settings: Settings, data: str, root: Path | None, downstream_root: Path | None = None) -> None:
         entry = datasets[data]
         if entry.plugin.needs_root and root is None:
             raise UserError(f"--data {data}: say where it lies with --data-root DIR")
@@ -44,6 +49,10 @@ class Workspace:
         params = settings.data(entry.plugin)
         side = factory.image_size(self.model.name)
         self.bundle: DatasetBundle = entry.plugin().open(params, side, DataPlace(root, cache_folder()))
+        self.downstream = Downstream()
+        if downstream_root is not None:
+            self.downstream = open_sets(downstream_root, side, [task.name for task in self.bundle.tasks])
+        self.measured = replace(self.bundle, tasks=(*self.bundle.tasks, *self.downstream.tasks))
         self.data = DataSpec(**entry.identity(), params=params.model_dump(mode="json"), fingerprint=self.bundle.fingerprint)
         self._rows: dict[str, torch.Tensor] = {}
         self._crafted: set[str] = set()
@@ -57,6 +66,7 @@ class Workspace:
         bundle = self.bundle
         sources: list[Images] = [bundle.train.images, bundle.holdout.images, bundle.test.images]
         sources += [images for task in bundle.tasks for images in (task.train_images, task.test_images)]
+        sources += self.downstream.kept
         for images in {id(each): each for each in sources}.values():
             if len(images) * 3 * bundle.image_size**2 > MEMORY_BUDGET:
                 continue

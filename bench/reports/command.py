@@ -22,6 +22,8 @@ def command_of(run: Run) -> list[str]:
     options = [("--data", run.data)]
     if run.data not in EMBEDDED:
         options.append(("--data-root", "DIR"))
+    if any((evaluation.record or {}).get("downstream") for evaluation in run.evaluations):
+        options.append(("--downstream-root", "DIR"))
     options += [
         ("--model", run.model),
         ("--attack", run.attack),

@@ -21,7 +21,7 @@ MEASURED = ("task", "metric", "value", "unit", "n", "ci_low", "ci_high", "better
 
 
 def results_frame(store: Store) -> pd.DataFrame:
-    """One row per measurement of the results folder, sorted; cells without one have a row that says why."""
+    """One row per measurement of the results folder, sorted; cells and downstream sets without one have a row that says why."""
     frame = wide_frame(load_runs(store))[COLUMNS]
     numbers = dict.fromkeys(("attack_rate", "value", "ci_low", "ci_high"), "float64")
     return frame.fillna(dict.fromkeys(("task", "metric", "unit"), "")).astype({**numbers, "n": "Int64", "seed": "int64"})
@@ -52,10 +52,13 @@ def _rows(run: Run, evaluation: Evaluation) -> list[dict[str, Any]]:
     if evaluation.record is None or not evaluation.measurements:
         return [base]
     base |= {"evaluator_spec": evaluation.record.get("evaluator"), "finished": evaluation.record.get("finished")}
-    return [
-        base | _measured(evaluation, measurement)
+    partial = evaluation.left_out("partial")
+    rows = [
+        base | _measured(evaluation, measurement) | {"reason": partial.get(measurement["task"], evaluation.reason)}
         for measurement in sorted(evaluation.measurements, key=lambda m: (str(m["task"]), str(m["metric"])))
     ]
+    skipped = sorted(evaluation.left_out("skipped").items())
+    return rows + [base | {"task": task, "status": "skipped", "reason": reason} for task, reason in skipped]
 
 
 def _measured(evaluation: Evaluation, measurement: dict[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,10 @@ class Evaluation:
     def measurements(self) -> list[Record]:
         return list(self.record.get("measurements") or []) if self.record else []
 
+    def left_out(self, kind: str) -> dict[str, str]:
+        """Downstream sets that were "skipped", or are "partial", each with the reason."""
+        return dict(((self.record or {}).get("downstream") or {}).get(kind) or {})
+
     def metric(self, name: str) -> Record:
         """The declaration of a metric: unit, direction, description."""
         declared = (self.record or {}).get("metrics") or []

@@ -13,6 +13,8 @@ from bench.reports.stats import OVERALL, Point, Stat, best_of, point_of, pooled,
 ASR, FLOOR, TRIGGERED = "asr", "asr_floor", "triggered_top1"
 MARGIN, LEAST = 0.20, 0.30
 """An attack took when its undefended ASR reaches its floor plus MARGIN, and LEAST."""
+TASK_NOTES = ("skipped", "partial")
+"""Notes on downstream sets, which are named one and all."""
 
 
 @dataclass
@@ -24,8 +26,9 @@ class Note:
 
     @property
     def places(self) -> str:
-        rest = len(self.where) - 6
-        return "; ".join(self.where[:6]) + (f"; and {rest} more" if rest > 0 else "")
+        most = len(self.where) if self.status in TASK_NOTES else 6
+        rest = len(self.where) - most
+        return "; ".join(self.where[:most]) + (f"; and {rest} more" if rest > 0 else "")
 
 
 class Notes:
@@ -258,6 +261,10 @@ def utility_table(section: Section) -> UtilityTable | None:
     for attack in section.attacks:
         for position, column in enumerate(columns):
             _mark_best([row.cells[position] for row in rows if row.attack == attack], column.better)
+    for evaluation in (each for run in section.runs for each in run.evaluations):
+        for kind in TASK_NOTES:
+            for task, reason in evaluation.left_out(kind).items():
+                notes.add(kind, reason, task)
     return UtilityTable(columns, rows, notes.all)
 
 

@@ -169,18 +169,25 @@ class SmallEvalContext:
     clean_model: Callable[[], FrozenClip]
 
 
+@cache
+def _evaluated() -> DatasetBundle:
+    """The bundle with a first task that asks for the mean per class."""
+    first, *others = bundle().tasks
+    return dataclasses.replace(bundle(), tasks=(dataclasses.replace(first, mean_per_class=True), *others))
+
+
 def eval_context(entry: Entry, sparse: bool = False) -> SmallEvalContext:
     attack, plan = stamp()
     probes = attack.probes(attack_context(), plan)
     images = ProbeImages(bundle(), attack, plan, probes)
     clean = FrozenClip(encoder(1), tokenize)
-    full = SmallEvalContext(bundle(), FrozenClip(encoder(), tokenize), probes, 0, lambda: images, lambda: clean)
+    full = SmallEvalContext(_evaluated(), FrozenClip(encoder(), tokenize), probes, 0, lambda: images, lambda: clean)
     if not sparse:
         return full
     plugin = entry.plugin
     return dataclasses.replace(
         full,
-        bundle=bundle() if plugin.needs_tasks else dataclasses.replace(bundle(), tasks=()),
+        bundle=_evaluated() if plugin.needs_tasks else dataclasses.replace(bundle(), tasks=()),
         probes=probes if plugin.needs_attack else [],
         probe_images=full.probe_images if plugin.needs_attack else _undeclared("probe_images", "needs_attack"),
         clean_model=full.clean_model if plugin.needs_clean_model else _undeclared("clean_model", "needs_clean_model"),

@@ -13,7 +13,7 @@ from bench.config import PluginSpec, RunSpec, TrainSpec
 from bench.matrix.expand import Request, expand
 from bench.registry import defenses
 
-from .small import small_matrix
+from .small import SMALL, small_matrix
 
 OTHER = {str: lambda v: v + "x", int: lambda v: v + 1, float: lambda v: v / 2 + 0.001, bool: lambda v: not v}
 
@@ -100,6 +100,39 @@ def test_evaluations_have_keys_of_their_own(spec: RunSpec) -> None:
         *((spec, evaluator.model_copy(update=update), clean) for update in updates),
     ]
     assert len({keys.eval_key(*variant) for variant in variants}) == len(variants)
+
+
+def test_downstream_tasks_are_identity_of_evaluations_only(spec: RunSpec) -> None:
+    evaluator = PluginSpec(name="zero_shot", version="1", params={})
+    without = {"run": keys.run_key(spec), "evaluator": {"name": "zero_shot", "version": "1", "params": {}}, "clean": None}
+    sets: list[dict[str, str]] = [{"dtd": "a"}, {"dtd": "b"}, {"cifar10": "a"}, {"cifar10": "a", "dtd": "a"}]
+    assert keys.eval_key(spec, evaluator, None) == keys.eval_key(spec, evaluator, None, {}) == keys.digest(without)
+    made = {keys.eval_key(spec, evaluator, None, tasks) for tasks in sets}
+    assert len(made | {keys.digest(without)}) == 5
+    assert keys.eval_key(spec, evaluator, None, {"dtd": "a", "cifar10": "a"}) in made
+
+
+def test_a_downstream_root_changes_no_run_and_only_evaluations_on_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.data.downstream_maker import make
+
+    def cells(root: Path | None) -> tuple[list[str], list[str], dict[str, list[str]]]:
+        request = Request("scenes", ["none", "badnet"], ["clip"], downstream_root=root, options=SMALL)
+        found = expand(request).cells
+        evaluations = [each for cell in found for each in cell.evaluations]
+        by_name = {
+            name: [e.key for e in evaluations if e.evaluator.name == name] for name in ("asr", "zero_shot", "linear_probe")
+        }
+        plans = [expand(request).workspace.poison(cell.spec)[1].hash() for cell in found if cell.spec.attack]
+        return [cell.key for cell in found], plans, by_name
+
+    runs, plans, before = cells(None)
+    again, plans_again, after = cells(make(tmp_path, ["dtd"], monkeypatch))
+    assert (runs, plans) == (again, plans_again)
+    assert before["asr"] == after["asr"]
+    assert not set(before["zero_shot"]) & set(after["zero_shot"])
+    assert not set(before["linear_probe"]) & set(after["linear_probe"])
 
 
 def test_seeds_do_not_depend_on_the_defense_and_depend_on_what_they_should(spec: RunSpec) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from evaluator_fakes import NAMES, FakeContext, PointModel, Points, bundle, points, task
 
-from bench.api import Params, Probe
+from bench.api import Params, Probe, class_mean, share
 from evaluators.asr_linear_probe import ASRLinearProbe
 from evaluators.linear_probe import LinearProbe, LinearProbeParams
 from evaluators.zero_shot import ZeroShot
@@ -89,3 +91,42 @@ def test_attack_success_on_a_linear_probe() -> None:
     assert (floor.metric, floor.value, floor.n) == ("asr_probe_floor", 2 / 5, 5)
     assert ASRLinearProbe.lacks(ctx.bundle) is None
     assert ASRLinearProbe.lacks(bundle()) is not None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_mean_per_class_against_a_loop(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(7, size=200, p=[0.5, 0.2, 0.1, 0.1, 0.05, 0.03, 0.02])
+    hits = rng.random(200) < 0.2 + labels / 10
+    found = class_mean("mean_per_class", "kind", hits, labels)
+    shares = [sum(hits[labels == label]) / sum(labels == label) for label in sorted(set(labels.tolist()))]
+    assert found.value == pytest.approx(sum(shares) / len(shares))
+    assert found.n == 200
+    assert 0 <= found.ci_low < found.value < found.ci_high <= 1
+
+
+@pytest.mark.parametrize("hit", [False, True])
+def test_mean_per_class_at_its_ends(hit: bool) -> None:
+    found = class_mean("mean_per_class", "kind", np.full(7, hit), np.array([0, 0, 0, 3, 3, 9, 9]))
+    assert found.value == hit
+    assert found.ci_low <= found.value <= found.ci_high
+    with pytest.raises(ValueError, match="no image"):
+        class_mean("mean_per_class", "kind", np.zeros(0, dtype=bool), np.zeros(0, dtype=int))
+
+
+def test_classes_of_one_size_have_the_interval_of_a_share() -> None:
+    hits = np.array([True, False, False, True, True, True])
+    found = class_mean("mean_per_class", "kind", hits, np.array([0, 0, 1, 1, 2, 2]))
+    alone = share("top1", "kind", hits)
+    assert (found.value, found.n) == (pytest.approx(alone.value), alone.n)
+    assert (found.ci_low, found.ci_high) == (pytest.approx(alone.ci_low), pytest.approx(alone.ci_high))
+
+
+@pytest.mark.parametrize("evaluator", [ZeroShot(Params()), LinearProbe(LinearProbeParams())], ids=["zero_shot", "linear_probe"])
+def test_tasks_that_ask_for_it_have_the_mean_per_class_beside_top1(evaluator: ZeroShot | LinearProbe) -> None:
+    labels = [0, 1, 2, 2, 1, 0, 1]
+    plain = task("plain", TRAIN, labels, (points(TRAIN, noise=0.05), points(TEST)), NAMES)
+    found = evaluator.evaluate(FakeContext(bundle(tasks=(plain, replace(plain, name="uneven", mean_per_class=True)))))
+    assert [(each.metric, each.task) for each in found] == [("top1", "plain"), ("top1", "uneven"), ("mean_per_class", "uneven")]
+    assert found[1].value == pytest.approx(6 / 7)
+    assert found[2].value == pytest.approx((1 + 2 / 3 + 1) / 3)
