@@ -76,7 +76,7 @@ class _World:
 
     def __init__(self, request: SuiteRequest) -> None:
         self.request = request
-        self.expanders: dict[tuple[Any, ...], Expander] = {}
+        self.expanders: dict[tuple[str, str, str], Expander] = {}
         self._evaluators = choose(evaluators, request.evaluators)
         self._several = request.data is None and len({name for suite in request.suites for name in suite.data}) > 1
 
@@ -84,9 +84,9 @@ class _World:
         return Settings(data, [*options, *self.request.options], model or self.request.model)
 
     def expander(self, data: str, options: tuple[str, ...], model: str | None) -> Expander:
-        key = data, options, model
+        settings = self.settings(data, options, model)
+        key = data, settings.model.name, settings.data(datasets[data].plugin).model_dump_json()
         if key not in self.expanders:
-            settings = self.settings(data, options, model)
             for section, registry in (("attack", attacks), ("defense", defenses), ("evaluator", evaluators)):
                 settings.check_options(section, list(registry), registry)
             self.expanders[key] = Expander(settings, data, self._root(data), self._evaluators, self.request.precision)

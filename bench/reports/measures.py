@@ -76,7 +76,7 @@ def _evaluated(run: Run, undefended: Run | None, metric: str, task: str) -> Poin
         return pooled(evaluation, metric) or ("no value", "measured, but no image applies")
     if task == MINUS_CLIP:
         return _gain(evaluation, undefended)
-    return point_of(evaluation, TOP1, task) or ("unsupported", f"no downstream task {task} in this data")
+    return point_of(evaluation, TOP1, task) or ("unsupported", "this data has no such downstream task")
 
 
 def _gain(evaluation: Evaluation, undefended: Run | None) -> Point | Problem:
