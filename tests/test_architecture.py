@@ -21,7 +21,8 @@ LAYERS = {
     "bench.registry": ("bench.api", "bench.errors"),
     "bench.data": ("bench.api", "bench.registry", "bench.errors"),
     "bench.models": ("bench.api", "bench.data", "bench.errors"),
-    "bench.reports": ("bench.matrix.store", "bench.errors", "bench.__version__"),
+    "bench.suites": ("bench.errors",),
+    "bench.reports": ("bench.matrix.store", "bench.suites", "bench.errors", "bench.__version__"),
 }
 
 

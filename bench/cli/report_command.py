@@ -7,13 +7,22 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from bench.cli.options import out_option
+from bench.cli.options import names, out_option, some_names
 
 
 @click.command("report")
 @out_option
-def command(out: Path) -> None:
+@click.option(
+    "--suite", "suites", multiple=True, metavar="LIST", help="Paper tables to show, or all; by default those that were run."
+)
+@click.option(
+    "--format", "formats", multiple=True, default=("csv,html",), show_default=True, metavar="LIST", help="csv, html, latex."
+)
+def command(out: Path, suites: tuple[str, ...], formats: tuple[str, ...]) -> None:
     """Make results.csv, table.csv and index.html from the records of a results folder, and show the tables.
+
+    Suites that were run, or that --suite names, are shown as the paper arranges them, published beside measured; each has a
+    CSV file too, and with --format latex a table for LaTeX.
 
     Reads records only: it needs neither the data nor the plugins that made them.
     """
@@ -22,7 +31,7 @@ def command(out: Path) -> None:
     from bench.reports.write import write_report
 
     store = Store.open(out)
-    paths = write_report(store)
+    paths = write_report(store, some_names("--format", formats), names(suites))
     console = Console()
     print_tables(store, console)
     for path in paths.values():

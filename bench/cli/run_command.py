@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
-from bench import keys
+from bench.cli import execute
 from bench.cli.options import load_plugins, names, out_option, plugin_option, seeds, some_names
 from bench.errors import UserError
 
@@ -20,15 +17,20 @@ if TYPE_CHECKING:
     import torch
 
     from bench.matrix.expand import Matrix
-    from bench.matrix.store import Store
+
+Work = tuple[Sequence["Matrix"], Sequence[dict[str, Any]]]
+_DEFAULTS = {"attacks": ("badnet,tdpa",), "defenses": ("clip",), "evaluators": ("asr,zero_shot,linear_probe",)}
 
 
 @click.command("run")
-@click.option("--defense", "defenses", multiple=True, default=["clip"], show_default=True, metavar="LIST", help="Or all.")
 @click.option(
-    "--attack", "attacks", multiple=True, default=["badnet,tdpa"], show_default=True, metavar="LIST", help="Or all, none."
+    "--defense", "defenses", multiple=True, default=_DEFAULTS["defenses"], show_default=True, metavar="LIST", help="Or all."
 )
-@click.option("--data", default="scenes", show_default=True, metavar="NAME", help="Pre-training data set.")
+@click.option(
+    "--attack", "attacks", multiple=True, default=_DEFAULTS["attacks"], show_default=True, metavar="LIST", help="Or all, none."
+)
+@click.option("--suite", "suites", multiple=True, metavar="LIST", help="Tables and figures of the paper, e.g. table1. Or all.")
+@click.option("--data", metavar="NAME", help="Pre-training data set, scenes by default; with --suite in place of the paper's.")
 @click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data set lies.")
 @click.option(
     "--downstream-root",
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     "--evaluator",
     "evaluators",
     multiple=True,
-    default=["asr,zero_shot,linear_probe"],
+    default=_DEFAULTS["evaluators"],
     show_default=True,
     metavar="LIST",
     help="Or all.",
@@ -59,7 +61,8 @@ if TYPE_CHECKING:
 def command(
     defenses: tuple[str, ...],
     attacks: tuple[str, ...],
-    data: str,
+    suites: tuple[str, ...],
+    data: str | None,
     data_root: Path | None,
     downstream_root: Path | None,
     evaluators: tuple[str, ...],
@@ -84,62 +87,60 @@ def command(
     bench run --defense all --attack all --seeds 0,1,2
     bench run --data mscoco --data-root /data/coco --model RN50
     bench run --set attack.rate=0.002 --set train.epochs=4
+    bench run --suite table1 --data scenes --dry-run
     """
     load_plugins(plugins)
-    from bench.matrix.expand import Request, expand
     from bench.matrix.store import Store
 
     console = Console()
     target = _device(device)
-    matrix = expand(
-        Request(
-            data=data,
-            attacks=some_names("--attack", attacks),
-            defenses=some_names("--defense", defenses),
-            evaluators=names(evaluators),
-            seeds=seeds(seed_list),
-            data_root=data_root,
-            downstream_root=downstream_root,
-            model=model,
-            precision=None if precision == "auto" else precision,
-            options=options,
+    wanted = names(suites)
+    if wanted:
+        _refuse_with_suites(attacks=attacks, defenses=defenses)
+    shared: dict[str, Any] = {
+        "evaluators": names(evaluators),
+        "seeds": seeds(seed_list),
+        "data_root": data_root,
+        "downstream_root": downstream_root,
+        "model": model,
+        "precision": None if precision == "auto" else precision,
+        "options": options,
+    }
+    if wanted:
+        matrices, requests = _of_suites(wanted, data, shared, console)
+    else:
+        matrices, requests = _of_options(
+            data or "scenes", some_names("--attack", attacks), some_names("--defense", defenses), shared
         )
-    )
-    for line in _downstream_lines(matrix):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for matrix in matrices:
+        for line in _downstream_lines(matrix):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     if dry_run:
-        _show_plan(matrix, Store.open(out) if out.is_dir() else None, target, retry_failed, console)
+        execute.show_plan(matrices, Store.open(out) if out.is_dir() else None, target, retry_failed, console)
         return 0
-    return _run(matrix, Store.create(out), target, retry_failed, console)
+    return execute.run(matrices, requests, Store.create(out), target, retry_failed, console)
 
 
-def _run(matrix: Matrix, store: Store, device: torch.device, retry_failed: bool, console: Console) -> int:
-    from bench.matrix.cell import Runtime
-    from bench.matrix.local import LocalExecutor
-    from bench.matrix.progress import MatrixProgress
-    from bench.reports.terminal import print_tables
-    from bench.reports.write import write_report
+def _of_options(data: str, attacks: list[str], defenses: list[str], shared: dict[str, Any]) -> Work:
+    from bench.matrix.expand import Request, expand
 
-    request = matrix.as_request()
-    store.write_request(keys.digest(request), request)
-    console.print(_data_line(matrix), markup=False, highlight=False, soft_wrap=True)
-    with MatrixProgress(console, len(matrix.cells)) as progress, _stoppable() as stop:
-        outcomes = LocalExecutor(matrix, store, Runtime(device, progress, stop), progress, retry_failed).run()
-    paths = write_report(store)
-    print_tables(store, console)
-    console.print(f"Report: {paths['index.html']}", markup=False, highlight=False, soft_wrap=True)
-    if outcomes["failed"]:
-        cells = "1 cell" if outcomes["failed"] == 1 else f"{outcomes['failed']} cells"
-        console.print(f"{cells} failed; the report says why", highlight=False)
-    return 1 if outcomes["failed"] else 0
+    matrix = expand(Request(data=data, attacks=attacks, defenses=defenses, **shared))
+    return [matrix], [matrix.as_request()]
 
 
-def _data_line(matrix: Matrix) -> str:
-    bundle = matrix.workspace.bundle
-    skipped = [
-        f"{name.replace('_', ' ')} {count:,}" for name, count in bundle.facts.items() if name.startswith("skipped") and count
-    ]
-    return f"{matrix.workspace.data.name}: " + ", ".join([f"{len(bundle.train):,} training pairs", *skipped])
+def _of_suites(wanted: list[str], data: str | None, shared: dict[str, Any], console: Console) -> Work:
+    """The matrices of suites; says which arms cannot be run, and why."""
+    from bench.matrix.suites import SuiteRequest, expand_suites
+    from bench.suites.suite import chosen
+
+    plan = expand_suites(SuiteRequest(suites=chosen(wanted), data=data, **shared))
+    for each in plan.suites:
+        count = f"{len(each.cells)} cells" if each.suite.arms() else "nothing to run"
+        console.print(f"{each.suite.name}: {each.suite.title}: {count}", markup=False, highlight=False, soft_wrap=True)
+        for reason in dict.fromkeys(each.reasons.values()):
+            arms = sum(reason == other for other in each.reasons.values())
+            console.print(f"    {arms} without runs: {reason}", markup=False, highlight=False, soft_wrap=True)
+    return plan.matrices, plan.requests
 
 
 def _downstream_lines(matrix: Matrix) -> list[str]:
@@ -153,36 +154,10 @@ def _downstream_lines(matrix: Matrix) -> list[str]:
     return lines + [f"downstream, not whole: {name} ({lack})" for name, lack in sets.partial.items()]
 
 
-def _show_plan(matrix: Matrix, store: Store | None, device: torch.device, retry_failed: bool, console: Console) -> None:
-    from bench.matrix.cell import is_trained
-    from bench.matrix.estimate import training_seconds
-    from bench.matrix.local import is_done
-
-    todo = []
-    for cell in matrix.cells:
-        if cell.unsupported:
-            state = f"unsupported: {cell.unsupported}"
-        elif store and is_done(cell, store):
-            state = "on record"
-        elif store and store.failure(cell.key) and not retry_failed:
-            state = "failed before; --retry-failed tries again"
-        elif store and is_trained(store, cell.spec):
-            state = "trained, to be evaluated"
-        else:
-            state = "to be trained"
-            todo.append(cell.spec)
-        console.print(f"{cell.key}  {cell.title}: {state}", markup=False, highlight=False, soft_wrap=True)
-    seconds = training_seconds(matrix, todo, store, device)
-    console.print(
-        f"{len(matrix.cells)} cells, {len(todo)} to be trained: about {_duration(seconds)} of training on {device.type}",
-        highlight=False,
-    )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+def _refuse_with_suites(**given: tuple[str, ...]) -> None:
+    for name, values in given.items():
+        if values != _DEFAULTS[name]:
+            raise UserError(f"--{name.removesuffix('s')} and --suite exclude each other: a suite names its own {name}")
 
 
 def _device(name: str) -> torch.device:
@@ -191,22 +166,3 @@ def _device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch finds no usable GPU here; use --device cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-@contextlib.contextmanager
-def _stoppable() -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT or SIGTERM into a request to stop after the step and its checkpoint; a second one stops at once."""
-    asked = False
-
-    def ask(signum: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    before: dict[int, Any] = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,8 +1,9 @@
-"""How long a matrix will take: from runs on record, else from a few measured steps."""
+"""What a matrix will take: time from runs on record, else from a few measured steps; disk from the sizes of models."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 import torch
 
@@ -30,6 +31,16 @@ def training_seconds(matrix: Matrix, todo: list[RunSpec], store: Store | None, d
             rate = measured
         seconds += len(matrix.workspace.bundle.train) * spec.train.epochs / rate
     return seconds
+
+
+def weights_bytes(todo: list[RunSpec]) -> int:
+    """Bytes of the float32 weights of the cells in `todo`."""
+    counts = Counter(spec.model.name for spec in todo)
+    return sum(count * 4 * _numbers(name) for name, count in counts.items())
+
+
+def _numbers(model: str) -> int:
+    return sum(value.numel() for value in factory.create(model, 0).state_dict().values())
 
 
 def _recorded(matrix: Matrix, store: Store | None) -> dict[str, float]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import keys
-from bench.config import PluginSpec, RunSpec, Settings
+from bench.config import PluginSpec, RunSpec, Settings, TrainSpec
 from bench.data import thesaurus
 from bench.matrix.workspace import Workspace
 from bench.registry import Entry, Registry, attacks, defenses, evaluators
@@ -60,6 +60,12 @@ class Cell:
     unsupported: str | None = None
 
     @property
+    def needs(self) -> list[RunSpec]:
+        """The cells to be trained before it."""
+        wanted = (self.surrogate, self.start, *(evaluation.clean for evaluation in self.evaluations))
+        return [spec for spec in wanted if spec is not None]
+
+    @property
     def title(self) -> str:
         attack = self.spec.attack.name if self.spec.attack else "no attack"
         return f"{self.spec.defense.name} · {attack} · {self.spec.data.name} · seed {self.spec.seed}"
@@ -98,56 +104,95 @@ class Matrix:
 def expand(request: Request) -> Matrix:
     """Resolve a request to cells. Raises UserError for anything in it that cannot be."""
     settings = Settings(request.data, request.options, request.model)
-    chosen_attacks = _choose(attacks, [name for name in request.attacks if name != NO_ATTACK])
-    chosen_defenses = _choose(defenses, request.defenses)
-    chosen_evaluators = _choose(evaluators, request.evaluators or ["all"])
+    chosen_attacks = choose(attacks, [name for name in request.attacks if name != NO_ATTACK])
+    chosen_defenses = choose(defenses, request.defenses)
+    chosen_evaluators = choose(evaluators, request.evaluators or ["all"])
     settings.check_options("attack", chosen_attacks, attacks)
     settings.check_options("defense", chosen_defenses, defenses)
     settings.check_options("evaluator", chosen_evaluators, evaluators)
-    attack_specs: list[PluginSpec | None] = [_attack_spec(settings, entry) for entry in chosen_attacks]
+    attack_specs: list[PluginSpec | None] = [attack_spec(settings, entry) for entry in chosen_attacks]
     if NO_ATTACK in request.attacks:
         attack_specs.insert(0, None)
-    evaluator_specs = [settings.plugin("evaluator", entry, evaluators) for entry in chosen_evaluators]
-    defense_specs = [_defense_spec(settings, entry) for entry in chosen_defenses]
-    model = settings.model
-    workspace = Workspace(settings, request.data, request.data_root, request.downstream_root)
-    train = settings.train(request.precision)
-    if train.thesaurus == "auto":
-        train = train.model_copy(update={"thesaurus": thesaurus.best(workspace.bundle.synonyms)})
-
-    cells: dict[str, Cell] = {}
-
-    def add(spec: RunSpec) -> None:
-        cell = _cell(spec, evaluator_specs, settings, workspace)
-        for needed in (cell.surrogate, cell.start, *(evaluation.clean for evaluation in cell.evaluations)):
-            if needed is not None and keys.run_key(needed) not in cells:
-                add(needed)
-        cells.setdefault(cell.key, cell)
-
+    defense_specs = [defense_spec(settings, entry) for entry in chosen_defenses]
+    expander = Expander(
+        settings, request.data, request.data_root, chosen_evaluators, request.precision, request.downstream_root
+    )
     for seed, attack, defense in itertools.product(request.seeds, attack_specs, defense_specs):
-        add(RunSpec(data=workspace.data, attack=attack, defense=defense, model=model, train=train, seed=seed))
-    return Matrix(tuple(cells.values()), workspace)
+        expander.add(attack, defense, seed)
+    return expander.matrix()
 
 
-def _choose(registry: Registry, names: Sequence[str]) -> list[Entry]:
+class Expander:
+    """Collects the cells of one data set and model, each once, after those that it needs."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        data: str,
+        root: Path | None,
+        chosen_evaluators: Sequence[Entry],
+        precision: str | None,
+        downstream_root: Path | None,
+    ) -> None:
+        self._settings = settings
+        self._evaluators = [settings.plugin("evaluator", entry, evaluators) for entry in chosen_evaluators]
+        self._cells: dict[str, Cell] = {}
+        self.model = settings.model
+        self.workspace = Workspace(settings, data, root, downstream_root)
+        self.train = settings.train(precision)
+        if self.train.thesaurus == "auto":
+            self.train = self.train.model_copy(update={"thesaurus": thesaurus.best(self.workspace.bundle.synonyms)})
+
+    def add(self, attack: PluginSpec | None, defense: PluginSpec, seed: int, train: TrainSpec | None = None) -> Cell:
+        """The cell, with the recipe's training unless another is given. Raises UserError where it cannot be poisoned."""
+        return self._add(
+            RunSpec(
+                data=self.workspace.data,
+                attack=attack,
+                defense=defense,
+                model=self.model,
+                train=train or self.train,
+                seed=seed,
+            )
+        )
+
+    def _add(self, spec: RunSpec) -> Cell:
+        cell = _cell(spec, self._evaluators, self._settings, self.workspace)
+        for needed in cell.needs:
+            if keys.run_key(needed) not in self._cells:
+                self._add(needed)
+        return self._cells.setdefault(cell.key, cell)
+
+    def with_needed(self, cell: Cell) -> list[Cell]:
+        """The cell after all that it needs."""
+        found: dict[str, Cell] = {}
+        for needed in cell.needs:
+            found |= {each.key: each for each in self.with_needed(self._cells[keys.run_key(needed)])}
+        return list((found | {cell.key: cell}).values())
+
+    def matrix(self) -> Matrix:
+        return Matrix(tuple(self._cells.values()), self.workspace)
+
+
+def choose(registry: Registry, names: Sequence[str]) -> list[Entry]:
     chosen = [registry[name] for name in dict.fromkeys(names) if name != "all"]
     return list(registry) if "all" in names else chosen
 
 
-def _defense_spec(settings: Settings, entry: Entry) -> PluginSpec:
+def defense_spec(settings: Settings, entry: Entry) -> PluginSpec:
     spec = settings.plugin("defense", entry, defenses)
     start = entry.plugin.starts_from()
-    return spec.model_copy(update={"builds_on": _defense_spec(settings, defenses[start])}) if start else spec
+    return spec.model_copy(update={"builds_on": defense_spec(settings, defenses[start])}) if start else spec
 
 
-def _attack_spec(settings: Settings, entry: Entry) -> PluginSpec:
+def attack_spec(settings: Settings, entry: Entry) -> PluginSpec:
     spec = settings.plugin("attack", entry, attacks)
     crafted = entry.plugin(entry.plugin.Params.model_validate(spec.params)).needs_surrogate()
-    return spec.model_copy(update={"builds_on": _defense_spec(settings, defenses[UNDEFENDED])}) if crafted else spec
+    return spec.model_copy(update={"builds_on": defense_spec(settings, defenses[UNDEFENDED])}) if crafted else spec
 
 
 def _cell(spec: RunSpec, evaluator_specs: list[PluginSpec], settings: Settings, workspace: Workspace) -> Cell:
-    undefended = _defense_spec(settings, defenses[UNDEFENDED])
+    undefended = defense_spec(settings, defenses[UNDEFENDED])
     unpoisoned = spec.model_copy(update={"attack": None, "defense": undefended})
     evaluations = []
     for evaluator in evaluator_specs:

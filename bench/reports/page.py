@@ -15,6 +15,7 @@ from bench.reports.axes import place
 from bench.reports.command import command_of, foreign_plugins
 from bench.reports.curve import Curve, curve_of, telemetry_of
 from bench.reports.gallery import AttackFigures, figures_of
+from bench.reports.paper import PaperTable
 from bench.reports.records import STATUSES, Run
 from bench.reports.sections import Section, sections_of
 from bench.reports.tables import AsrTable, Column, UtilityTable, asr_table, utility_table
@@ -28,6 +29,14 @@ class SectionView:
     asr: AsrTable | None
     utility: UtilityTable | None
     figures: list[AttackFigures]
+
+
+@dataclass(frozen=True)
+class PaperView:
+    """A paper table, or for a figure the sections that draw it."""
+
+    table: PaperTable
+    drawn_in: list[Section]
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class RunView:
         return self.run.record or {}
 
 
-def render_page(runs: Sequence[Run]) -> str:
+def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = ()) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -65,8 +74,14 @@ def render_page(runs: Sequence[Run]) -> str:
         "place": place,
     }
     sections = [SectionView(s, asr_table(s), utility_table(s), figures_of(s)) for s in sections_of(runs)]
+    views = [PaperView(table, _drawn_in(table, sections)) for table in papers]
     page = environment.get_template("report.html.j2")
-    return page.render(sections=sections, view=view_of, lead=lead_of(runs), statuses=STATUSES)
+    return page.render(sections=sections, papers=views, view=view_of, lead=lead_of(runs), statuses=STATUSES)
+
+
+def _drawn_in(table: PaperTable, sections: Sequence[SectionView]) -> list[Section]:
+    keys = {key for runs in table.edition.runs.values() for key in runs}
+    return [item.section for item in sections if item.figures and keys & {run.key for run in item.section.runs}]
 
 
 def lead_of(runs: Sequence[Run]) -> dict[str, Any]:

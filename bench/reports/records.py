@@ -88,7 +88,7 @@ def _without_nulls(value: Any) -> Any:
 def load_runs(store: Store) -> list[Run]:
     """All cells of the requests and all run records, in a fixed order."""
     cells: dict[str, list[Record]] = {}
-    for request in _objects(store, "requests/*.json"):
+    for request in load_requests(store):
         for cell in request.get("cells") or []:
             cells.setdefault(cell["run_key"], []).append(cell)
     on_disk = {path.parent.name for path in (store.root / "runs").glob("*/run.json")}
@@ -103,6 +103,11 @@ def _order(run: Run) -> tuple[Any, ...]:
     train = run.spec.get("train") or {}
     recipe = train.get("epochs") or 0, train.get("batch_size") or 0, run.setting
     return run.data, run.model, recipe, run.attack, rate, attack, run.defense, defense, run.seed, run.key
+
+
+def load_requests(store: Store) -> list[Record]:
+    """What was asked for, in a fixed order."""
+    return list(_objects(store, "requests/*.json"))
 
 
 def _objects(store: Store, pattern: str) -> Iterator[Record]:

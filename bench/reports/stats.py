@@ -117,8 +117,11 @@ def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
-def best_of(stats: Sequence[Stat | None], better: str) -> set[int]:
-    """Positions of the best among the largest set of comparable means; none where there is nothing to compare."""
+def best_of(stats: Sequence[Stat | None], better: str, decimals: int = 3) -> set[int]:
+    """Positions of the best among the largest set of comparable means; none where there is nothing to compare.
+
+    Means are equal where `decimals` of them are.
+    """
     if better not in ("lower", "higher"):
         return set()
     alike: dict[object, list[int]] = {}
@@ -130,6 +133,6 @@ def best_of(stats: Sequence[Stat | None], better: str) -> set[int]:
     group = max(alike.values(), key=lambda positions: (len(stats[positions[0]].seeds), len(positions)))  # type: ignore[union-attr]
     if len(group) < 2:
         return set()
-    shown = {position: round(stat.mean, 3) for position in group if (stat := stats[position])}
+    shown = {position: round(stat.mean, decimals) for position in group if (stat := stats[position])}
     target = min(shown.values()) if better == "lower" else max(shown.values())
     return {position for position, value in shown.items() if value == target}

@@ -1,18 +1,21 @@
-"""Writes the report of a results folder: results.csv, table.csv and index.html under OUT/report."""
+"""Writes the report of a results folder: results.csv, table.csv, index.html and a file a suite under OUT/report."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError, did_you_mean
 from bench.matrix.store import Store, atomic
+from bench.reports.csv_text import as_csv
+from bench.reports.editions import editions_of
 from bench.reports.frames import COLUMNS, wide_frame
+from bench.reports.latex import latex
 from bench.reports.page import render_page
-from bench.reports.records import Run, load_runs
+from bench.reports.paper import PaperTable, paper_table
+from bench.reports.paper_csv import paper_csv
+from bench.reports.records import Run, load_requests, load_runs
 from bench.reports.sections import Group, Section, sections_of
 from bench.reports.stats import Stat
 from bench.reports.tables import (
@@ -28,22 +31,28 @@ from bench.reports.tables import (
     utility_table,
 )
 
-FORMATS = ("csv", "html")
+FORMATS = ("csv", "html", "latex")
+USUAL = ("csv", "html")
 
 
-def write_report(store: Store, formats: Iterable[str] = FORMATS) -> dict[str, Path]:
-    """Write the asked formats; the same records give the same bytes. Returns the path of each file by its name."""
+def write_report(store: Store, formats: Iterable[str] = USUAL, suites: Iterable[str] = ()) -> dict[str, Path]:
+    """Write the asked formats; the same records give the same bytes. Returns the path of each file by its name.
+
+    Paper tables are those of `suites`, else those that were run.
+    """
     chosen = list(formats)
     for name in chosen:
         if name not in FORMATS:
             raise UserError(f"--format {name}: unknown format; {did_you_mean(name, FORMATS)}")
     runs = load_runs(store)
+    papers = paper_tables(store, runs, suites)
     files: dict[str, str] = {}
     if "csv" in chosen:
         files["results.csv"] = results_csv(runs)
         files["table.csv"] = table_csv(runs)
     if "html" in chosen:
-        files["index.html"] = render_page(runs)
+        files["index.html"] = render_page(runs, papers)
+    files |= suite_files(papers, chosen)
     paths = {}
     for name, text in files.items():
         paths[name] = store.root / "report" / name
@@ -52,10 +61,32 @@ def write_report(store: Store, formats: Iterable[str] = FORMATS) -> dict[str, Pa
     return paths
 
 
+def paper_tables(store: Store, runs: list[Run], suites: Iterable[str] = ()) -> list[PaperTable]:
+    """The tables of suites in the paper's order."""
+    groups = [group for section in sections_of(runs) for group in section.groups.values()]
+    anchors = {run.key: group.anchor for group in groups for run in (*group.runs, *group.superseded)}
+    by_key = {run.key: run for run in runs}
+    return [paper_table(edition, by_key, anchors) for edition in editions_of(load_requests(store), suites)]
+
+
+def suite_files(papers: Iterable[PaperTable], formats: Iterable[str]) -> dict[str, str]:
+    """The files of suites by name; editions of a suite share them. A figure has none."""
+    writers = {"csv": ("csv", paper_csv), "latex": ("tex", latex)}
+    by_suite: dict[str, list[PaperTable]] = {}
+    for table in papers:
+        if table.rows:
+            by_suite.setdefault(table.edition.suite.name, []).append(table)
+    return {
+        f"{name}.{ending}": write(tables)
+        for name, tables in by_suite.items()
+        for ending, write in (writers[each] for each in formats if each in writers)
+    }
+
+
 def results_csv(runs: list[Run]) -> str:
     """All measurements. Floats are written so that they read back exactly."""
     frame = wide_frame(runs)[COLUMNS]
-    return _csv(COLUMNS, frame.itertuples(index=False, name=None))
+    return as_csv(COLUMNS, frame.itertuples(index=False, name=None))
 
 
 def table_csv(runs: list[Run]) -> str:
@@ -67,7 +98,7 @@ def table_csv(runs: list[Run]) -> str:
     ]  # fmt: skip
     measured = sorted({name for row in rows for name in row} - set(fixed))
     columns = fixed + measured
-    return _csv(columns, ([row.get(column) for column in columns] for row in rows))
+    return as_csv(columns, ([row.get(column) for column in columns] for row in rows))
 
 
 def _section_rows(section: Section) -> list[dict[str, Any]]:
@@ -122,11 +153,3 @@ def _mean_columns(column: Column, stat: Stat | None) -> dict[str, Any]:
         return {}
     name = f"{column.evaluator}.{column.metric}"
     return {name: stat.mean if stat else None, f"{name}_std": stat.std if stat else None}
-
-
-def _csv(columns: list[str], rows: Iterable[Iterable[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([["" if value is None else value for value in row] for row in rows])
-    return text.getvalue()

@@ -1,0 +1,237 @@
+"""Tables in a paper's own arrangement: what it printed, what was measured, and the difference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bench.reports.editions import Edition
+from bench.reports.measures import METRICS, UTILITY, Metric, point_for, tasks_of
+from bench.reports.records import Run
+from bench.reports.stats import Point, Stat, best_of, pooled
+from bench.reports.tables import ASR, FLOOR, Cell, Note, Notes, verdict
+from bench.suites.suite import MINUS_CLIP, PRINTED_ONLY, UNDEFENDED, Arm, Column, Place, Row
+
+BLANK = "–"
+WIDEST = 10
+"""Columns that stand side by side; more are stacked."""
+
+
+@dataclass
+class PaperCell:
+    """Published and measured. `printed` is the paper's own text, empty where it has no such cell."""
+
+    place: Place
+    printed: str
+    published: float | None
+    measured: Cell
+    metric: Metric
+    took: str = ""
+
+    @property
+    def text(self) -> str:
+        return shown(self.measured.stat.mean, self.metric.unit) if self.measured.stat else ""
+
+    @property
+    def spread(self) -> str:
+        stat = self.measured.stat
+        if stat is None:
+            return ""
+        if stat.std is not None:
+            return f"± {shown(stat.std, self.metric.unit)}"
+        low, high = stat.points[0].low, stat.points[0].high
+        return "" if low is None or high is None else f"[{shown(low, self.metric.unit)}, {shown(high, self.metric.unit)}]"
+
+    @property
+    def difference(self) -> float | None:
+        """Measured less published, in the unit of the table."""
+        if self.measured.stat is None or self.published is None or not self.metric.differs:
+            return None
+        return self.measured.stat.mean * scale(self.metric.unit) - self.published
+
+    @property
+    def difference_text(self) -> str:
+        found = self.difference
+        if found is None:
+            return ""
+        text = _digits(found, self.metric.unit)
+        return text if text.startswith("−") or float(text) == 0 else f"+{text}"
+
+
+@dataclass
+class PaperRow:
+    """`cells` has None where the table has no cell."""
+
+    label: tuple[str, ...]
+    cells: list[PaperCell | None]
+
+
+@dataclass
+class PaperTable:
+    edition: Edition
+    columns: list[Column]
+    rows: list[PaperRow]
+    notes: list[Note] = field(default_factory=list)
+
+    @property
+    def cells(self) -> list[PaperCell]:
+        return [cell for row in self.rows for cell in row.cells if cell]
+
+    @property
+    def done(self) -> int:
+        return sum(cell.measured.stat is not None for cell in self.cells)
+
+    @property
+    def blocks(self) -> list[tuple[int, int]]:
+        """Ranges of columns that stand side by side; groups stay whole."""
+        found: list[tuple[int, int]] = []
+        for start, end in _groups(self.columns):
+            if found and end - found[-1][0] <= WIDEST:
+                found[-1] = found[-1][0], end
+            else:
+                found.append((start, end))
+        return found
+
+    def groups(self, block: tuple[int, int]) -> list[tuple[str, int]]:
+        """Names and widths of the groups of columns in a block."""
+        inside = [(start, end) for start, end in _groups(self.columns) if block[0] <= start < block[1]]
+        return [(self.columns[start].group, end - start) for start, end in inside]
+
+    @property
+    def grouped(self) -> bool:
+        return any(column.group for column in self.columns)
+
+
+def scale(unit: str) -> float:
+    """Tables are in percent where a number is a share."""
+    return 100.0 if unit == "fraction" else 1.0
+
+
+def shown(value: float, unit: str) -> str:
+    return _digits(value * scale(unit), unit)
+
+
+def _digits(value: float, unit: str) -> str:
+    """One decimal for percent, three digits for small shares and other units."""
+    small = unit != "fraction" or 0 < abs(value) < 0.1
+    return (f"{value:.3g}" if small else f"{value:.1f}").replace("-", "−")
+
+
+def paper_table(edition: Edition, runs: Mapping[str, Run], anchors: Mapping[str, str]) -> PaperTable:
+    """The table of an edition. `anchors` says where the page shows a run."""
+    return _Builder(edition, runs, anchors).table()
+
+
+class _Builder:
+    def __init__(self, edition: Edition, runs: Mapping[str, Run], anchors: Mapping[str, str]) -> None:
+        self._edition = edition
+        self._runs = runs
+        self._anchors = anchors
+        self._notes = Notes()
+
+    def table(self) -> PaperTable:
+        suite = self._edition.suite
+        extra = self._extra_columns()
+        rows = []
+        for row in suite.rows:
+            printed = [*row.published, *("" for _ in extra)]
+            columns = [*suite.columns, *extra]
+            cells = [self._cell(row, column, text, column in extra) for column, text in zip(columns, printed, strict=True)]
+            rows.append(PaperRow(row.label, cells))
+        table = PaperTable(self._edition, [*suite.columns, *extra], rows)
+        _mark_best(table.cells)
+        table.notes = self._notes.all
+        return table
+
+    def _extra_columns(self) -> list[Column]:
+        """Downstream tasks that were measured and that the paper does not have."""
+        of_tasks = [column for column in self._edition.suite.columns if column.task and column.task != MINUS_CLIP]
+        if not of_tasks:
+            return []
+        runs = [run for arm in self._edition.runs for run in self._of(arm)]
+        tasks = {task for run in runs for e in run.evaluations if e.name in UTILITY for task in tasks_of(e)}
+        new = sorted(tasks - {column.task for column in of_tasks})
+        return [of_tasks[0].model_copy(update={"label": task, "task": task, "group": "not in the paper"}) for task in new]
+
+    def _cell(self, row: Row, column: Column, printed: int | float | str, extra: bool) -> PaperCell | None:
+        if printed == "" and not extra:
+            return None
+        place = self._edition.suite.place(row, column)
+        value = None if isinstance(printed, str) else float(printed)
+        text = BLANK if printed == "-" else str(printed).replace("-", "−") if value is not None and value < 0 else str(printed)
+        cell = PaperCell(place, text, value, self._measured(place), METRICS[place.metric])
+        if place.metric == ASR and cell.measured.stat:
+            cell.took = self._took(place.arm, cell.measured)
+        return cell
+
+    def _measured(self, place: Place) -> Cell:
+        arm, metric, task = place
+        if metric == PRINTED_ONLY:
+            return Cell(word="published only")
+        if task == MINUS_CLIP and arm.defense == UNDEFENDED:
+            return Cell(word=BLANK)
+        runs = self._of(arm.id)
+        if not runs:
+            reason = self._edition.why_not(arm)
+            return Cell(word="not run", reason=reason, notes=[self._notes.add("not run", reason, arm.id)])
+        undefended = {run.seed: run for run in self._of(arm.undefended.id)}
+        found = {run.seed: point_for(run, undefended.get(run.seed), metric, task) for run in runs}
+        return self._summed(arm, runs, found)
+
+    def _summed(self, arm: Arm, runs: Sequence[Run], found: Mapping[int, Point | tuple[str, str]]) -> Cell:
+        cell = Cell(anchor=self._anchor(runs), expected=len(runs))
+        points = {seed: point for seed, point in found.items() if isinstance(point, Point)}
+        for seed, problem in found.items():
+            if not isinstance(problem, Point):
+                cell.word, cell.reason = problem
+                marker = self._notes.add(*problem, f"{arm.id}, seed {seed}")
+                cell.notes += [marker] if marker not in cell.notes else []
+        if points:
+            cell.stat = Stat(tuple(points), tuple(points.values()))
+        return cell
+
+    def _took(self, arm: Arm, cell: Cell) -> str:
+        """Whether the attack took on the undefended runs; a note where it did not."""
+        undefended = [self._stat(arm.undefended, metric) for metric in (ASR, FLOOR)]
+        state, reason = verdict([stat for stat in undefended[:1] if stat], [stat for stat in undefended[1:] if stat])
+        if state == "no":
+            cell.notes.append(self._notes.add("attack did not take", reason, arm.undefended.id))
+        return state
+
+    def _stat(self, arm: Arm, metric: str) -> Stat | None:
+        found = {run.seed: pooled(e, metric) for run in self._of(arm.id) for e in run.evaluations if e.name == ASR}
+        points = {seed: point for seed, point in found.items() if point}
+        return Stat(tuple(points), tuple(points.values())) if points else None
+
+    def _of(self, arm: str) -> list[Run]:
+        """The runs of an arm, by seed."""
+        runs = [self._runs[key] for key in self._edition.runs.get(arm, []) if key in self._runs]
+        return sorted(runs, key=lambda run: run.seed)
+
+    def _anchor(self, runs: Sequence[Run]) -> str:
+        known = {self._anchors.get(run.key, f"run-{run.key}") for run in runs}
+        return known.pop() if len(known) == 1 else f"run-{runs[0].key}"
+
+
+def _mark_best(cells: Sequence[PaperCell]) -> None:
+    """The best among the defenses under the same data, attack, model and metric; none against an attack that did not take."""
+    alike: dict[tuple[object, ...], list[PaperCell]] = {}
+    for cell in cells:
+        if cell.place.metric != ASR or cell.took == "yes":
+            place = cell.place._replace(arm=cell.place.arm._replace(defense=""))
+            alike.setdefault(tuple(place), []).append(cell)
+    for group in alike.values():
+        metric = group[0].metric
+        for position in best_of([cell.measured.stat for cell in group], metric.better, metric.decimals):
+            group[position].measured.best = True
+
+
+def _groups(columns: Sequence[Column]) -> list[tuple[int, int]]:
+    """Ranges of neighbours of one group; columns without a group are ranges of their own."""
+    found: list[tuple[int, int]] = []
+    for position, column in enumerate(columns):
+        if found and column.group and columns[found[-1][0]].group == column.group:
+            found[-1] = found[-1][0], position + 1
+        else:
+            found.append((position, position + 1))
+    return found

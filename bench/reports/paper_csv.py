@@ -1,0 +1,74 @@
+"""Paper tables as CSV: a line a cell, values as fractions where they are shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from bench.reports.csv_text import as_csv
+from bench.reports.paper import PaperCell, PaperRow, PaperTable, scale
+from bench.suites.suite import Column
+
+COLUMNS = [
+    "suite", "instead", "options", "row", "group", "column", "paper_data", "attack", "defense", "model", "metric", "task",
+    "unit", "better", "published", "measured", "difference", "std", "ci_low", "ci_high", "seeds", "seeds_asked", "best",
+    "attack_took", "status", "reason",
+]  # fmt: skip
+
+
+def paper_csv(tables: Iterable[PaperTable]) -> str:
+    """All editions of a suite."""
+    return as_csv(COLUMNS, ([line[name] for name in COLUMNS] for table in tables for line in _lines(table)))
+
+
+def _lines(table: PaperTable) -> Iterable[dict[str, Any]]:
+    for row in table.rows:
+        for column, cell in zip(table.columns, row.cells, strict=True):
+            if cell:
+                yield {**_names(table, row, column), **_place(cell), **_numbers(cell)}
+
+
+def _names(table: PaperTable, row: PaperRow, column: Column) -> dict[str, Any]:
+    edition = table.edition
+    return {
+        "suite": edition.suite.name,
+        "instead": edition.instead,
+        "options": " ".join(edition.options),
+        "row": " / ".join(row.label),
+        "group": column.group,
+        "column": column.label,
+    }
+
+
+def _place(cell: PaperCell) -> dict[str, Any]:
+    arm = cell.place.arm
+    return {
+        "paper_data": arm.data,
+        "attack": arm.attack,
+        "defense": arm.defense,
+        "model": arm.model,
+        "metric": cell.place.metric,
+        "task": cell.place.task,
+        "unit": cell.metric.unit,
+        "better": cell.metric.better,
+    }
+
+
+def _numbers(cell: PaperCell) -> dict[str, Any]:
+    stat, measured = cell.measured.stat, cell.measured
+    alone = stat.points[0] if stat and len(stat.points) == 1 else None
+    factor = scale(cell.metric.unit)
+    return {
+        "published": None if cell.published is None else round(cell.published / factor, 12),
+        "measured": stat.mean if stat else None,
+        "difference": None if cell.difference is None else round(cell.difference / factor, 12),
+        "std": stat.std if stat else None,
+        "ci_low": alone.low if alone else None,
+        "ci_high": alone.high if alone else None,
+        "seeds": len(stat.seeds) if stat else 0,
+        "seeds_asked": measured.expected,
+        "best": "yes" if measured.best else "",
+        "attack_took": cell.took,
+        "status": "done" if stat else measured.word,
+        "reason": measured.reason,
+    }

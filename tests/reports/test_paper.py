@@ -1,0 +1,190 @@
+"""Paper tables: published, measured, difference and bold, recomputed here from the numbers of the records."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+
+from bench.errors import UserError
+from bench.matrix.store import Store
+from bench.reports.latex import escaped
+from bench.reports.paper import PaperCell, PaperTable, shown
+from bench.reports.records import load_runs
+from bench.reports.write import paper_tables, write_report
+from bench.suites.suite import load, names
+
+from .records_maker import NUMBERS
+from .suite_maker import PAPER_DATA, ask, make_suites
+
+SHOWN = {"clip": "CLIP", "safeclip": "SafeCLIP", "badnet": "BadNet", "wanet": "WaNet"}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return make_suites(tmp_path / "results")
+
+
+def tables(store: Store, *suites: str) -> dict[str, PaperTable]:
+    return {table.edition.suite.name: table for table in paper_tables(store, load_runs(store), suites)}
+
+
+def cells(table: PaperTable) -> dict[tuple[str, str], PaperCell]:
+    return {
+        (" ".join(row.label), f"{column.group} {column.label}".strip()): cell
+        for row in table.rows
+        for column, cell in zip(table.columns, row.cells, strict=True)
+        if cell
+    }
+
+
+def asr(attack: str, defense: str) -> list[float]:
+    return [numbers[1] for numbers in NUMBERS[attack, defense]]
+
+
+def test_only_suites_that_were_run_unless_named(store: Store) -> None:
+    assert list(tables(store)) == ["table1", "table2", "table6", "figure2"]
+    assert list(tables(store, "all")) == names()
+    assert list(tables(store, "table11", "table3")) == ["table11", "table3"]
+    assert {cell.measured.word for cell in tables(store, "table11")["table11"].cells} == {"published only"}
+    with pytest.raises(UserError, match="unknown suite"):
+        tables(store, "table0")
+
+
+def test_published_measured_and_difference(store: Store) -> None:
+    found = cells(tables(store)["table1"])
+    assert len(found) == 60
+    published = {("MSCOCO", "badnet", "clip"): 31.0, ("CC1M", "wanet", "clip"): 96.3, ("CC1M", "badnet", "safeclip"): 0.0}
+    for (data, attack, defense), value in published.items():
+        cell = found[SHOWN[defense], f"{data} {SHOWN[attack]}"]
+        mean = statistics.mean(asr(attack, defense))
+        assert cell.published == value
+        assert cell.measured.stat is not None
+        assert cell.measured.stat.mean == pytest.approx(mean)
+        assert cell.text == f"{mean * 100:.1f}"
+        assert cell.spread == f"± {statistics.stdev(asr(attack, defense)) * 100:.1f}"
+        assert cell.difference == pytest.approx(mean * 100 - value)
+        assert cell.difference_text == f"{mean * 100 - value:+.1f}".replace("-", "−")
+
+
+def test_bold_by_brute_force(store: Store) -> None:
+    table = tables(store)["table1"]
+    bold = {key for key, cell in cells(table).items() if cell.measured.best}
+    undefended, defended = (statistics.mean(asr("badnet", name)) for name in ("clip", "safeclip"))
+    assert defended < undefended
+    assert bold == {("SafeCLIP", f"{data} BadNet") for data in ("CC1M", "MSCOCO")}
+    assert statistics.mean(asr("wanet", "safeclip")) < statistics.mean(asr("wanet", "clip"))  # but the attack did not take
+    assert {cell.took for (_, name), cell in cells(table).items() if "WaNet" in name} == {"", "no"}
+    reasons = {note.status: note for note in table.notes}
+    assert "undefended ASR 18.0%" in reasons["attack did not take"].reason
+
+
+def test_cells_without_a_number_say_why(store: Store) -> None:
+    found = cells(tables(store)["table1"])
+    assert (found["RoCLIP", "CC1M BadNet"].measured.word, found["RoCLIP", "CC1M BadNet"].measured.stat) == ("failed", None)
+    assert "loss is NaN" in found["RoCLIP", "CC1M BadNet"].measured.reason
+    assert found["SafeCLIP", "CC1M BadNet"].measured.seeds == "2 of 3 seeds"
+    assert found["CLIP", "CC1M TDPA"].measured.reason == "the attack tdpa is not available here"
+    assert "bench run --suite table1" in found["CLIP", "Visual Genome TDPA"].measured.reason
+    assert found["CLIP", "CC1M TDPA"].printed == "93.75"
+    assert found["CLIP", "CC1M TDPA"].difference is None
+
+
+def test_downstream_tasks_of_the_data_stand_beside_the_papers(store: Store) -> None:
+    table = tables(store)["table2"]
+    found = cells(table)
+    assert [column.label for column in table.columns[10:]] == ["minus CLIP", "colour", "object", "shape"]
+    assert found["CLIP zero-shot", "ImageNet"].measured.word == "unsupported"
+    assert found["CLIP zero-shot", "not in the paper object"].text == "79.0"
+    gain = statistics.mean(
+        (own[3] + own[4]) / 2 - (clip[3] + clip[4]) / 2
+        for own, clip in zip(NUMBERS["badnet", "safeclip"], NUMBERS["none", "clip"], strict=True)
+    )
+    cell = found["SafeCLIP linear probe", "minus CLIP"]
+    assert cell.measured.stat is not None
+    assert cell.measured.stat.mean == pytest.approx(gain)
+    assert cell.difference == pytest.approx(gain * 100 - 0.5)
+    assert found["CLIP zero-shot", "minus CLIP"].printed == "–"
+
+
+def test_safe_sets_come_from_the_first_split(store: Store) -> None:
+    found = cells(tables(store)["table6"])
+    assert found["CC1M", "t = 0.9 safe set"].text == "62.5"
+    assert found["CC1M", "t = 0.9 poison rate"].published == 0.000375
+    assert shown(3.75e-6, "fraction") == "0.000375"
+
+
+def test_editions_of_other_options_stand_apart_and_seeds_add_up(store: Store) -> None:
+    ask(store, "table6", {}, {}, options=["train.epochs=2"])
+    assert [t.edition.suite.name for t in paper_tables(store, load_runs(store))].count("table6") == 2
+    ids = [table.edition.id for table in paper_tables(store, load_runs(store))]
+    assert len(ids) == len(set(ids))
+
+
+def test_csv(store: Store) -> None:
+    lines = list(csv.DictReader(io.StringIO(write_report(store)["table1.csv"].read_text())))
+    assert len(lines) == 60
+    line = next(each for each in lines if (each["row"], each["group"], each["column"]) == ("CLIP", "MSCOCO", "BadNet"))
+    assert (line["paper_data"], line["instead"], line["published"], line["seeds"]) == (PAPER_DATA[1], "scenes", "0.31", "2")
+    assert float(line["measured"]) == pytest.approx(statistics.mean(asr("badnet", "clip")))
+    assert float(line["difference"]) == pytest.approx(statistics.mean(asr("badnet", "clip")) - 0.31)
+    assert line["attack_took"] == "yes"
+
+
+def test_page_has_every_cell_and_its_links_lead_somewhere(store: Store) -> None:
+    text = write_report(store, ["html"], ["all"])["index.html"].read_text(encoding="utf-8")
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]+)"', text)) <= set(ids)
+    part = text[text.index('id="paper"') : text.index('class="setting" id="setting-')]
+    assert part.count("paper 93.75") == 2
+    assert "(−62.5)" not in part
+    assert "What is taken for safe" in part
+
+
+def test_the_same_bytes_twice_and_elsewhere(store: Store, tmp_path: Path) -> None:
+    formats = ["csv", "html", "latex"]
+    first = {name: path.read_bytes() for name, path in write_report(store, formats).items()}
+    second = {name: path.read_bytes() for name, path in write_report(store, formats).items()}
+    elsewhere = {name: path.read_bytes() for name, path in write_report(make_suites(tmp_path / "x"), formats).items()}
+    assert first == second == elsewhere
+    assert {"table1.csv", "table1.tex", "table6.tex"} <= first.keys()
+    assert "figure2.csv" not in first
+
+
+def test_latex_is_balanced_and_of_one_width(store: Store) -> None:
+    for name, path in write_report(store, ["latex"], names()).items():
+        text = path.read_text(encoding="utf-8")
+        plain = re.sub(r"\\[{}]", "", text)
+        assert plain.count("{") == plain.count("}"), name
+        assert text.count(r"\begin{") == text.count(r"\end{")
+        for columns, body in re.findall(r"\\begin\{tabular\}\{(\w+)\}(.*?)\\end\{tabular\}", text, re.DOTALL):
+            for line in (line for line in body.splitlines() if line.endswith(r" \\")):
+                spans = [int(width) for width in re.findall(r"\\multicolumn\{(\d+)\}", line)]
+                assert len(re.findall(r"(?<!\\)&", line)) + 1 + sum(spans) - len(spans) == len(columns)
+        assert not re.search(r"(?<!\\)[%_#](?!.*booktabs)", re.sub(r"\\label\{.*\}", "", text).split("\n", 1)[1])
+
+
+def test_latex_says_what_the_table_says(store: Store) -> None:
+    text = write_report(store, ["latex"])["table1.tex"].read_text(encoding="utf-8")
+    assert r"\textbf{11.5} $\pm$ 2.1" in text
+    assert r"\usepackage{booktabs}" in text
+    assert load("table1").title in text
+    assert r"\cmidrule(lr){3-7} \cmidrule(lr){8-12}" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("50% of a_b & c#1 $x$ {y}", r"50\% of a\_b \& c\#1 \$x\$ \{y\}"),
+        ("a\\b~c^d", r"a\textbackslash{}b\textasciitilde{}c\textasciicircum{}d"),
+        ("−1 ± 2 <3>", r"$-$1 $\pm$ 2 \textless{}3\textgreater{}"),
+        ("two\nlines", "two lines"),
+    ],
+)
+def test_escaping(text: str, expected: str) -> None:
+    assert escaped(text) == expected

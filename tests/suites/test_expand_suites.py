@@ -1,0 +1,131 @@
+"""Suites on the embedded data set: what runs, with which parameters, and what is shared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from bench import plugins
+from bench.config import RunSpec
+from bench.errors import UserError
+from bench.matrix.expand import Request, expand
+from bench.matrix.suites import SuitePlan, SuiteRequest, expand_suites, rescaled
+from bench.suites.suite import chosen, load
+
+SIZES = ("data.train=256", "data.holdout=64", "data.test=64", "data.probe_train=64")
+
+
+def plan_of(*suites: str, seeds: Sequence[int] = (0,), options: Sequence[str] = SIZES, **more: Any) -> SuitePlan:
+    plugins.load()
+    return expand_suites(SuiteRequest(chosen(suites), **{"data": "scenes", "seeds": seeds, "options": options, **more}))
+
+
+def specs_of(plan: SuitePlan) -> dict[str, RunSpec]:
+    """The first run of each arm."""
+    cells = {cell.key: cell.spec for matrix in plan.matrices for cell in matrix.cells}
+    return {arm: cells[runs[0]] for each in plan.suites for arm, runs in each.runs.items()}
+
+
+def params(plan: SuitePlan, arm: str) -> dict[str, Any]:
+    return specs_of(plan)[arm].defense.params
+
+
+def test_every_suite_on_scenes() -> None:
+    plan = plan_of("all")
+    known = set(plugins_of("defenses"))
+    for each in plan.suites:
+        assert set(each.runs) | set(each.reasons) == {arm.id for arm in each.suite.arms()}
+        assert all(reason.startswith("the defense") for reason in each.reasons.values()), each.reasons
+        assert {arm.split(" | ")[2] for arm in each.reasons} & known == set()
+    assert [request["suite"]["name"] for request in plan.requests] == [each.suite.name for each in plan.suites]
+    keys = [cell.key for matrix in plan.matrices for cell in matrix.cells]
+    assert len(keys) == len(set(keys))
+    asked = {cell["run_key"] for request in plan.requests for cell in request["cells"]}
+    assert asked == set(keys)
+
+
+def plugins_of(kind: str) -> list[str]:
+    from bench.registry import KINDS
+
+    return KINDS[kind].names()
+
+
+def test_cells_are_those_of_a_plain_run() -> None:
+    plan = plan_of("table1", seeds=(0, 2))
+    names = ["badnet", "blended", "label_consistent", "tdpa", "wanet"]
+    plain = expand(
+        Request("scenes", names, ["clip", "roclip", "safeclip"], ["asr", "zero_shot", "linear_probe"], (0, 2), options=SIZES)
+    )
+    assert {cell.key for cell in plain.cells} == set(plan.suites[0].cells)
+    evaluations = {each.key for cell in plain.cells for each in cell.evaluations}
+    assert evaluations == {each.key for cell in plan.suites[0].cells.values() for each in cell.evaluations}
+    assert all(len(runs) == 2 for runs in plan.suites[0].runs.values())
+    assert len({tuple(runs) for runs in plan.suites[0].runs.values()}) == 15  # four data sets are one here
+
+
+def test_rates_follow_the_recipe_by_their_factor() -> None:
+    specs = specs_of(plan_of("table9", options=(*SIZES, "data.train=512")))
+    rates = {arm: spec.attack.params["rate"] for arm, spec in specs.items() if spec.attack}
+    assert rates["cc1m | badnet | safeclip"] == 0.01
+    assert rates["cc1m | badnet 0.1% | safeclip"] == 0.02
+    assert rates["mscoco | tdpa 0.1% | clip"] == 0.02
+    assert rates["cc1m | badnet 0.5% | safeclip"] == 0.1
+    other = specs_of(plan_of("table9", options=(*SIZES, "data.train=1024", "attack.rate=0.004")))
+    assert other["cc1m | badnet 0.5% | clip"].attack.params["rate"] == 0.04  # type: ignore[union-attr]
+    assert rescaled(0.0015, 0.017, 0.0015) == 0.017
+    assert rescaled(0.001, 0.01, 0.0005) == 0.02
+
+
+def test_variants_of_safeclip() -> None:
+    plan = plan_of("table3", "table4", "table5", "table6", "table7", "table15")
+    recipe = params(plan, "cc1m | tdpa | safeclip")
+    warm = params(plan, "cc1m | tdpa | safeclip 10+1")
+    assert (warm["unimodal_epochs"], warm["clip_epochs"]) == (10, 1)
+    assert params(plan, "cc1m | tdpa | safeclip 5+0")["clip_epochs"] == 0
+    lows = [
+        params(plan, f"vg | tdpa | safeclip {lr}".replace("vg", "visual_genome"))["low_lr"] for lr in ("5e-6", "1e-5", "5e-5")
+    ]
+    assert lows == pytest.approx([recipe["low_lr"] * factor for factor in (1, 2, 10)])
+    assert not params(plan, "cc1m | tdpa | safeclip no CL")["risky_unimodal"]
+    assert not params(plan, "cc1m | tdpa | safeclip no NN")["use_pool"]
+    assert params(plan, "mscoco | tdpa | safeclip t=0.7")["threshold"] == 0.7
+    assert params(plan, "cc1m | tdpa | safeclip 5")["unimodal_epochs"] == 5
+    longer = specs_of(plan)["cc1m | tdpa | safeclip 64 epochs"]
+    assert longer.train.epochs == round(plan.matrices[0].cells[0].spec.train.epochs * 64 / 48)
+    same = [params(plan, f"cc1m | tdpa | {name}") for name in ("safeclip 1+1", "safeclip t=0.9", "safeclip 5e-6", "safeclip 1")]
+    assert same == [recipe] * 4
+
+
+def test_models_and_sizes_stand_in() -> None:
+    plan = plan_of("table12", "table13", options=())
+    specs = specs_of(plan)
+    assert specs["cc1m | tdpa | safeclip | ViT-B-32"].model.name == "scenes-vit"
+    assert specs["cc1m | tdpa | safeclip | RN50"].model.name == "scenes-small"
+    sizes = [specs[f"{name} | tdpa | safeclip"].data.params["train"] for name in ("cc3m", "cc1m", "cc100k")]
+    assert sizes == [16384, 8192, 4096]
+
+
+def test_data_that_is_not_there() -> None:
+    plugins.load()
+    with pytest.raises(UserError, match="--data-root"):
+        plan_of("table10", data=None, options=())
+    with pytest.raises(UserError, match="unknown data set; did you mean 'mscoco'"):
+        plan_of("table1", data="mscocoo")
+
+
+def test_a_data_set_that_nobody_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.registry import datasets
+
+    plugins.load()
+    monkeypatch.setattr(datasets, "_entries", {"scenes": datasets["scenes"]})
+    with pytest.raises(UserError, match=r"table2: nothing can be run \(the data set cc3m is not available here\)"):
+        plan_of("table2", data=None)
+
+
+def test_one_of_the_papers_data_sets_takes_its_own_part() -> None:
+    suite = load("table1")
+    assert SuiteRequest([suite], data="mscoco").instead(suite) is None
+    assert SuiteRequest([suite], data="scenes").instead(suite) == "scenes"
+    assert SuiteRequest([suite]).instead(suite) is None
