@@ -202,9 +202,9 @@ def ten(tmp_path: Path) -> list[Path]:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     calls: list[str] = []
 
-    def counting(path: str, side: int, *, remedy: str) -> np.ndarray:
+    def counting(path: str, side: int, **more: str) -> np.ndarray:
         calls.append(Path(path).stem)
-        return decode(path, side, remedy=remedy)
+        return decode(path, side, None, **more)
 
     monkeypatch.setattr(files, "decode", counting)
     return calls
