@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, overload
 
 import numpy as np
 import torch
@@ -10,37 +11,114 @@ from numpy.typing import NDArray
 
 from bench.data.eda import augment, words
 from bench.data.thesaurus import Synonyms
+from bench.data.tokens import Tokenize
 
-Tokenize = Callable[[Sequence[str]], torch.Tensor]
 Compact = Callable[[torch.Tensor], torch.Tensor]
 
 _EDA_RATE = 0.1
+_BLOCK = 8192
+
+
+class TokenRows(Protocol):
+    """Tokens by position: indexed with int64 (n,) they give integers (n, length)."""
+
+    def __getitem__(self, indices: NDArray[np.int64], /) -> NDArray[Any]: ...
+
+
+class PoisonedCaptions(Sequence[str]):
+    """Caption i is poisons[row[i]], or clean[place[i]] where row[i] is negative; row, place: int64 (n,)."""
+
+    def __init__(self, clean: Sequence[str], poisons: Sequence[str], place: NDArray[np.int64], row: NDArray[np.int64]) -> None:
+        self._clean = clean
+        self._poisons = poisons
+        self._place = place
+        self._row = row
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(len(self))[index]]
+        row = self._row[index]
+        return self._clean[self._place[index]] if row < 0 else self._poisons[row]
+
+    def tokens(self, clean: NDArray[np.integer], tokenize: Tokenize) -> TokenRows:
+        """Tokens of these captions, given those of the clean ones."""
+        poisons = tokenize(self._poisons).numpy() if self._poisons else np.empty((0, clean.shape[1]), dtype=np.int64)
+        return _PoisonedRows(clean, poisons, self._place, self._row)
+
+
+class _PoisonedRows:
+    """Rows as `PoisonedCaptions` places them."""
+
+    def __init__(
+        self,
+        clean: NDArray[np.integer],
+        poisons: NDArray[np.int64],
+        place: NDArray[np.int64],
+        row: NDArray[np.int64],
+    ) -> None:
+        self._clean = clean
+        self._poisons = poisons
+        self._place = place
+        self._row = row
+
+    def __getitem__(self, indices: NDArray[np.int64], /) -> NDArray[np.int64]:
+        row = self._row[indices]
+        ours = row >= 0
+        tokens = np.empty((len(indices), self._clean.shape[1]), dtype=np.int64)
+        tokens[~ours] = self._clean[self._place[indices[~ours]]]
+        tokens[ours] = self._poisons[row[ours]]
+        return tokens
 
 
 class CaptionTokens:
     """Tokens int64 (n, length) of captions by position.
 
-    `tokenize` gives the tokenizer's ids, `compact` maps them to rows of the embedding table that is trained.
+    `tokens` are the tokenizer's ids of the captions and `tokenize` gives those of changed ones; `compact` maps ids to rows of
+    the embedding table that is trained.
     """
 
-    def __init__(self, captions: Sequence[str], tokenize: Tokenize, compact: Compact, synonyms: Synonyms) -> None:
+    def __init__(
+        self, captions: Sequence[str], tokens: TokenRows, tokenize: Tokenize, compact: Compact, synonyms: Synonyms
+    ) -> None:
         self._captions = captions
+        self._tokens = tokens
         self._tokenize = tokenize
         self._compact = compact
         self._synonyms = synonyms
-        self._plain = compact(tokenize(captions)).numpy()
 
     @staticmethod
-    def vocabulary(captions: Sequence[str], synonyms: Synonyms) -> list[str]:
-        """Texts whose tokens include every token that `plain` and `eda` can give."""
-        known = {word for caption in captions for word in words(caption)}
-        return [*captions, *sorted(known), *sorted({synonym for word in known for synonym in synonyms(word)})]
+    def vocabulary(captions: Sequence[str], tokens: TokenRows, tokenize: Tokenize, synonyms: Synonyms) -> torch.Tensor:
+        """Every id that `plain` and `eda` can give, before `compact`: int64 (m,), sorted."""
+        known: set[str] = set()
+        ids: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        for rows in _blocks(len(captions)):
+            known.update(words("\n".join(captions[rows.start : rows.stop])))
+            ids = np.union1d(ids, _distinct(tokens[np.arange(rows.start, rows.stop)]))
+        changed = [*sorted(known), *sorted({synonym for word in known for synonym in synonyms(word)})]
+        for rows in _blocks(len(changed)):
+            ids = np.union1d(ids, _distinct(tokenize(changed[rows.start : rows.stop]).numpy()))
+        return torch.from_numpy(ids)
 
     def plain(self, indices: NDArray[np.int64]) -> torch.Tensor:
         """The captions as they are."""
-        return torch.from_numpy(self._plain[indices])
+        return self._compact(torch.from_numpy(self._tokens[indices].astype(np.int64, copy=False)))
 
     def eda(self, indices: NDArray[np.int64], rng: np.random.Generator) -> torch.Tensor:
         """The captions changed by EDA at a rate of 0.1, with fresh draws."""
         changed = [" ".join(augment(words(self._captions[index]), _EDA_RATE, self._synonyms, rng)) for index in indices]
         return self._compact(self._tokenize(changed))
+
+
+def _blocks(count: int) -> Iterator[range]:
+    return (range(start, min(start + _BLOCK, count)) for start in range(0, count, _BLOCK))
+
+
+def _distinct(tokens: NDArray[Any]) -> NDArray[np.int64]:
+    return np.flatnonzero(np.bincount(tokens.ravel()))

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench.api import Attack, DatasetBundle, Edit, Images, PoisonPlan, Probe
+from bench.data.captions import PoisonedCaptions
 
 
 class PoisonedPairs:
@@ -32,16 +33,13 @@ class PoisonedPairs:
         replaced = [poison for poison in poisons if poison.split == "train"]
         places = [poison.index for poison in replaced] + list(range(len(self._clean), len(self._clean) + len(added)))
 
-        captions = [*bundle.train.captions, *[poison.caption for poison in added]]
-        row = np.full(len(captions), -1, dtype=np.int64)
+        row = np.full(len(self._clean) + len(added), -1, dtype=np.int64)
         row[places] = np.arange(len(places))
-        for poison in replaced:
-            captions[poison.index] = poison.caption
-        order = np.arange(len(captions)) if rng is None else rng.permutation(len(captions))
-        self.captions = [captions[place] for place in order]
-        self.poisoned = row[order] >= 0
-        self._row = row[order]
-        self._place = order
+        self._place = np.arange(len(row)) if rng is None else rng.permutation(len(row))
+        self._row = row[self._place]
+        self.poisoned = self._row >= 0
+        written = [poison.caption for poison in (*replaced, *added)]
+        self.captions = PoisonedCaptions(self._clean.captions, written, self._place, self._row)
         poison_pixels = torch.cat(
             [
                 edited(bundle.train.images, [poison.index for poison in replaced], [p.edit for p in replaced], attack, plan),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -37,12 +37,18 @@ _CHECKPOINT = "checkpoint.pt"
 _KEPT_MODELS = 4
 
 
+class CellProgress(TrainingProgress, Protocol):
+    """Hears of steps, and before them of the captions that were tokenised of all, where they had not been before."""
+
+    def tokenised(self, captions: int, count: int) -> None: ...
+
+
 @dataclass(frozen=True)
 class Runtime:
     """How to run, as opposed to what: none of it changes the identity of a run."""
 
     device: torch.device
-    progress: TrainingProgress
+    progress: CellProgress
     stop: Callable[[], bool]
 
 
@@ -72,8 +78,10 @@ def train(spec: RunSpec, start: RunSpec | None, workspace: Workspace, store: Sto
     if start is not None:
         factory.load_weights(model, store.run_dir(keys.run_key(start)) / _WEIGHTS)
     synonyms = thesaurus.synonyms(recipe.thesaurus, workspace.bundle.synonyms)
-    vocabulary = CompactVocabulary(model, workspace.tokens(CaptionTokens.vocabulary(pairs.captions, synonyms)))
-    captions = CaptionTokens(pairs.captions, workspace.tokens, vocabulary.compact, synonyms)
+    tokens = pairs.captions.tokens(workspace.train_tokens(runtime.progress.tokenised, runtime.stop), workspace.tokenizer)
+    texts = pairs.captions, tokens, workspace.tokenizer
+    vocabulary = CompactVocabulary(model, CaptionTokens.vocabulary(*texts, synonyms))
+    captions = CaptionTokens(*texts, vocabulary.compact, synonyms)
     encoder = ClipEncoder(model, recipe.precision, runtime.device)
     defense = plugin(params, _setup(spec, recipe, pairs, workspace.bundle, runtime.device))
     checkpoint = folder / _CHECKPOINT

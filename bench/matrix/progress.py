@@ -19,6 +19,7 @@ class MatrixProgress:
         self._cells = cells
         self._number = 0
         self._images = 0
+        self._tokenised = 0
         self._started = time.monotonic()
         self._title = ""
         self._bars = Progress(
@@ -53,6 +54,11 @@ class MatrixProgress:
         self._started = time.monotonic()
         self._say(f"[{self._number}/{self._cells}] {title}")
         self._bars.reset(self._task, description=escape(title), total=1.0, note="", visible=True)
+
+    def tokenised(self, captions: int, count: int) -> None:
+        self._tokenised += count
+        note = f"{self._tokenised:,} captions tokenised"
+        self._bars.update(self._task, completed=self._tokenised / captions, note=note)
 
     def cell_skipped(self, title: str, why: str) -> None:
         self._number += 1

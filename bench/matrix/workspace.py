@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from bench import keys
 from bench.api import Attack, AttackContext, DataPlace, DatasetBundle, Images, PoisonPlan, Surrogate
@@ -17,6 +18,7 @@ from bench.config import DataSpec, RunSpec, Settings
 from bench.data.downstream import Downstream, open_sets
 from bench.data.files import MEMORY_BUDGET
 from bench.data.poisoned import PoisonedPairs
+from bench.data.tokens import kept_tokens
 from bench.errors import UserError
 from bench.models import factory
 from bench.registry import attacks, datasets
@@ -55,6 +57,7 @@ class Workspace:
         self.measured = replace(self.bundle, tasks=(*self.bundle.tasks, *self.downstream.tasks))
         self.data = DataSpec(**entry.identity(), params=params.model_dump(mode="json"), fingerprint=self.bundle.fingerprint)
         self._rows: dict[str, torch.Tensor] = {}
+        self._train_tokens: NDArray[np.integer] | None = None
         self._crafted: set[str] = set()
         self._plans: dict[str, tuple[Attack, PoisonPlan, AttackContext]] = {}
 
@@ -81,12 +84,20 @@ class Workspace:
     def tokenizer(self) -> factory.Tokenizer:
         return factory.tokenizer(self.model.name)
 
-    def tokens(self, captions: Sequence[str]) -> torch.Tensor:
-        """int64 (n, length); each distinct caption is tokenised once."""
-        new = [caption for caption in dict.fromkeys(captions) if caption not in self._rows]
+    def tokens(self, prompts: Sequence[str]) -> torch.Tensor:
+        """int64 (n, length); each distinct prompt is tokenised once."""
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._rows]
         if new:
             self._rows.update(zip(new, self.tokenizer(new), strict=True))
-        return torch.stack([self._rows[caption] for caption in captions])
+        return torch.stack([self._rows[prompt] for prompt in prompts])
+
+    def train_tokens(self, heard: Callable[[int, int], None], stop: Callable[[], bool]) -> NDArray[np.integer]:
+        """Tokens of the clean training captions, see `kept_tokens`; `heard` is told how many of how many are done."""
+        if self._train_tokens is None:
+            captions, identity = self.bundle.train.captions, factory.tokenizer_identity(self.model.name)
+            told = partial(heard, len(captions))
+            self._train_tokens = kept_tokens(captions, self.tokenizer, identity, cache_folder(), told, stop)
+        return self._train_tokens
 
     def poison(self, spec: RunSpec) -> tuple[Attack, PoisonPlan, AttackContext]:
         """The attack of a cell and its plan; the same for every defense."""

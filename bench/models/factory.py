@@ -78,6 +78,13 @@ def tokenizer(name: str) -> Tokenizer:
     return open_clip.get_tokenizer(name)
 
 
+def tokenizer_identity(name: str) -> list[Any]:
+    """Plain data that changes with the tokens that a model's tokenizer gives."""
+    text = config(name)["text_cfg"]
+    options = {key: text.get(key) for key in ("context_length", "hf_tokenizer_name", "tokenizer_mode", "tokenizer_kwargs")}
+    return [open_clip.__version__, name if "siglip" in name.lower() else "", options]
+
+
 def save_weights(model: torch.nn.Module, path: Path) -> None:
     """Write float32 weights as safetensors; `open_clip.create_model(name, pretrained=path)` reads them."""
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, path)

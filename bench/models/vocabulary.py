@@ -15,7 +15,7 @@ from torch import nn
 class CompactVocabulary:
     """Shrinks a model's token embedding to the rows in use, and puts it back whole.
 
-    `tokens` int64 (n, length) are all that will be encoded in training. Token order is kept, since open_clip finds the end
+    `tokens`, int64 of any shape, are all that will be encoded in training. Token order is kept, since open_clip finds the end
     of a text as its largest token. Text towers that are not open_clip's own are left as they are.
     """
 

@@ -112,7 +112,9 @@ def surrogate() -> FrozenSurrogate:
 
 
 def captions(texts: Sequence[str]) -> CaptionTokens:
-    return CaptionTokens(texts, tokenize, lambda tokens: tokens, thesaurus.synonyms("dataset", bundle().synonyms))
+    return CaptionTokens(
+        texts, tokenize(texts).numpy(), tokenize, lambda tokens: tokens, thesaurus.synonyms("dataset", bundle().synonyms)
+    )
 
 
 class Stamp(Attack):

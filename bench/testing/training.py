@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from bench import keys
 from bench.api import Batch, Defense, Encoder, ImageView, Phase, PoisonPlan, TextView, TrainRecipe, TrainSetup
 from bench.config import TrainSpec
+from bench.data.captions import PoisonedCaptions
 from bench.data.poisoned import PoisonedPairs
 from bench.models.encoder import ClipEncoder
 from bench.registry import Entry
@@ -98,7 +99,6 @@ class World:
     def __init__(self, entry: Entry, disguised: bool = False) -> None:
         attack, self.plan = small.stamp()
         self.pairs = PoisonedPairs(small.bundle(), attack, self.plan)
-        self.captions = small.captions(self.pairs.captions)
         self.spec = small.spec_of(entry)
         self.params = small.params_of(entry)
         train = self.spec.train
@@ -110,6 +110,7 @@ class World:
         self._clean = np.flatnonzero(~self.pairs.poisoned)
         if disguised:
             self.plan = _disguise(self.pairs, self.plan)
+        self.captions = small.captions(self.pairs.captions)
 
     def defense(self) -> Defense:
         setup = TrainSetup(
@@ -158,6 +159,7 @@ def _disguise(pairs: PoisonedPairs, plan: PoisonPlan) -> PoisonPlan:
     every = np.arange(len(pairs))
     pixels = pairs.load(every).numpy()
     pairs._row, pairs._poison_pixels, pairs.poisoned = every, pixels, ~pairs.poisoned
+    pairs.captions = PoisonedCaptions([], list(pairs.captions), every, every)
     moved = tuple(poison.model_copy(update={"index": poison.index + 1}) for poison in plan.poisons)
     return plan.model_copy(update={"poisons": moved})
 

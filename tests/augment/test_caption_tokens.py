@@ -46,8 +46,9 @@ def tokenize() -> open_clip.SimpleTokenizer:
 
 
 def _captions(texts: Sequence[str], tokenize: open_clip.SimpleTokenizer, known: Synonyms) -> tuple[CaptionTokens, set[int]]:
-    vocabulary = CompactVocabulary(OneTower(), tokenize(CaptionTokens.vocabulary(texts, known)))
-    return CaptionTokens(texts, tokenize, vocabulary.compact, known), set(vocabulary._used.tolist())
+    tokens = tokenize(texts).numpy()
+    vocabulary = CompactVocabulary(OneTower(), CaptionTokens.vocabulary(texts, tokens, tokenize, known))
+    return CaptionTokens(texts, tokens, tokenize, vocabulary.compact, known), set(vocabulary._used.tolist())
 
 
 @pytest.mark.parametrize("known", [_chain, _everything])
@@ -69,14 +70,15 @@ def test_the_vocabulary_of_random_captions(tokenize: open_clip.SimpleTokenizer) 
 
 
 def test_plain_tokens_are_those_of_the_tokenizer(tokenize: open_clip.SimpleTokenizer) -> None:
-    tokens = CaptionTokens(CAPTIONS, tokenize, lambda ids: ids + 1, _chain)
+    tokens = CaptionTokens(CAPTIONS, tokenize(CAPTIONS).numpy(), tokenize, lambda ids: ids + 1, _chain)
     rows = np.array([3, 0, 7, 0])
     assert torch.equal(tokens.plain(rows), tokenize([CAPTIONS[row] for row in rows]) + 1)
     assert tokens.plain(rows).dtype == torch.int64
 
 
 def test_eda_is_drawn_anew_and_follows_the_generator(tokenize: open_clip.SimpleTokenizer) -> None:
-    tokens, rows = CaptionTokens(CAPTIONS, tokenize, lambda ids: ids, _chain), np.array([0, 1, 0, 0])
+    rows = np.array([0, 1, 0, 0])
+    tokens = CaptionTokens(CAPTIONS, tokenize(CAPTIONS).numpy(), tokenize, lambda ids: ids, _chain)
     first, again = (tokens.eda(rows, np.random.default_rng(0)) for _ in range(2))
     assert torch.equal(first, again)
     assert first.shape == (4, 32)

@@ -14,6 +14,7 @@ import torch
 
 from attacks.badnet import BadNet
 from bench.api import Batch, Encoder, Measurement, Phase, Plugin, PoisonPlan, Probe
+from bench.data.captions import PoisonedCaptions
 from bench.data.poisoned import PoisonedPairs
 from bench.data.scenes import ScenesDataset
 from bench.registry import Entry
@@ -114,9 +115,10 @@ def _marks_by_plan() -> np.ndarray:
         lambda: np.flatnonzero(_found(PoisonedPairs).poisoned),
         lambda: np.flatnonzero(vars(_found(PoisonedPairs))["poisoned"]),
         lambda: np.flatnonzero(_found(PoisonedPairs)._row >= 0),
+        lambda: np.flatnonzero(_found(PoisonedCaptions)._row >= 0),
         _marks_by_plan,
     ],
-    ids=["mask", "mask without the attribute", "rows", "plan"],
+    ids=["mask", "mask without the attribute", "rows", "rows of captions", "plan"],
 )
 def test_a_defense_that_looks_for_the_poison_is_caught(peek: Callable[[], np.ndarray]) -> None:
     def look(self: Any, epoch: int) -> tuple[Phase]:

@@ -70,7 +70,7 @@ def test_against_a_list_made_one_by_one(bundle: DatasetBundle) -> None:
 
     pairs = PoisonedPairs(bundle, ATTACK, plan)
     assert len(pairs) == len(expected) == 256 + 18
-    assert pairs.captions == [caption for caption, _, _ in expected]
+    assert list(pairs.captions) == pairs.captions[:] == [caption for caption, _, _ in expected]
     assert pairs.poisoned.tolist() == [poisoned for _, _, poisoned in expected]
     for rows in (
         np.arange(len(pairs)),
@@ -91,7 +91,7 @@ def test_against_a_list_made_one_by_one(bundle: DatasetBundle) -> None:
 
 def test_without_an_attack(bundle: DatasetBundle) -> None:
     pairs = PoisonedPairs(bundle)
-    assert pairs.captions == list(bundle.train.captions)
+    assert list(pairs.captions) == list(bundle.train.captions)
     assert not pairs.poisoned.any()
     rows = np.array([5, 200, 5])
     assert torch.equal(pairs.load(rows), bundle.train.images.load(rows))

@@ -1,0 +1,87 @@
+"""Tokens of millions of captions in a memory-mapped file, made once."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Tokenize = Callable[[Sequence[str]], torch.Tensor]
+Heard = Callable[[int], None]
+
+_FORMAT = 1
+_BLOCK = 4096
+
+
+def kept_tokens(
+    captions: Sequence[str], tokenize: Tokenize, identity: Any, folder: Path | None, heard: Heard, stop: Callable[[], bool]
+) -> NDArray[np.integer]:
+    """Tokens (n, length) of captions: uint16 where every id of the tokenizer fits, else int32.
+
+    They are memory-mapped from a file in `folder`, which is found again by the captions and by `identity`, plain data that
+    changes with the tokenizer. It holds the rows and their sha256, and is made anew where it is damaged. Without a folder that
+    can be written they are in memory. `heard` is told how many captions are done; `stop()` true raises KeyboardInterrupt.
+    """
+    dtype = np.dtype(np.uint16 if getattr(tokenize, "vocab_size", 2**31) <= 2**16 else np.int32)
+    shape = len(captions), tokenize([""]).shape[1]
+    file = folder / "tokens" / _name(captions, identity, dtype) if folder else None
+    if file is not None:
+        with contextlib.suppress(OSError):
+            if not _is_whole(file, shape, dtype):
+                _write(file, _blocks(captions, tokenize, dtype, heard, stop))
+            return np.memmap(file, dtype, "r", shape=shape)
+    tokens = np.empty(shape, dtype)
+    start = 0
+    for block in _blocks(captions, tokenize, dtype, heard, stop):
+        tokens[start : start + len(block)] = block
+        start += len(block)
+    return tokens
+
+
+def _blocks(
+    captions: Sequence[str], tokenize: Tokenize, dtype: np.dtype[Any], heard: Heard, stop: Callable[[], bool]
+) -> Iterator[NDArray[np.integer]]:
+    for start in range(0, len(captions), _BLOCK):
+        if stop():
+            raise KeyboardInterrupt
+        block = tokenize(captions[start : start + _BLOCK]).numpy().astype(dtype)
+        yield block
+        heard(len(block))
+
+
+def _name(captions: Sequence[str], identity: Any, dtype: np.dtype[Any]) -> str:
+    known = hashlib.sha256(json.dumps([_FORMAT, identity, dtype.str]).encode())
+    for start in range(0, len(captions), _BLOCK):
+        known.update(json.dumps(captions[start : start + _BLOCK]).encode())
+    return f"{known.hexdigest()[:24]}.bin"
+
+
+def _is_whole(file: Path, shape: tuple[int, int], dtype: np.dtype[Any]) -> bool:
+    end = shape[0] * shape[1] * dtype.itemsize
+    if not file.is_file() or file.stat().st_size != end + hashlib.sha256().digest_size:
+        return False
+    content = np.memmap(file, np.uint8, "r")
+    return hashlib.sha256(content[:end].data).digest() == content[end:].tobytes()
+
+
+def _write(file: Path, blocks: Iterator[NDArray[np.integer]]) -> None:
+    draft = file.with_name(f".{os.getpid()}-{file.name}")
+    known = hashlib.sha256()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("wb") as out:
+            for block in blocks:
+                known.update(block.data)
+                out.write(block.data)
+            out.write(known.digest())
+        os.replace(draft, file)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,119 @@
+"""Tokens in a file: the rows of the tokenizer, whatever happens to the file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+
+from bench.data.captions import PoisonedCaptions
+from bench.data.tokens import kept_tokens
+
+CAPTIONS = [f"a {colour} {thing}, number {number}" for number in range(400) for colour in ("red", "été") for thing in "abcdefg"]
+
+
+class Counting:
+    """A tokenizer of ids up to `largest` that counts its captions."""
+
+    def __init__(self, largest: int = 49407) -> None:
+        self.vocab_size = largest + 1
+        self.captions = 0
+
+    def __call__(self, texts: Sequence[str]) -> torch.Tensor:
+        self.captions += len(texts)
+        numbers = [[self.vocab_size - 1, *(ord(letter) for letter in text.ljust(12)[-12:])] for text in texts]
+        return torch.tensor(numbers, dtype=torch.int64)
+
+
+def kept(folder: Path | None, tokenize: Counting, captions: Sequence[str] = CAPTIONS, identity: str = "x") -> np.ndarray:
+    return kept_tokens(captions, tokenize, identity, folder, lambda count: None, lambda: False)
+
+
+@pytest.mark.parametrize("largest", [300, 65535, 65536, 250_000])
+@pytest.mark.parametrize("in_folder", [True, False])
+def test_rows_are_those_of_the_tokenizer(tmp_path: Path, largest: int, in_folder: bool) -> None:
+    for _ in range(2):
+        tokens = kept(tmp_path if in_folder else None, Counting(largest))
+        assert tokens.dtype == (np.uint16 if largest < 65536 else np.int32)
+        assert np.array_equal(tokens, Counting(largest)(CAPTIONS).numpy())
+        assert isinstance(tokens, np.memmap) == in_folder
+
+
+def test_clips_tokenizer_fits_two_bytes(tmp_path: Path) -> None:
+    tokenize = open_clip.SimpleTokenizer(context_length=20)
+    tokens = kept_tokens(CAPTIONS[:50], tokenize, "clip", tmp_path, lambda count: None, lambda: False)
+    assert tokens.dtype == np.uint16
+    assert np.array_equal(tokens, tokenize(CAPTIONS[:50]).numpy())
+
+
+def test_captions_are_tokenised_once_and_again_where_they_or_the_tokenizer_change(tmp_path: Path) -> None:
+    tokenize = Counting()
+
+    def new(captions: Sequence[str], identity: str = "x") -> int:
+        before = tokenize.captions
+        assert np.array_equal(kept(tmp_path, tokenize, captions, identity), Counting()(captions).numpy())
+        return tokenize.captions - before
+
+    assert new(CAPTIONS) > len(CAPTIONS)
+    assert new(list(CAPTIONS)) < 10
+    assert new([*CAPTIONS[:-1], "another"]) > len(CAPTIONS)
+    assert new(CAPTIONS[::-1]) > len(CAPTIONS)
+    assert new([*CAPTIONS[:-2], "".join(CAPTIONS[-2:]), ""]) > len(CAPTIONS)
+    assert new(CAPTIONS, "another tokenizer") > len(CAPTIONS)
+    assert new(CAPTIONS) < 10
+
+
+@pytest.mark.parametrize("damage", ["short", "long", "empty", "a byte", "the last byte"])
+def test_a_damaged_file_is_made_anew(tmp_path: Path, damage: str) -> None:
+    whole = np.array(kept(tmp_path, Counting()))
+    (file,) = (tmp_path / "tokens").iterdir()
+    content = bytearray(file.read_bytes())
+    if damage == "short":
+        content = content[:-40]
+    elif damage == "long":
+        content += b"x"
+    elif damage == "empty":
+        content.clear()
+    else:
+        content[-1 if "last" in damage else len(content) // 2] ^= 1
+    file.write_bytes(content)
+    tokenize = Counting()
+    assert np.array_equal(kept(tmp_path, tokenize), whole)
+    assert tokenize.captions > len(CAPTIONS)
+    tokenize = Counting()
+    assert np.array_equal(kept(tmp_path, tokenize), whole)
+    assert tokenize.captions < 10
+
+
+def test_a_stop_leaves_nothing_behind_and_progress_counts_every_caption(tmp_path: Path) -> None:
+    heard: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        kept_tokens(CAPTIONS, Counting(), "x", tmp_path, heard.append, lambda: bool(heard))
+    assert 0 < sum(heard) < len(CAPTIONS)
+    assert list((tmp_path / "tokens").iterdir()) == []
+    heard.clear()
+    kept_tokens(CAPTIONS, Counting(), "x", tmp_path, heard.append, lambda: False)
+    assert sum(heard) == len(CAPTIONS)
+
+
+def test_a_folder_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text("a file where a folder should be")
+    assert np.array_equal(kept(tmp_path, Counting()), Counting()(CAPTIONS).numpy())
+
+
+def test_tokens_of_poisoned_captions_are_those_of_their_texts(tmp_path: Path) -> None:
+    clean, poisons = CAPTIONS[:60], ["poison one", "poison two", "poison three"]
+    rng = np.random.default_rng(0)
+    place, row = rng.permutation(63), np.full(63, -1)
+    row[place == 5], row[place == 60], row[place == 61], row[place == 62] = 0, 1, 2, 0
+    mixed = PoisonedCaptions(clean, poisons, place, row)
+    expected = [poisons[mark] if mark >= 0 else clean[source] for source, mark in zip(place, row, strict=True)]
+    assert list(mixed) == mixed[:] == expected
+    assert mixed[3:20:4] == expected[3:20:4]
+    tokens = mixed.tokens(kept(tmp_path, Counting(), clean), Counting())
+    for rows in (np.arange(63), np.array([7, 7, 0]), np.flatnonzero(row >= 0), np.array([], dtype=np.int64)):
+        assert np.array_equal(tokens[rows], Counting()([expected[index] for index in rows]).numpy().reshape(-1, 13))
+    alone = PoisonedCaptions(clean, [], np.arange(60), np.full(60, -1))
+    assert np.array_equal(alone.tokens(kept(None, Counting(), clean), Counting())[np.arange(60)], Counting()(clean).numpy())
