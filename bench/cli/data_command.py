@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import load_plugins, plugin_option
+from bench.cli.options import data_and_root, load_plugins, plugin_option
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def verify(name: str, data_root: Path | None, decode: bool, options: tuple[str, 
     load_plugins(plugins)
     from bench.api.data import Findings
 
+    name, data_root = data_and_root(name, data_root)
     started, findings = time.perf_counter(), Findings()
     bundle = _opened(name, data_root, options, findings)
     parts = {"train": bundle.train, "holdout": bundle.holdout, "test": bundle.test}

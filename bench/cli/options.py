@@ -36,6 +36,16 @@ def seeds(values: Sequence[str]) -> list[int]:
     return found
 
 
+def data_and_root(data: str, root: Path | None) -> tuple[str, Path | None]:
+    """NAME and where it lies; NAME:PLACE says both. Raises UserError when the place is given twice."""
+    name, colon, place = data.partition(":")
+    if not colon:
+        return name, root
+    if not place or root is not None:
+        raise UserError(f"--data {data}: say once where {name} lies, here or with --data-root")
+    return name, Path(place)
+
+
 def out_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=True, help="Results folder.")(
         function

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 
 from bench.cli import execute
-from bench.cli.options import load_plugins, names, out_option, plugin_option, seeds, some_names
+from bench.cli.options import data_and_root, load_plugins, names, out_option, plugin_option, seeds, some_names
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ _DEFAULTS = {"attacks": ("badnet,tdpa",), "defenses": ("clip",), "evaluators": (
 )
 @click.option("--suite", "suites", multiple=True, metavar="LIST", help="Tables and figures of the paper, e.g. table1. Or all.")
 @click.option("--data", metavar="NAME", help="Pre-training data set, scenes by default; with --suite in place of the paper's.")
-@click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data set lies.")
+@click.option(
+    "--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data set lies; or --data NAME:DIR."
+)
 @click.option(
     "--downstream-root",
     type=click.Path(path_type=Path),
@@ -95,6 +97,8 @@ def command(
     console = Console()
     target = _device(device)
     wanted = names(suites)
+    if data:
+        data, data_root = data_and_root(data, data_root)
     if wanted:
         _refuse_with_suites(attacks=attacks, defenses=defenses)
     shared: dict[str, Any] = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import load_plugins, out_option, plugin_option
+from bench.cli.options import data_and_root, load_plugins, out_option, plugin_option
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def command(
     from bench.data.poisoned import edited
     from bench.matrix.expand import Request, expand
 
+    data, data_root = data_and_root(data, data_root)
     matrix = expand(
         Request(data=data, attacks=[attack], defenses=["clip"], seeds=[seed], data_root=data_root, model=model, options=options)
     )
