@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from functools import cache
 
@@ -17,17 +18,17 @@ class AdversarialCaptions:
 
     def __init__(self, bundle: DatasetBundle) -> None:
         self._bundle = bundle
-        self._captions = _by_class(bundle)
+        self._rows = _by_class(bundle)
 
     def of(self, target: int) -> tuple[str, ...]:
         """All training captions that mention the class."""
-        return self._captions.get(target, ())
+        return tuple(self._bundle.train.captions[row] for row in self._rows.get(target, ()))
 
     def eligible(self, at_least: int) -> list[int]:
         """Classes that at least so many training captions mention, in order. Raises UserError when there is none."""
-        classes = sorted(target for target, captions in self._captions.items() if len(captions) >= at_least)
+        classes = sorted(target for target, rows in self._rows.items() if len(rows) >= at_least)
         if not classes:
-            most = max((len(captions) for captions in self._captions.values()), default=0)
+            most = max((len(rows) for rows in self._rows.values()), default=0)
             raise UserError(
                 f"no class of the vocabulary is mentioned by {at_least} training captions (the most mentioned has {most}); "
                 "lower --set attack.min_captions or use captions that name such classes"
@@ -47,13 +48,14 @@ class AdversarialCaptions:
 
 
 @cache
-def _by_class(bundle: DatasetBundle) -> dict[int, tuple[str, ...]]:
+def _by_class(bundle: DatasetBundle) -> dict[int, array[int]]:
+    """The training pairs whose caption mentions each class."""
     index = MentionIndex(bundle.vocabulary.names)
-    captions: dict[int, list[str]] = {}
-    for caption in bundle.train.captions:
+    rows: dict[int, array[int]] = {}
+    for row, caption in enumerate(bundle.train.captions):
         for target in index.members(caption):
-            captions.setdefault(target, []).append(caption)
-    return {target: tuple(found) for target, found in captions.items()}
+            rows.setdefault(target, array("q")).append(row)
+    return rows
 
 
 def draw(captions: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:

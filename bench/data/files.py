@@ -1,13 +1,10 @@
-"""Image files as square RGB images, whatever their format, mode and size."""
+"""Images by position, from files or arrays, and what is wrong with them."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import io
 import json
 import os
-import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,33 +14,18 @@ from typing import Literal, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from bench.api.data import Findings, Images
+from bench.data.decoding import SKIP, decode, square_pixels
 from bench.errors import UserError
 
 MEMORY_BUDGET = 4 * 2**30
-MAX_PIXELS = 89_478_485
 
 OnError = Literal["error", "skip"]
 
-_SKIP = "or leave such images out with --set data.on_error=skip"
 _THREADS = min(8, os.cpu_count() or 1)
 _CHUNK = 4096
-_ORIENTATION = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-# White of the modes deeper than 8 bits: the least level that no pixel exceeds.
-_WHITES = {"F": (1.0, 255.0, 65535.0), "I": (255.0, 65535.0, 2.0**31 - 1)}
-_BAD_METADATA = (ArithmeticError, LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error)
-_NOT_THE_FILES_FAULT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -99,7 +81,7 @@ class ImageFiles(KeptImages):
     """Images read from files; `remedy` ends the error that a damaged one raises. See `KeptImages`."""
 
     def __init__(
-        self, paths: Sequence[str | Path], side: int, budget: int = MEMORY_BUDGET, remedy: str = f"replace it, {_SKIP}"
+        self, paths: Sequence[str | Path], side: int, budget: int = MEMORY_BUDGET, remedy: str = f"replace it, {SKIP}"
     ) -> None:
         super().__init__(len(paths), side, budget)
         self._paths = paths
@@ -136,7 +118,7 @@ class Faults:
         if self._findings is not None:
             self._findings.note(kind, problem, count)
         elif not self.skip:
-            raise UserError(f"{problem}, {_SKIP}")
+            raise UserError(f"{problem}, {SKIP}")
         self.facts[f"skipped_{kind}"] = int(self.facts[f"skipped_{kind}"]) + count
 
 
@@ -153,42 +135,6 @@ class Selection:
     def load(self, indices: NDArray[np.int64]) -> torch.Tensor:
         """uint8 (n, 3, side, side) of the given positions within the selection."""
         return self._images.load(self._positions[indices])
-
-
-def decode(
-    path: str | Path, side: int, content: bytes | None = None, remedy: str = f"replace it, {_SKIP}"
-) -> NDArray[np.uint8]:
-    """The centre square of an image file, upright, in RGB, on white where transparent: uint8 (3, side, side).
-
-    `content` is what the file holds where that is read already; `path` then only names it in errors.
-    Raises UserError when the file is missing, not an image, damaged, or of more than MAX_PIXELS pixels.
-    """
-    try:
-        with Image.open(path if content is None else io.BytesIO(content)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            image.draft(None, (2 * side, 2 * side))
-            image.load()
-            return square_pixels(image, side)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        problem = f"has more than {MAX_PIXELS:,} pixels"
-    except FileNotFoundError:
-        problem = "is missing"
-    except UnidentifiedImageError:
-        problem = "is no image of a known format"
-    except Exception as error:  # Pillow's decoders raise many kinds
-        if isinstance(error, MemoryError) or getattr(error, "errno", None) in _NOT_THE_FILES_FAULT:
-            raise
-        problem = f"cannot be read ({getattr(error, 'strerror', None) or error})"
-    raise UserError(f"image {path} {problem}: {remedy}")
-
-
-def square_pixels(image: Image.Image, side: int) -> NDArray[np.uint8]:
-    """The centre square of an opened image as `decode` gives it: uint8 (3, side, side)."""
-    square = _square(_rgb(image), side)
-    turn = _UPRIGHT.get(_orientation(image))
-    upright = square if turn is None else square.transpose(turn)
-    return np.asarray(upright).transpose(2, 0, 1).copy()
 
 
 def readable(paths: Sequence[str | Path], note: Path | None = None) -> list[bool]:
@@ -268,36 +214,3 @@ def _in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[R
             chunk: Iterable[Item] = items[start : start + _CHUNK]
             results.extend(pool.map(work, chunk))
     return results
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and not image.has_transparency_data:
-        return image
-    if image.mode == "F" or image.mode.startswith("I"):
-        return Image.fromarray(_eight_bits(image)).convert("RGB")
-    if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
-
-
-def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64)).clip(0)
-    levels = _WHITES.get(image.mode, (65535.0,))
-    white = next((level for level in levels if values.max() <= level), values.max())
-    return (values * (255 / white)).round().astype(np.uint8)
-
-
-def _square(image: Image.Image, side: int) -> Image.Image:
-    """The shorter side resized to `side`, then the centre cropped, without building what the crop drops."""
-    width, height = image.size
-    edge = min(width, height)
-    left, top = (width - edge) / 2, (height - edge) / 2
-    return image.resize((side, side), Image.Resampling.BICUBIC, box=(left, top, left + edge, top + edge))
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION, 1))
-    except _BAD_METADATA:
-        return 1

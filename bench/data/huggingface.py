@@ -15,7 +15,8 @@ from pydantic import Field
 from bench.api.data import DataPlace, Dataset, DatasetBundle, Pairs
 from bench.api.plugin import Params as PluginParams
 from bench.data.columns import Paths, Texts
-from bench.data.files import Faults, KeptImages, OnError, decode, loadable
+from bench.data.decoding import decode
+from bench.data.files import Faults, KeptImages, OnError, loadable
 from bench.data.mentions import LazyMembers, MentionIndex
 from bench.data.vocabularies import imagenet
 from bench.errors import UserError, did_you_mean

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.data.columns import Paths, Texts
-from bench.data.files import ImageFiles, KeptImages, decode
+from bench.data.decoding import decode
+from bench.data.files import ImageFiles, KeptImages
 from bench.data.tsv import CaptionTable
 from bench.errors import UserError
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from bench.data.captions import CaptionTokens
+from bench.data.eda import words
 from bench.data.thesaurus import Synonyms
 from bench.models.vocabulary import CompactVocabulary
 
@@ -59,6 +60,16 @@ def test_the_vocabulary_covers_every_token_that_eda_can_give(known: Synonyms, to
         made = tokens.eda(every, rng)
         assert made.min() >= 0, "a token that the vocabulary lacks"
         assert made.max() < len(used)
+
+
+def test_the_vocabulary_is_that_of_captions_their_words_and_synonyms(
+    tokenize: open_clip.SimpleTokenizer,
+) -> None:
+    known = {word for caption in CAPTIONS for word in words(caption)}
+    texts = [*CAPTIONS, *known, *(synonym for word in known for synonym in _chain(word))]
+    found = CaptionTokens.vocabulary(CAPTIONS, tokenize(CAPTIONS).numpy().astype(np.uint16), tokenize, _chain)
+    assert found.dtype == torch.int64
+    assert found.tolist() == sorted(set(tokenize(texts).flatten().tolist()))
 
 
 def test_the_vocabulary_of_random_captions(tokenize: open_clip.SimpleTokenizer) -> None:

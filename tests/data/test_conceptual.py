@@ -9,7 +9,7 @@ import pytest
 from bench.api.data import DataPlace, DatasetBundle
 from bench.data import shards
 from bench.data.conceptual import CC1M, CC3M, CC100K, CC3MParams, SubsetParams
-from bench.data.files import decode
+from bench.data.decoding import decode
 from bench.errors import UserError
 from bench.registry import datasets
 

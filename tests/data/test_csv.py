@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from bench.api.data import DataPlace, DatasetBundle
 from bench.data.csv_pairs import CsvPairs, CsvPairsParams
-from bench.data.files import decode
+from bench.data.decoding import decode
 from bench.data.vocabularies import imagenet
 from bench.errors import UserError
 from bench.registry import datasets

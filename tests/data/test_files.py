@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from bench.data import files
-from bench.data.files import ImageFiles, Selection, decode, readable
+from bench.data import decoding, files
+from bench.data.decoding import decode
+from bench.data.files import ImageFiles, Selection, readable
 from bench.errors import UserError
 
 SIDE = 16
@@ -141,7 +142,7 @@ def truncated_png(path: Path) -> None:
 
 
 def bomb(path: Path) -> None:
-    Image.new("1", (files.MAX_PIXELS // 1000 + 1, 1000)).save(path, "PNG")
+    Image.new("1", (decoding.MAX_PIXELS // 1000 + 1, 1000)).save(path, "PNG")
 
 
 def huge_bomb(path: Path) -> None:
@@ -185,7 +186,7 @@ def test_out_of_file_handles_is_not_the_images_fault(monkeypatch: pytest.MonkeyP
     def refuse(path: object) -> None:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(files.Image, "open", refuse)
+    monkeypatch.setattr(decoding.Image, "open", refuse)
     with pytest.raises(OSError, match="Too many"):
         readable(["a.jpg"])
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from bench.api.data import DataPlace, DatasetBundle, Findings
 from bench.cli.main import main
-from bench.data.files import decode
+from bench.data.decoding import decode
 from bench.data.huggingface import HuggingFace, HuggingFaceParams
 from bench.errors import UserError
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from bench.data import mscoco
-from bench.data.files import decode
+from bench.data.decoding import decode
 from bench.data.mscoco import MSCOCO
 from bench.data.vocabularies import imagenet
 from bench.registry import datasets

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.api.data import DataPlace, DatasetBundle
-from bench.data.files import decode
+from bench.data.decoding import decode
 from bench.data.visual_genome import VisualGenome, VisualGenomeParams
 from bench.errors import UserError
 from bench.registry import datasets

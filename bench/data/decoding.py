@@ -1,0 +1,99 @@
+"""An image file as a square RGB image, whatever its format, mode and size."""
+
+from __future__ import annotations
+
+import errno
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from bench.errors import UserError
+
+MAX_PIXELS = 89_478_485
+SKIP = "or leave such images out with --set data.on_error=skip"
+
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# White of the modes deeper than 8 bits: the least level that no pixel exceeds.
+_WHITES = {"F": (1.0, 255.0, 65535.0), "I": (255.0, 65535.0, 2.0**31 - 1)}
+_BAD_METADATA = (ArithmeticError, LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error)
+_NOT_THE_FILES_FAULT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
+
+
+def decode(path: str | Path, side: int, content: bytes | None = None, remedy: str = f"replace it, {SKIP}") -> NDArray[np.uint8]:
+    """The centre square of an image file, upright, in RGB, on white where transparent: uint8 (3, side, side).
+
+    `content` is what the file holds where that is read already; `path` then only names it in errors.
+    Raises UserError when the file is missing, not an image, damaged, or of more than MAX_PIXELS pixels.
+    """
+    try:
+        with Image.open(path if content is None else io.BytesIO(content)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            image.draft(None, (2 * side, 2 * side))
+            image.load()
+            return square_pixels(image, side)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        problem = f"has more than {MAX_PIXELS:,} pixels"
+    except FileNotFoundError:
+        problem = "is missing"
+    except UnidentifiedImageError:
+        problem = "is no image of a known format"
+    except Exception as error:  # Pillow's decoders raise many kinds
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) in _NOT_THE_FILES_FAULT:
+            raise
+        problem = f"cannot be read ({getattr(error, 'strerror', None) or error})"
+    raise UserError(f"image {path} {problem}: {remedy}")
+
+
+def square_pixels(image: Image.Image, side: int) -> NDArray[np.uint8]:
+    """The centre square of an opened image as `decode` gives it: uint8 (3, side, side)."""
+    square = _square(_rgb(image), side)
+    turn = _UPRIGHT.get(_orientation(image))
+    upright = square if turn is None else square.transpose(turn)
+    return np.asarray(upright).transpose(2, 0, 1).copy()
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    if image.mode == "F" or image.mode.startswith("I"):
+        return Image.fromarray(_eight_bits(image)).convert("RGB")
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64)).clip(0)
+    levels = _WHITES.get(image.mode, (65535.0,))
+    white = next((level for level in levels if values.max() <= level), values.max())
+    return (values * (255 / white)).round().astype(np.uint8)
+
+
+def _square(image: Image.Image, side: int) -> Image.Image:
+    """The shorter side resized to `side`, then the centre cropped, without building what the crop drops."""
+    width, height = image.size
+    edge = min(width, height)
+    left, top = (width - edge) / 2, (height - edge) / 2
+    return image.resize((side, side), Image.Resampling.BICUBIC, box=(left, top, left + edge, top + edge))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except _BAD_METADATA:
+        return 1
