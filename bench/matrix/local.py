@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import traceback
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -104,8 +103,6 @@ class LocalExecutor:
             self.store.write_failure(cell.key, _failure(stage, error))
             self.progress.cell_failed(cell.title, f"{stage}: {_one_line(error)}")
             return "failed"
-        finally:
-            gc.collect()  # what an exception's frames held
         self.progress.cell_done(cell.title)
         return "done"
 
