@@ -152,6 +152,8 @@ class _Silent:
 
     def epoch(self, curve: dict[str, Any], epochs: int) -> None: ...
 
+    def note(self, text: str) -> None: ...
+
 
 def _disguise(pairs: PoisonedPairs, plan: PoisonPlan) -> PoisonPlan:
     """The same pixels and captions in the same places, and every trace of which are poisons turned around."""
