@@ -173,6 +173,8 @@ def _key(attack: str, defense: str) -> str:
     ("attack", "defense", "builds"),
     [
         ("badnet", "cleanclip", True),
+        ("badnet", "deepknn", True),
+        ("badnet", "clip_filter", True),
         ("label_consistent", "safeclip", True),
         ("label_consistent", "cleanclip", True),
         ("badnet", "safeclip", False),
