@@ -28,7 +28,7 @@ def kept_tokens(
 
     They are memory-mapped from a file in `folder`, which is found again by the captions and by `identity`, plain data that
     changes with the tokenizer. It holds the rows and their sha256, and is made anew where it is damaged. Without a folder that
-    can be written they are in memory. `heard` is told how many captions are done; `stop()` true raises KeyboardInterrupt.
+    can be written they are in memory. `heard` is told how many are done so far; `stop()` true raises KeyboardInterrupt.
     """
     dtype = np.dtype(np.uint16 if getattr(tokenize, "vocab_size", 2**31) <= 2**16 else np.int32)
     shape = len(captions), tokenize([""]).shape[1]
@@ -54,7 +54,7 @@ def _blocks(
             raise KeyboardInterrupt
         block = tokenize(captions[start : start + _BLOCK]).numpy().astype(dtype)
         yield block
-        heard(len(block))
+        heard(start + len(block))
 
 
 def _name(captions: Sequence[str], identity: Any, dtype: np.dtype[Any]) -> str:

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from bench.matrix.heartbeat import Heartbeat
+
 
 class MatrixProgress:
     """Hears of cells from the executor and of steps from the training loop."""
@@ -19,9 +21,9 @@ class MatrixProgress:
         self._cells = cells
         self._number = 0
         self._images = 0
-        self._tokenised = 0
         self._started = time.monotonic()
         self._title = ""
+        self.heartbeat: Heartbeat | None = None
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -55,10 +57,8 @@ class MatrixProgress:
         self._say(f"[{self._number}/{self._cells}] {title}")
         self._bars.reset(self._task, description=escape(title), total=1.0, note="", visible=True)
 
-    def tokenised(self, captions: int, count: int) -> None:
-        self._tokenised += count
-        note = f"{self._tokenised:,} captions tokenised"
-        self._bars.update(self._task, completed=self._tokenised / captions, note=note)
+    def tokenised(self, captions: int, done: int) -> None:
+        self._bars.update(self._task, completed=done / captions, note=f"{done:,} captions tokenised")
 
     def cell_skipped(self, title: str, why: str) -> None:
         self._number += 1
@@ -73,9 +73,13 @@ class MatrixProgress:
         self._bars.update(self._task, visible=False)
 
     def stage(self, name: str) -> None:
+        if self.heartbeat:
+            self.heartbeat.stage(name)
         self._bars.update(self._task, note=escape(name))
 
     def step(self, share: float, pairs_per_second: float, loss: float) -> None:
+        if self.heartbeat:
+            self.heartbeat.step(share)
         self._bars.update(self._task, completed=share, note=f"{pairs_per_second:,.0f} pairs/s · loss {loss:.3f}")
 
     def epoch(self, curve: dict[str, Any], epochs: int) -> None:
@@ -85,6 +89,9 @@ class MatrixProgress:
             f"    epoch {done}/{epochs}  loss {curve['loss']:.3f}  {curve['pairs_per_second']:,.0f} pairs/s"
             f"  ETA {spent / done * (epochs - done):.0f} s"
         )
+
+    def note(self, text: str) -> None:
+        self._say(f"    {text}")
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -57,7 +57,7 @@ class Workspace:
         self.measured = replace(self.bundle, tasks=(*self.bundle.tasks, *self.downstream.tasks))
         self.data = DataSpec(**entry.identity(), params=params.model_dump(mode="json"), fingerprint=self.bundle.fingerprint)
         self._rows: dict[str, torch.Tensor] = {}
-        self._train_tokens: NDArray[np.integer] | None = None
+        self._train_tokens: dict[str, NDArray[np.integer]] = {}
         self._crafted: set[str] = set()
         self._plans: dict[str, tuple[Attack, PoisonPlan, AttackContext]] = {}
 
@@ -91,13 +91,13 @@ class Workspace:
             self._rows.update(zip(new, self.tokenizer(new), strict=True))
         return torch.stack([self._rows[prompt] for prompt in prompts])
 
-    def train_tokens(self, heard: Callable[[int, int], None], stop: Callable[[], bool]) -> NDArray[np.integer]:
-        """Tokens of the clean training captions, see `kept_tokens`; `heard` is told how many of how many are done."""
-        if self._train_tokens is None:
-            captions, identity = self.bundle.train.captions, factory.tokenizer_identity(self.model.name)
+    def train_tokens(self, model: str, heard: Callable[[int, int], None], stop: Callable[[], bool]) -> NDArray[np.integer]:
+        """A model's tokens of the clean training captions, see `kept_tokens`; `heard` is told of how many how many are done."""
+        if model not in self._train_tokens:
+            captions, identity = self.bundle.train.captions, factory.tokenizer_identity(model)
             told = partial(heard, len(captions))
-            self._train_tokens = kept_tokens(captions, self.tokenizer, identity, cache_folder(), told, stop)
-        return self._train_tokens
+            self._train_tokens[model] = kept_tokens(captions, factory.tokenizer(model), identity, cache_folder(), told, stop)
+        return self._train_tokens[model]
 
     def poison(self, spec: RunSpec) -> tuple[Attack, PoisonPlan, AttackContext]:
         """The attack of a cell and its plan; the same for every defense."""
