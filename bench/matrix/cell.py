@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,16 +22,17 @@ from bench.data.captions import CaptionTokens
 from bench.data.poisoned import PoisonedPairs, ProbeImages
 from bench.matrix.expand import Cell, Evaluation
 from bench.matrix.provenance import provenance
-from bench.matrix.store import Store, write_json, write_with
+from bench.matrix.store import Store, atomic, write_json
 from bench.matrix.workspace import Workspace
 from bench.models import factory, pretrained
 from bench.models.encoder import ClipEncoder
 from bench.models.frozen import FrozenClip, FrozenSurrogate
 from bench.models.vocabulary import CompactVocabulary
 from bench.registry import defenses, evaluators
+from bench.training.checkpoint import Checkpoint
 from bench.training.scorer import PairScorer
 from bench.training.telemetry import similarity_map
-from bench.training.trainer import Trained, Trainer, TrainingProgress
+from bench.training.trainer import CHECKPOINT_SECONDS, Trained, Trainer, TrainingProgress
 
 _WEIGHTS = "model.safetensors"
 _CHECKPOINT = "checkpoint.pt"
@@ -44,18 +46,32 @@ class Runtime:
     device: torch.device
     progress: TrainingProgress
     stop: Callable[[], bool]
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
 
 
 def is_trained(store: Store, spec: RunSpec) -> bool:
-    """Whether the cell's record and whole weights are there."""
+    """Whether the cell's record and whole weights are there. Records of before have no checksum of the weights."""
     key = keys.run_key(spec)
-    if store.run_record(key) is None:
+    record = store.run_record(key)
+    if record is None:
         return False
+    path = store.run_dir(key) / _WEIGHTS
     try:
-        with safe_open(store.run_dir(key) / _WEIGHTS, framework="pt"):
+        if "weights" in record:
+            with path.open("rb") as stream:
+                return hashlib.file_digest(stream, "sha256").hexdigest() == record["weights"]["sha256"]
+        with safe_open(path, framework="pt"):
             return True
     except (OSError, SafetensorError):
         return False
+
+
+def tidy(spec: RunSpec, store: Store) -> None:
+    """Delete what a process that died has left of a cell whose lock the caller holds."""
+    key = keys.run_key(spec)
+    store.sweep(key)
+    if is_trained(store, spec):
+        Checkpoint.remove(store.run_dir(key) / _CHECKPOINT)
 
 
 def train(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> None:
@@ -77,15 +93,30 @@ def train(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> N
     encoder = ClipEncoder(model, recipe.precision, runtime.device)
     defense = plugin(params, _setup(spec, recipe, pairs, workspace.bundle, runtime.device))
     checkpoint = folder / _CHECKPOINT
-    guide = _guide(plugin.selects_with(params), cell, pairs, workspace, store, runtime)
-    trained = Trainer(spec, recipe, pairs, captions, encoder, defense, checkpoint, runtime.progress, runtime.stop, guide).run()
+    trainer = Trainer(
+        spec,
+        recipe,
+        pairs,
+        captions,
+        encoder,
+        defense,
+        checkpoint,
+        runtime.progress,
+        runtime.stop,
+        runtime.checkpoint_seconds,
+        _guide(plugin.selects_with(params), cell, pairs, workspace, store, runtime),
+    )
+    trained = trainer.run()
     examples = similarity_map(PairScorer(encoder, pairs, captions), pairs, workspace.bundle.vocabulary.names)
     vocabulary.restore()
-    write_with(folder / _WEIGHTS, lambda path: factory.save_weights(model, path))
+    weights = factory.weights_bytes(model)
+    with atomic(folder / _WEIGHTS) as stream:
+        stream.write(weights)
     write_manifest(spec, workspace, store)
     below = sum(_seconds(store, each) for each in (cell.start, cell.guide) if each)
-    store.write_run(key, _record(spec, workspace, pairs, trained, below, examples, provenance(runtime.device, started)))
-    checkpoint.unlink(missing_ok=True)
+    record = _record(spec, workspace, pairs, trained, below, examples, provenance(runtime.device, started))
+    store.write_run(key, {**record, "weights": {"sha256": hashlib.sha256(weights).hexdigest()}})
+    Checkpoint.remove(checkpoint)
 
 
 def _guide(

@@ -132,9 +132,9 @@ class World:
         """Train until the end, or for `leg` steps where that is not 0. True at the end."""
         defense, stop = cast(Defense, witness), lambda: 0 < leg <= len(witness.losses)
         guide = self._guide if self._plugin.selects_with(self.params) else None
-        parts = (self.spec, self.recipe, self.pairs, self.captions, encoder, defense, checkpoint, _Silent(), stop, guide)
+        parts = (self.spec, self.recipe, self.pairs, self.captions, encoder, defense, checkpoint, _Silent(), stop)
         try:
-            Trainer(*parts).run()
+            Trainer(*parts, guide=guide).run()
         except KeyboardInterrupt:
             return False
         return True
@@ -159,6 +159,8 @@ class _Silent:
     def step(self, share: float, pairs_per_second: float, loss: float) -> None: ...
 
     def epoch(self, curve: dict[str, Any], epochs: int) -> None: ...
+
+    def note(self, text: str) -> None: ...
 
 
 def _disguise(pairs: PoisonedPairs, plan: PoisonPlan) -> PoisonPlan:

@@ -20,11 +20,7 @@ class PairScorer:
     """Embeds unaugmented training pairs in evaluation mode, without gradient; `stop()` true raises KeyboardInterrupt."""
 
     def __init__(
-        self,
-        encoder: ClipEncoder,
-        pairs: PoisonedPairs,
-        captions: CaptionTokens,
-        stop: Callable[[], bool] = lambda: False,
+        self, encoder: ClipEncoder, pairs: PoisonedPairs, captions: CaptionTokens, stop: Callable[[], bool] = lambda: False
     ) -> None:
         self._encoder = encoder
         self._pairs = pairs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,14 +27,17 @@ from bench.training.schedule import warmup_cosine
 from bench.training.scorer import PairScorer
 from bench.training.telemetry import first_look, poison_telemetry
 
-_CHECKPOINT_SECONDS = 300.0
+CHECKPOINT_SECONDS = 300.0
+
+_EXPLODED = 1e6
+"""A contrastive loss of unit embeddings at a scale of 100 stays below 200 + log(batch size)."""
 
 Place = tuple[int, int, int]
 """Epoch, phase and step, from which every draw of a batch follows."""
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is no longer a finite number."""
+    """The loss or a weight is no longer a finite number, or the loss has exploded."""
 
 
 class TrainingProgress(Protocol):
@@ -44,6 +48,8 @@ class TrainingProgress(Protocol):
     def step(self, share: float, pairs_per_second: float, loss: float) -> None: ...
 
     def epoch(self, curve: dict[str, Any], epochs: int) -> None: ...
+
+    def note(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,8 @@ class Trainer:
     """Trains `encoder` in place on `pairs` as `defense` says.
 
     `train` is the spec's recipe with what the defense replaces of it. `guide` loads the model that the defense selects pairs
-    with, where it does. `stop()` true ends the run with KeyboardInterrupt after a checkpoint.
+    with, where it does. `stop()` true ends the run with KeyboardInterrupt after a checkpoint. One is also written after a step
+    when `seconds` have passed since the last, before the scoring that ends an epoch, and at the end.
     """
 
     def __init__(
@@ -78,6 +85,7 @@ class Trainer:
         checkpoint: Path,
         progress: TrainingProgress,
         stop: Callable[[], bool],
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
         guide: Callable[[], Scorer] | None = None,
     ) -> None:
         self.spec = spec
@@ -89,6 +97,7 @@ class Trainer:
         self.checkpoint = checkpoint
         self.progress = progress
         self.stop = stop
+        self.checkpoint_seconds = checkpoint_seconds
         self.guide = guide
         self.optimizer = adamw([encoder, *defense.modules()], train)
         self.position = Position()
@@ -103,9 +112,10 @@ class Trainer:
             self._timed("selection", partial(self._select, self.guide))
             self._save()
         saved = time.monotonic()
-        scorer = PairScorer(self.encoder, self.pairs, self.captions)
+        scorer = PairScorer(self.encoder, self.pairs, self.captions, self.stop)
         for epoch in range(self.position.epoch, self.train.epochs):
             if self.position.phase == self.position.step == 0:
+                self._seed("before", epoch)
                 self._timed("scoring", partial(self.defense.before_epoch, epoch, scorer))
             phases = list(self.defense.phases(epoch))
             while self.position.phase < len(phases):
@@ -113,11 +123,14 @@ class Trainer:
                     if self.stop():
                         self._save()
                         raise KeyboardInterrupt
-                    if time.monotonic() - saved > _CHECKPOINT_SECONDS:
+                    if time.monotonic() - saved > self.checkpoint_seconds:
                         self._save()
                         saved = time.monotonic()
                 self.position = Position(epoch, self.position.phase + 1, 0)
+            self._save()
+            saved = time.monotonic()
             self._end_epoch(epoch, scorer)
+        self._check_weights()
         self._save()
         return Trained(self.curves, self.seconds)
 
@@ -150,7 +163,7 @@ class Trainer:
         started = time.perf_counter()
         batch = self._on_device(phase, loaded, place)
         augmented = time.perf_counter()
-        torch.manual_seed(keys.seed_of(*keys.order_parts(self.spec), "step", *place))
+        self._seed("step", *place)
         loss = self.defense.loss(batch, self.encoder, phase)
         loss.backward()
         self.optimizer.step()
@@ -182,6 +195,13 @@ class Trainer:
             texts=tuple(tokens.to(device, non_blocking=True) for tokens in loaded.texts),
         )
 
+    def _seed(self, *place: Any) -> None:
+        """Let the state of every global generator follow from the place in the run, so that none has to be kept."""
+        seed = keys.seed_of(*keys.order_parts(self.spec), *place)
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+
     def _timed(self, stage: str, action: Callable[[], None]) -> None:
         started = time.perf_counter()
         action()
@@ -197,11 +217,8 @@ class Trainer:
 
     def _count(self, phase: Phase, loss: torch.Tensor, pairs: int, seconds: float) -> None:
         value = float(loss)
-        if not np.isfinite(value):
-            raise TrainingDiverged(
-                f"the loss became {value} in epoch {self.position.epoch}, step {self.position.step}; "
-                f"a lower learning rate (now {self.train.lr:g}) or precision fp32 may help"
-            )
+        if not abs(value) < _EXPLODED:
+            raise self._diverged(f"the loss became {value:g}")
         for suffix in ("", f"_{phase.name}"):
             steps = self.partial.get(f"steps{suffix}", 0) + 1
             mean = self.partial.get(f"loss{suffix}", 0.0)
@@ -209,10 +226,25 @@ class Trainer:
         self.partial["pairs"] = self.partial.get("pairs", 0) + pairs
         self.partial["seconds"] = self.partial.get("seconds", 0.0) + seconds
 
+    def _check_weights(self) -> None:
+        """The loss is taken before the last step, which may be the one that diverges."""
+        for name, value in self.encoder.state_dict().items():
+            if value.is_floating_point() and not bool(value.isfinite().all()):
+                raise self._diverged(f"the weights {name} are not finite")
+
+    def _diverged(self, what: str) -> TrainingDiverged:
+        before = f"the mean loss before it was {self.partial['loss']:.3g}, " if self.partial.get("steps") else ""
+        return TrainingDiverged(
+            f"{what} in epoch {self.position.epoch}, step {self.position.step}: {before}the logit scale is "
+            f"{float(self.encoder.logit_scale.detach()):.3g}; "
+            f"a lower learning rate (train.lr, now {self.train.lr:g}) or precision fp32 may help"
+        )
+
     def _rate(self) -> float:
         return self.partial.get("pairs", 0) / max(self.partial.get("seconds", 0.0), 1e-9)
 
     def _end_epoch(self, epoch: int, scorer: PairScorer) -> None:
+        self._seed("after", epoch)
         self._timed("scoring", partial(self.defense.after_epoch, epoch, scorer))
         seen = poison_telemetry(self.defense.observed(), self.pairs.poisoned)
         if epoch == 0 and "similarity_clean" not in seen:
@@ -244,8 +276,11 @@ class Trainer:
         ).save(self.checkpoint)
 
     def _resume(self) -> bool:
-        """Go back to where the checkpoint stands; False where there is none."""
-        found = Checkpoint.load(self.checkpoint)
+        """Go back to where the newest sound checkpoint stands; False where there is none."""
+        found, damaged = Checkpoint.newest(self.checkpoint)
+        if damaged:
+            then = "training starts anew" if found is None else "the one before it is used"
+            self.progress.note(f"{' and '.join(damaged)} cannot be read: {then}")
         if found is None:
             return False
         self.encoder.load_state_dict(found.model)
