@@ -112,6 +112,12 @@ def test_defenses(member: dict[str, Any], check: str) -> None:
     assert check in _broken(CLIP, **member)
 
 
+def test_a_selection_may_draw_from_any_generator() -> None:
+    drawing = _selecting(lambda self, scorer: setattr(self, "weight", random.random()))
+    failures = _broken(CLIP, **drawing, **_loss(lambda self, batch, loss: loss * (1 + self.weight)))
+    assert set(failures) == {"interruption_changes_nothing"}
+
+
 def _found(kind: type) -> Any:
     return next(each for each in gc.get_objects() if isinstance(each, kind))
 
