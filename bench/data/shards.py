@@ -28,6 +28,8 @@ TableReader = Callable[[], CaptionTable | None]
 
 _FORMAT = 1
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp")
+_MAX_TEXT = 2**20
+"""Bytes of a .txt or .json beside an image; what is longer is no caption."""
 
 
 class _Index(NamedTuple):
@@ -220,13 +222,15 @@ def _agrees(folder: Path, name: str, table: CaptionTable) -> bool:
 
 def _bytes(folder: Path, name: str, ending: str) -> bytes | None:
     try:
-        return (folder / name).with_suffix(ending).read_bytes()
+        with (folder / name).with_suffix(ending).open("rb") as stream:
+            content = stream.read(_MAX_TEXT + 1)
     except FileNotFoundError:
         return None
+    return content if len(content) <= _MAX_TEXT else None
 
 
 def _field(content: bytes | None, name: str) -> str:
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         found = json.loads(content or b"{}")
         if isinstance(found, dict) and isinstance(found.get(name), str):
             return str(found[name])
@@ -253,7 +257,7 @@ def _tar(file: Path) -> _Index:
                 if member.isfile() and ending in _IMAGES:
                     duplicates += stem in images
                     images.setdefault(stem, (f"{stem}{ending}", member.size, member.offset_data))
-                elif member.isfile() and ending in (".txt", ".json"):
+                elif member.isfile() and ending in (".txt", ".json") and member.size <= _MAX_TEXT:
                     content = tar.extractfile(member)
                     beside.setdefault((stem, ending), content.read() if content else b"")
             end = tar.offset
