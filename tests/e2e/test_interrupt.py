@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -28,6 +29,7 @@ def test_interrupted_then_finished(bench: Bench, plugin: Path, tmp_path: Path, n
     arguments = (*COMMON, "--plugin", plugin, "--out", out)
     process = started(*arguments, TRACE=trace, WAIT=0.2)
     _until(trace, "step 6")
+    assert "1 running" in bench("status", "--out", out).out
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     killed = number == signal.SIGKILL
@@ -35,6 +37,7 @@ def test_interrupted_then_finished(bench: Bench, plugin: Path, tmp_path: Path, n
     assert killed or err.strip().splitlines() == ["bench: interrupted; the same command goes on from here"]
     assert not list(out.rglob("*.tmp"))
     assert not list(out.glob("runs/*/run.json"))
+    assert re.search(r"1 waiting\nwaiting .*goes on from its checkpoint\n$", bench("status", "--out", out).out)
     assert bench("report", "--out", out).code == 0
     done = trace.read_text().count("step")
 

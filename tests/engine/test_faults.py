@@ -7,6 +7,7 @@ import pickle
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,15 @@ import torch
 
 from bench.api import Batch, Encoder, Phase
 from bench.errors import UserError
+from bench.matrix.cell import Runtime
 from bench.matrix.expand import Matrix
+from bench.matrix.local import LocalExecutor
 from bench.matrix.store import Store
 from bench.registry import register_defense
 from defenses.clip import CLIP
 
 from .small import small_matrix
-from .training import execute, without_times
+from .training import Recorder, execute, without_times
 
 
 def _values(matrix: Matrix, store: Store) -> list[Any]:
@@ -163,6 +166,18 @@ def test_damage_is_trained_anew(matrix: Matrix, whole: Store, tmp_path: Path, ho
     assert not ran.exists()
 
 
+def test_a_wait_for_another_process_can_be_stopped(matrix: Matrix, whole: Store, tmp_path: Path) -> None:
+    store = Store(shutil.copytree(whole.root, tmp_path / "out"))
+    clean, poisoned = matrix.cells
+    (store.run_dir(clean.key) / "run.json").unlink()
+    for path in store.run_dir(poisoned.key).glob("evals/*"):
+        path.unlink()
+    asked = time.monotonic() + 1
+    runtime = Runtime(torch.device("cpu"), Recorder(), lambda: time.monotonic() > asked)
+    with store.lock(clean.key), pytest.raises(KeyboardInterrupt):
+        LocalExecutor(matrix, store, runtime, Recorder(), False).run()
+
+
 def _register(name: str, spoil: Callable[[torch.Tensor, int], torch.Tensor]) -> None:
     """Plain CLIP whose loss is handed to `spoil` with the number of the step."""
 
@@ -190,8 +205,8 @@ FAILURES: dict[str, tuple[Callable[[torch.Tensor, int], torch.Tensor], str]] = {
     "b_large": (lambda loss, step: loss * 1e9**step, r"the loss became \S*e\+09 in epoch 0, step 0: the logit scale is 14"),
     "c_last": (_spoil_last_gradient, r"the weights .* are not finite in epoch 1, step 0"),
     "d_cuda": (lambda loss, step: _raise(torch.OutOfMemoryError("no")), r"out of memory: --set train\.batch_size"),
-    "e_cpu": (lambda loss, step: loss + torch.empty(2**60).sum(), r"out of memory: --set train\.batch_size"),
-    "f_numpy": (lambda loss, step: loss + np.empty(2**60).sum(), r"out of memory: --set train\.batch_size"),
+    "e_cpu": (lambda loss, step: loss + torch.empty(2**50).sum(), r"out of memory: --set train\.batch_size"),
+    "f_numpy": (lambda loss, step: loss + np.empty(2**50).sum(), r"out of memory: --set train\.batch_size"),
 }
 
 
