@@ -91,12 +91,13 @@ class TarImages(KeptImages):
     def __init__(self, shards: Shards, side: int) -> None:
         super().__init__(len(shards), side)
         self._paths = shards.uids(os.fspath(shards.folder))
-        self._sizes, self._offsets = shards.sizes, shards.offsets
+        self._tars = [os.fspath(shards.folder / name) for name in shards.shards]
+        self._tar_of, self._sizes, self._offsets = shards.shard_of, shards.sizes, shards.offsets
 
     def _image(self, index: int) -> NDArray[np.uint8]:
         path, size = self._paths[index], int(self._sizes[index])
         try:
-            with open(os.path.dirname(path), "rb") as tar:
+            with open(self._tars[self._tar_of[index]], "rb") as tar:
                 tar.seek(int(self._offsets[index]))
                 return decode(path, self._side, tar.read(size))
         except FileNotFoundError as error:
