@@ -5,7 +5,7 @@ import pytest
 
 from .crashes import differences, kills, run
 
-TINY = ("data.train=128", "data.holdout=32", "data.test=32", "data.probe_train=32", "train.batch_size=32", "attack.rate=0.05")
+TINY = ("data.train=192", "data.holdout=32", "data.test=32", "data.probe_train=32", "train.batch_size=64", "attack.rate=0.05")
 EPOCHS = {"safeclip": "train.epochs=3", "cleanclip": "train.epochs=2"}
 DEFENSE = {
     "safeclip": ("defense.unimodal_epochs=1", "defense.pool=48"),
