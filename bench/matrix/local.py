@@ -86,7 +86,7 @@ class LocalExecutor:
         try:
             self._prepare(cell)
             if not cells.is_trained(self.store, cell.spec):
-                cells.train(cell.spec, cell.start, self.matrix.workspace, self.store, self.runtime)
+                cells.train(cell, self.matrix.workspace, self.store, self.runtime)
             for evaluation in cell.evaluations:
                 if evaluation.unsupported or self.store.eval_record(cell.key, evaluation.evaluator.name, evaluation.key):
                     continue
@@ -135,8 +135,9 @@ class LocalExecutor:
 
     def _prepare(self, cell: Cell) -> None:
         """See that the models are there that the cell builds on."""
-        if cell.start is not None:
-            self._ensure_trained(cell.start)
+        for below in (cell.start, cell.guide):
+            if below is not None:
+                self._ensure_trained(below)
         if cell.surrogate is not None:
             self._ensure_trained(cell.surrogate)
             self.matrix.workspace.craft(cell.spec, self.models.surrogate(cell.surrogate))
@@ -151,7 +152,7 @@ class LocalExecutor:
             with suppress(Timeout), self._held(cell, _WAIT_SECONDS):
                 if not (cells.is_trained(self.store, spec) or self.store.failure(cell.key)):
                     self._prepare(cell)
-                    cells.train(spec, cell.start, self.matrix.workspace, self.store, self.runtime)
+                    cells.train(cell, self.matrix.workspace, self.store, self.runtime)
 
 
 def _failure(stage: str, error: Exception) -> dict[str, str]:

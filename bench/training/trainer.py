@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench import keys
-from bench.api import Batch, Defense, Phase
+from bench.api import Batch, Defense, Phase, Scorer
 from bench.config import RunSpec, TrainSpec
 from bench.data.augment import random_crop, simclr, to_float
 from bench.data.captions import CaptionTokens
@@ -41,7 +41,9 @@ class TrainingDiverged(RuntimeError):
 
 
 class TrainingProgress(Protocol):
-    """Hears of steps. `share` is the part of the training that is done."""
+    """Hears of stages and steps. `share` is the part of the training that is done."""
+
+    def stage(self, name: str) -> None: ...
 
     def step(self, share: float, pairs_per_second: float, loss: float) -> None: ...
 
@@ -67,9 +69,9 @@ class Trained:
 class Trainer:
     """Trains `encoder` in place on `pairs` as `defense` says.
 
-    `train` is the spec's recipe with what the defense replaces of it. `stop()` true ends the run with KeyboardInterrupt after
-    a checkpoint. One is also written after a step when `seconds` have passed since the last, before the scoring that ends an
-    epoch, and at the end.
+    `train` is the spec's recipe with what the defense replaces of it. `guide` loads the model that the defense selects pairs
+    with, where it does. `stop()` true ends the run with KeyboardInterrupt after a checkpoint. One is also written after a step
+    when `seconds` have passed since the last, before the scoring that ends an epoch, and at the end.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Trainer:
         progress: TrainingProgress,
         stop: Callable[[], bool],
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        guide: Callable[[], Scorer] | None = None,
     ) -> None:
         self.spec = spec
         self.train = train
@@ -95,6 +98,7 @@ class Trainer:
         self.progress = progress
         self.stop = stop
         self.checkpoint_seconds = checkpoint_seconds
+        self.guide = guide
         self.optimizer = adamw([encoder, *defense.modules()], train)
         self.position = Position()
         self.curves: list[dict[str, Any]] = []
@@ -103,7 +107,10 @@ class Trainer:
 
     def run(self) -> Trained:
         """Train from the checkpoint, where there is one, to the end."""
-        self._resume()
+        if not self._resume() and self.guide is not None:
+            self.progress.stage("selecting pairs")
+            self._timed("selection", partial(self._select, self.guide))
+            self._save()
         saved = time.monotonic()
         scorer = PairScorer(self.encoder, self.pairs, self.captions, self.stop)
         for epoch in range(self.position.epoch, self.train.epochs):
@@ -126,6 +133,9 @@ class Trainer:
         self._check_weights()
         self._save()
         return Trained(self.curves, self.seconds)
+
+    def _select(self, guide: Callable[[], Scorer]) -> None:
+        self.defense.select(guide())
 
     def _phase(self, phases: list[Phase], epoch: int) -> Iterator[None]:
         """Do the steps that are left of the current phase, yielding after each."""
@@ -196,7 +206,7 @@ class Trainer:
         started = time.perf_counter()
         action()
         spent = time.perf_counter() - started
-        self.seconds[stage] += spent
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
         self.partial["seconds"] = self.partial.get("seconds", 0.0) + spent
 
     def _set_lr(self, phase: Phase, progress: float) -> None:
@@ -265,17 +275,19 @@ class Trainer:
             self.seconds,
         ).save(self.checkpoint)
 
-    def _resume(self) -> None:
+    def _resume(self) -> bool:
+        """Go back to where the newest sound checkpoint stands; False where there is none."""
         found, damaged = Checkpoint.newest(self.checkpoint)
         if damaged:
             then = "training starts anew" if found is None else "the one before it is used"
             self.progress.note(f"{' and '.join(damaged)} cannot be read: {then}")
         if found is None:
-            return
+            return False
         self.encoder.load_state_dict(found.model)
         self.optimizer.load_state_dict(found.optimizer)
         self.defense.load_state_dict(found.defense)
         self.position, self.curves, self.partial, self.seconds = found.position, found.curves, found.partial, found.seconds
+        return True
 
 
 def adamw(modules: Sequence[torch.nn.Module], train: TrainSpec) -> torch.optim.AdamW:

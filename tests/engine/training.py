@@ -22,13 +22,17 @@ TIMES = {"seconds", "pairs_per_second"}
 
 
 class Recorder(MatrixProgress):
-    """Counts the steps of training and calls `heard` with the count after each."""
+    """Notes stages, counts the steps of training and calls `heard` with the count after each."""
 
     def __init__(self, heard: Callable[[int], None] | None = None) -> None:
         self.said = io.StringIO()
         super().__init__(Console(file=self.said), 1)
         self.steps = 0
+        self.stages: list[str] = []
         self._heard = heard
+
+    def stage(self, name: str) -> None:
+        self.stages.append(name)
 
     def step(self, share: float, pairs_per_second: float, loss: float) -> None:
         self.steps += 1
