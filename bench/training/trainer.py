@@ -135,6 +135,7 @@ class Trainer:
         return Trained(self.curves, self.seconds)
 
     def _select(self, guide: Callable[[], Scorer]) -> None:
+        self._seed("select")
         self.defense.select(guide())
 
     def _phase(self, phases: list[Phase], epoch: int) -> Iterator[None]:

@@ -22,6 +22,7 @@ from bench.matrix.cell import Runtime
 from bench.matrix.expand import Matrix
 from bench.matrix.local import LocalExecutor
 from bench.matrix.store import Store
+from bench.models import pretrained
 from bench.registry import register_defense
 from defenses.clip import CLIP
 
@@ -164,6 +165,16 @@ def test_damage_is_trained_anew(matrix: Matrix, whole: Store, tmp_path: Path, ho
     assert recorder.steps == STEPS
     assert _values(matrix, store) == _values(matrix, whole)
     assert not ran.exists()
+
+
+def test_weights_from_elsewhere_run_no_code(tmp_path: Path) -> None:
+    torch.save({"state_dict": _Bomb(tmp_path / "ran")}, tmp_path / "w.pt")
+    (tmp_path / "w.bin").write_bytes(pickle.dumps(_Bomb(tmp_path / "ran")))
+    for name in ("w.pt", "w.bin"):
+        known = pretrained.identified(f"small-64:{tmp_path / name}")
+        with pytest.raises(pickle.UnpicklingError, match="nsupported"):
+            pretrained.load(known, "fp32", torch.device("cpu"))
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_wait_for_another_process_can_be_stopped(matrix: Matrix, whole: Store, tmp_path: Path) -> None:

@@ -42,8 +42,8 @@ def test_states(store: Store) -> None:
         (store.run_dir(key) / "checkpoint.pt").touch()
     name = "clip · badnet · scenes · seed"
     with store.lock(running), store.lock(mute), Heartbeat(store.heartbeat(running)) as heart:
+        heart.stage("selecting pairs")
         heart.step(0.25)
-        heart.stage("evaluating asr")
         heart.stage("train")
         head, *lines = _said(store)
         assert head == "7 cells: 1 done, 2 running, 1 failed, 2 waiting, 1 unsupported"
