@@ -96,10 +96,11 @@ def test_only_the_command_line_knows_the_command_line_and_the_checks() -> None:
     "code",
     [
         "from bench.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass",
+        "from bench.cli import main\ntry: main(['status', '--out', 'results/reference'])\nexcept SystemExit: pass",
         "import pkgutil, importlib, bench.reports as r\n"
         "for m in pkgutil.walk_packages(r.__path__, 'bench.reports.'): importlib.import_module(m.name)",
     ],
-    ids=["bench --help", "bench.reports"],
+    ids=["bench --help", "bench status", "bench.reports"],
 )
 def test_light_parts_import_neither_torch_nor_plugins(code: str) -> None:
     show = "\nimport sys; print('loaded:', *sorted(sys.modules))"
@@ -107,6 +108,36 @@ def test_light_parts_import_neither_torch_nor_plugins(code: str) -> None:
     loaded = done.stdout.rpartition("loaded:")[2].split()
     assert "bench" in loaded
     assert {"torch", *PLUGINS} & set(loaded) == set()
+
+
+def _unsafe(path: Path) -> Iterator[str]:
+    """Where a module could run code from a file that it reads."""
+    safe = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", False)}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and (called := ast.unparse(node.func)) in safe:
+            name, value = safe[called]
+            given = {each.arg: each.value for each in node.keywords}
+            if not (isinstance(given.get(name), ast.Constant) and given[name].value is value):  # type: ignore[attr-defined]
+                yield f"{path.name}:{node.lineno}: {called} without {name}={value}"
+        elif isinstance(node, ast.Attribute) and node.attr in ("extractall", "unpack_archive"):
+            yield f"{path.name}:{node.lineno}: {node.attr}"
+
+
+def test_nothing_that_is_read_can_run_code() -> None:
+    picklers = ("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal")
+    found = [
+        problem
+        for package in ("bench", *PLUGINS)
+        for module, path in _modules(package)
+        for problem in (*_unsafe(path), *(name for name in _imports(module, path) if _under(name, picklers)))
+    ]
+    assert found == []
+
+
+def test_code_that_reads_unsafely_is_seen(tmp_path: Path) -> None:
+    file = tmp_path / "module.py"
+    file.write_text("torch.load(x)\nnp.load(x, allow_pickle=True)\ntorch.load(x, weights_only=True)\ntar.extractall(x)\n")
+    assert [problem.split(":")[1] for problem in _unsafe(file)] == ["1", "2", "4"]
 
 
 def test_an_arrow_that_points_back_is_seen(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import io
 import struct
 from pathlib import Path
@@ -39,7 +40,7 @@ def decode(path: str | Path, side: int, content: bytes | None = None, remedy: st
     Raises UserError when the file is missing, not an image, damaged, or of more than MAX_PIXELS pixels.
     """
     try:
-        with Image.open(path if content is None else io.BytesIO(content)) as image:
+        with Image.open(path if content is None else io.BytesIO(content), formats=_formats()) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             image.draft(None, (2 * side, 2 * side))
@@ -56,6 +57,14 @@ def decode(path: str | Path, side: int, content: bytes | None = None, remedy: st
             raise
         problem = f"cannot be read ({getattr(error, 'strerror', None) or error})"
     raise UserError(f"image {path} {problem}: {remedy}")
+
+
+@functools.cache
+def _formats() -> list[str]:
+    """All of Pillow's, in its order, but EPS, which it would let Ghostscript run."""
+    Image.preinit()
+    Image.init()
+    return [name for name in Image.ID if name != "EPS"]
 
 
 def square_pixels(image: Image.Image, side: int) -> NDArray[np.uint8]:

@@ -29,6 +29,8 @@ TableReader = Callable[[], CaptionTable | None]
 
 _FORMAT = 1
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp")
+_MAX_TEXT = 2**20
+"""Bytes of a .txt or .json beside an image; what is longer is no caption."""
 
 
 class _Index(NamedTuple):
@@ -90,12 +92,13 @@ class TarImages(KeptImages):
     def __init__(self, shards: Shards, side: int) -> None:
         super().__init__(len(shards), side)
         self._paths = shards.uids(os.fspath(shards.folder))
-        self._sizes, self._offsets = shards.sizes, shards.offsets
+        self._tars = [os.fspath(shards.folder / name) for name in shards.shards]
+        self._tar_of, self._sizes, self._offsets = shards.shard_of, shards.sizes, shards.offsets
 
     def _image(self, index: int) -> NDArray[np.uint8]:
         path, size = self._paths[index], int(self._sizes[index])
         try:
-            with open(os.path.dirname(path), "rb") as tar:
+            with open(self._tars[self._tar_of[index]], "rb") as tar:
                 tar.seek(int(self._offsets[index]))
                 return decode(path, self._side, tar.read(size))
         except FileNotFoundError as error:
@@ -221,13 +224,15 @@ def _agrees(folder: Path, name: str, table: CaptionTable) -> bool:
 
 def _bytes(folder: Path, name: str, ending: str) -> bytes | None:
     try:
-        return (folder / name).with_suffix(ending).read_bytes()
+        with (folder / name).with_suffix(ending).open("rb") as stream:
+            content = stream.read(_MAX_TEXT + 1)
     except FileNotFoundError:
         return None
+    return content if len(content) <= _MAX_TEXT else None
 
 
 def _field(content: bytes | None, name: str) -> str:
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         found = json.loads(content or b"{}")
         if isinstance(found, dict) and isinstance(found.get(name), str):
             return str(found[name])
@@ -254,7 +259,7 @@ def _tar(file: Path) -> _Index:
                 if member.isfile() and ending in _IMAGES:
                     duplicates += stem in images
                     images.setdefault(stem, (f"{stem}{ending}", member.size, member.offset_data))
-                elif member.isfile() and ending in (".txt", ".json"):
+                elif member.isfile() and ending in (".txt", ".json") and member.size <= _MAX_TEXT:
                     content = tar.extractfile(member)
                     beside.setdefault((stem, ending), content.read() if content else b"")
             end = tar.offset

@@ -61,7 +61,7 @@ class Heartbeat:
         self._write()
 
     def step(self, share: float) -> None:
-        self._beat.share = share
+        self._beat.stage, self._beat.share = "train", share
         if self._beat.first is None:
             self._beat.first, self._beat.since = share, time.time()
         if time.monotonic() - self._written > _EVERY_SECONDS:

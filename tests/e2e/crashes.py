@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import random
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from bench.matrix import cell, estimate, expand, local  # noqa: F401
 
 plugins.load()
 _TIMES = {"seconds", "pairs_per_second", "timing", "started", "finished", "command"}
+_OURS = ("bench", "attacks", "defenses", "evaluators")
 _FORK = multiprocessing.get_context("forkserver")
 
 
@@ -40,7 +42,7 @@ def _run(arguments: list[str], log: Path) -> None:
 
 def run(arguments: list[str], log: Path, limit: float = math.inf) -> tuple[bool, float]:
     """A command line in a process of its own, killed after `limit` seconds of its own time: whether it was, and the seconds."""
-    _FORK.set_forkserver_preload([__name__])
+    _FORK.set_forkserver_preload([name for name in sys.modules if name.split(".")[0] in _OURS])
     process = _FORK.Process(target=_run, args=(arguments, log))
     process.start()
     seconds = 0.0

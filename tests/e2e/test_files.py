@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from bench.api import Vocabulary
-from bench.data import csv_pairs, mscoco
+from bench.data import csv_pairs, files, mscoco
+from bench.matrix.progress import MatrixProgress
 from tests.data.coco_maker import make_coco
 
 from .conftest import Bench, results
@@ -82,3 +83,23 @@ def test_a_damaged_image_is_found_before_anything_is_trained(bench: Bench, tmp_p
     facts = [path.read_text() for path in out.glob("runs/*/run.json")]
     assert all('"skipped_unreadable": 1' in text for text in facts)
     assert facts
+
+
+def test_data_that_goes_away_between_two_cells(
+    bench: Bench, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of images that are too many to be kept in memory."""
+    monkeypatch.setattr(files.ImageFiles.__init__, "__defaults__", (0, "restore it"))
+    out, away = tmp_path / "out", tmp_path / "away"
+    common = ("--set", "data.holdout_share=0.4", "--attack", "none,badnet", "--evaluator", "asr")
+    arguments = ("run", "--data", "csv", "--data-root", table, *SMALL_64, *common, "--out", out)
+    with monkeypatch.context() as patch:
+        patch.setattr(MatrixProgress, "cell_done", lambda progress, title: table.rename(away))
+        done = bench(*arguments)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert str(table / "images") in done.err
+    assert "is missing: restore it" in done.err
+    assert len(list(out.glob("runs/*/run.json"))) == 1
+    away.rename(table)
+    again = bench(*arguments)
+    assert (again.code, again.out.count("already on record")) == (0, 1)

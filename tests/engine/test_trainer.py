@@ -92,18 +92,40 @@ def test_a_crash_costs_what_was_done_since_the_last_checkpoint(matrix: Matrix, u
     outcomes, _ = execute(matrix, store, heard=crash, checkpoint_seconds=0)
     assert outcomes == {"failed": 1}
     outcomes, recorder = execute(matrix, store, retry_failed=True)
+    assert outcomes == {"done": 1}
     assert recorder.steps == sum(curve["steps"] for curve in uninterrupted[1]) - 7
     _same(_result(matrix, store), uninterrupted)
 
 
-@pytest.mark.parametrize("damage", [b"", b"nonsense", None])
-def test_a_damaged_checkpoint_starts_anew(matrix: Matrix, uninterrupted: Any, tmp_path: Path, damage: bytes | None) -> None:
+def _damage(path: Path, how: str) -> None:
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    path.write_bytes({"empty": b"", "noise": b"noise", "cut": whole[:middle], "flipped": flipped}[how])
+
+
+@pytest.mark.parametrize("how", ["empty", "noise", "cut", "flipped"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(
+    matrix: Matrix, uninterrupted: Any, tmp_path: Path, how: str
+) -> None:
     store = Store.create(tmp_path / "damaged")
     with pytest.raises(KeyboardInterrupt):
-        execute(matrix, store, stop_after=5)
-    path = store.run_dir(matrix.cells[0].key) / "checkpoint.pt"
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if damage is None else damage)
-    execute(matrix, store)
+        execute(matrix, store, stop_after=5, checkpoint_seconds=0)
+    _damage(store.run_dir(matrix.cells[0].key) / "checkpoint.pt", how)
+    _, recorder = execute(matrix, store)
+    assert "checkpoint.pt cannot be read: the one before it is used" in recorder.said.getvalue()
+    assert recorder.steps == sum(curve["steps"] for curve in uninterrupted[1]) - 4
+    _same(_result(matrix, store), uninterrupted)
+
+
+def test_two_damaged_checkpoints_start_anew(matrix: Matrix, uninterrupted: Any, tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "damaged")
+    with pytest.raises(KeyboardInterrupt):
+        execute(matrix, store, stop_after=5, checkpoint_seconds=0)
+    for name in ("checkpoint.pt", "checkpoint.previous.pt"):
+        _damage(store.run_dir(matrix.cells[0].key) / name, "cut")
+    _, recorder = execute(matrix, store)
+    assert "checkpoint.pt and checkpoint.previous.pt cannot be read: training starts anew" in recorder.said.getvalue()
     _same(_result(matrix, store), uninterrupted)
 
 
