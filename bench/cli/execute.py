@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from bench.matrix.expand import Cell, Matrix
     from bench.matrix.store import Store
+    from bench.training.ranks import Ranks
 
 
 def run(
@@ -27,21 +28,28 @@ def run(
     device: torch.device,
     retry_failed: bool,
     console: Console,
+    ranks: Ranks,
 ) -> int:
-    """Finish every cell and write the report; the exit code."""
+    """Finish every cell and write the report, as the first process; the others train along. The exit code."""
     from bench.matrix.cell import Runtime
+    from bench.matrix.followers import follow, followed
     from bench.matrix.local import LocalExecutor
     from bench.matrix.progress import MatrixProgress
     from bench.reports.terminal import print_tables
     from bench.reports.write import write_report
 
+    progress = MatrixProgress(console, sum(len(matrix.cells) for matrix in matrices))
+    if not ranks.first:
+        with _stoppable() as stop:
+            follow(matrices, store, Runtime(device, progress, stop, ranks))
+        return 0
     for request in requests:
         store.write_request(keys.digest(request), request)
     outcomes: Counter[str] = Counter()
-    with MatrixProgress(console, sum(len(matrix.cells) for matrix in matrices)) as progress, _stoppable() as stop:
+    with progress, _stoppable() as stop, followed(ranks):
         for matrix in matrices:
             console.print(_data_line(matrix), markup=False, highlight=False, soft_wrap=True)
-            outcomes += LocalExecutor(matrix, store, Runtime(device, progress, stop), progress, retry_failed).run()
+            outcomes += LocalExecutor(matrix, store, Runtime(device, progress, stop, ranks), progress, retry_failed).run()
     paths = write_report(store)
     print_tables(store, console)
     console.print(f"Report: {paths['index.html']}", markup=False, highlight=False, soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -28,6 +28,8 @@ from bench.models.encoder import ClipEncoder
 from bench.models.frozen import FrozenClip, FrozenSurrogate
 from bench.models.vocabulary import CompactVocabulary
 from bench.registry import defenses, evaluators
+from bench.training.joint_loss import synchronised
+from bench.training.ranks import Ranks
 from bench.training.scorer import PairScorer
 from bench.training.telemetry import similarity_map
 from bench.training.trainer import Trained, Trainer, TrainingProgress
@@ -44,6 +46,7 @@ class Runtime:
     device: torch.device
     progress: TrainingProgress
     stop: Callable[[], bool]
+    ranks: Ranks = field(default_factory=Ranks)
 
 
 def is_trained(store: Store, spec: RunSpec) -> bool:
@@ -59,7 +62,7 @@ def is_trained(store: Store, spec: RunSpec) -> bool:
 
 
 def train(spec: RunSpec, start: RunSpec | None, workspace: Workspace, store: Store, runtime: Runtime) -> None:
-    """Train one cell and write its weights, poison manifest and record."""
+    """Train one cell and, as the first process, write its weights, poison manifest and record."""
     key = keys.run_key(spec)
     folder = store.run_dir(key)
     started = _now()
@@ -69,21 +72,24 @@ def train(spec: RunSpec, start: RunSpec | None, workspace: Workspace, store: Sto
     base = TrainRecipe(len(pairs), spec.train.epochs, spec.train.lr, spec.train.batch_size)
     recipe = TrainSpec.model_validate({**spec.train.model_dump(), **plugin.training(params, base)})
     model = factory.create(spec.model.name, keys.seed_of(*keys.initial_parts(spec)))
-    if start is not None:
+    if start is not None and runtime.ranks.first:
         factory.load_weights(model, store.run_dir(keys.run_key(start)) / _WEIGHTS)
     synonyms = thesaurus.synonyms(recipe.thesaurus, workspace.bundle.synonyms)
     vocabulary = CompactVocabulary(model, workspace.tokens(CaptionTokens.vocabulary(pairs.captions, synonyms)))
     captions = CaptionTokens(pairs.captions, workspace.tokens, vocabulary.compact, synonyms)
-    encoder = ClipEncoder(model, recipe.precision, runtime.device)
+    encoder = ClipEncoder(synchronised(model, runtime.device, runtime.ranks), recipe.precision, runtime.device)
     defense = plugin(params, _setup(spec, recipe, pairs, workspace.bundle, runtime.device))
     checkpoint = folder / _CHECKPOINT
-    trainer = Trainer(spec, recipe, pairs, captions, encoder, defense, checkpoint, runtime.progress, runtime.stop)
-    trained = trainer.run()
-    examples = similarity_map(PairScorer(encoder, pairs, captions), pairs, workspace.bundle.vocabulary.names)
+    heard = runtime.progress, runtime.stop, runtime.ranks
+    trained = Trainer(spec, recipe, pairs, captions, encoder, defense, checkpoint, *heard).run()
+    examples = similarity_map(PairScorer(encoder, pairs, captions, runtime.ranks), pairs, workspace.bundle.vocabulary.names)
+    if not runtime.ranks.first:
+        return
     vocabulary.restore()
     write_with(folder / _WEIGHTS, lambda path: factory.save_weights(model, path))
     write_manifest(spec, workspace, store)
-    store.write_run(key, _record(spec, workspace, pairs, trained, examples, provenance(runtime.device, started)))
+    origin = provenance(runtime.device, runtime.ranks.count, started)
+    store.write_run(key, _record(spec, workspace, pairs, trained, examples, origin))
     checkpoint.unlink(missing_ok=True)
 
 

@@ -11,10 +11,12 @@ from bench import keys
 from bench.config import RunSpec
 from bench.errors import UserError
 from bench.matrix import cell as cells
+from bench.matrix import followers
 from bench.matrix.cell import CellEvalContext, CellModels, Runtime
 from bench.matrix.expand import Cell, Matrix
 from bench.matrix.progress import MatrixProgress
 from bench.matrix.store import Store
+from bench.training.ranks import Separated
 
 _WAIT_SECONDS = 2.0
 
@@ -81,7 +83,7 @@ class LocalExecutor:
         try:
             self._prepare(cell)
             if not cells.is_trained(self.store, cell.spec):
-                cells.train(cell.spec, cell.start, self.matrix.workspace, self.store, self.runtime)
+                followers.train(cell.spec, cell.start, self.matrix.workspace, self.store, self.runtime)
             for evaluation in cell.evaluations:
                 if evaluation.unsupported or self.store.eval_record(cell.key, evaluation.evaluator.name, evaluation.key):
                     continue
@@ -92,7 +94,7 @@ class LocalExecutor:
                     self._ensure_trained(evaluation.clean)
                 context = self._context(cell.spec, evaluation.clean)
                 cells.evaluate(cell.spec, evaluation, context, self.store)
-        except UserError:
+        except (UserError, Separated):
             raise
         except Exception as error:
             self.store.write_failure(cell.key, _failure(stage, error))
@@ -131,7 +133,7 @@ class LocalExecutor:
         with self.store.lock(cell.key):
             if not cells.is_trained(self.store, spec):
                 self._prepare(cell)
-                cells.train(spec, cell.start, self.matrix.workspace, self.store, self.runtime)
+                followers.train(spec, cell.start, self.matrix.workspace, self.store, self.runtime)
 
 
 def _failure(stage: str, error: Exception) -> dict[str, str]:

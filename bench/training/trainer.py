@@ -22,6 +22,8 @@ from bench.data.loader import ahead, batches
 from bench.data.poisoned import PoisonedPairs
 from bench.models.encoder import ClipEncoder
 from bench.training.checkpoint import Checkpoint, Position
+from bench.training.joint_loss import joint_loss
+from bench.training.ranks import Ranks
 from bench.training.schedule import warmup_cosine
 from bench.training.scorer import PairScorer
 from bench.training.telemetry import first_look, poison_telemetry
@@ -62,7 +64,7 @@ class Trainer:
     """Trains `encoder` in place on `pairs` as `defense` says.
 
     `train` is the spec's recipe with what the defense replaces of it. `stop()` true ends the run with KeyboardInterrupt after
-    a checkpoint.
+    a checkpoint. Of several processes every one runs this, and the first alone reads and writes the checkpoint.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Trainer:
         checkpoint: Path,
         progress: TrainingProgress,
         stop: Callable[[], bool],
+        ranks: Ranks | None = None,
     ) -> None:
         self.spec = spec
         self.train = train
@@ -86,6 +89,8 @@ class Trainer:
         self.checkpoint = checkpoint
         self.progress = progress
         self.stop = stop
+        self.ranks = ranks or Ranks()
+        self.loss = joint_loss(defense, encoder, self.ranks)
         self.optimizer = adamw([encoder, *defense.modules()], train)
         self.position = Position()
         self.curves: list[dict[str, Any]] = []
@@ -96,15 +101,16 @@ class Trainer:
         """Train from the checkpoint, where there is one, to the end."""
         self._resume()
         saved = time.monotonic()
-        scorer = PairScorer(self.encoder, self.pairs, self.captions)
+        scorer = PairScorer(self.encoder, self.pairs, self.captions, self.ranks)
         for epoch in range(self.position.epoch, self.train.epochs):
             if self.position.phase == self.position.step == 0:
                 self._timed("scoring", partial(self.defense.before_epoch, epoch, scorer))
-            phases = list(self.defense.phases(epoch))
+            phases = self.ranks.from_first(list(self.defense.phases(epoch)))
             while self.position.phase < len(phases):
                 for _ in self._phase(phases, epoch):
-                    if self.stop():
+                    if self.ranks.any(self.stop()):
                         self._save()
+                        self.ranks.wait()
                         raise KeyboardInterrupt
                     if time.monotonic() - saved > _CHECKPOINT_SECONDS:
                         self._save()
@@ -141,7 +147,7 @@ class Trainer:
         batch = self._on_device(phase, loaded, place)
         augmented = time.perf_counter()
         torch.manual_seed(keys.seed_of(*keys.order_parts(self.spec), "step", *place))
-        loss = self.defense.loss(batch, self.encoder, phase)
+        loss = self.loss(batch, phase)
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -151,20 +157,23 @@ class Trainer:
         return loss.detach()
 
     def _loaded(self, phase: Phase, rows: NDArray[np.int64], place: Place) -> tuple[Place, Batch]:
-        """Pixels as stored and the views of the captions, prepared in the background."""
+        """Pixels as stored and the views of the captions in this process's rows, prepared in the background."""
+        mine = self.ranks.rows(len(rows))
         rng = keys.generator(*keys.order_parts(self.spec), "eda", *place)
-        texts = tuple(self.captions.eda(rows, rng) if view == "eda" else self.captions.plain(rows) for view in phase.text_views)
-        return place, Batch(indices=torch.from_numpy(rows), images=(self.pairs.load(rows),), texts=texts)
+        views = (self.captions.eda(rows, rng) if view == "eda" else self.captions.plain(rows) for view in phase.text_views)
+        texts = tuple(view[mine] for view in views)
+        return place, Batch(indices=torch.from_numpy(rows), images=(self.pairs.load(rows[mine]),), texts=texts)
 
     def _on_device(self, phase: Phase, loaded: Batch, place: Place) -> Batch:
         """The batch on the encoder's device, with the views of its images."""
         generator = torch.Generator().manual_seed(keys.seed_of(*keys.order_parts(self.spec), "augment", *place))
         device = self.encoder.device
+        part = len(loaded.indices), self.ranks.rows(len(loaded.indices))
         images = to_float(loaded.images[0].to(device, non_blocking=True))
         draw = {
             "plain": lambda: images,
-            "light": lambda: random_crop(images, self.train.crop, generator),
-            "strong": lambda: simclr(images, self.train.strong_crop, self.train.strong_colour, generator),
+            "light": lambda: random_crop(images, self.train.crop, generator, part=part),
+            "strong": lambda: simclr(images, self.train.strong_crop, self.train.strong_colour, generator, part),
         }
         return Batch(
             indices=loaded.indices.to(device),
@@ -187,7 +196,7 @@ class Trainer:
 
     def _count(self, phase: Phase, loss: torch.Tensor, pairs: int, seconds: float) -> None:
         value = float(loss)
-        if not np.isfinite(value):
+        if self.ranks.any(not np.isfinite(value)):
             raise TrainingDiverged(
                 f"the loss became {value} in epoch {self.position.epoch}, step {self.position.step}; "
                 f"a lower learning rate (now {self.train.lr:g}) or precision fp32 may help"
@@ -223,6 +232,8 @@ class Trainer:
         self.position = Position(epoch + 1, 0, 0)
 
     def _save(self) -> None:
+        if not self.ranks.first:
+            return
         Checkpoint(
             self.position,
             self.encoder.state_dict(),
@@ -234,7 +245,7 @@ class Trainer:
         ).save(self.checkpoint)
 
     def _resume(self) -> None:
-        found = Checkpoint.load(self.checkpoint)
+        found = self.ranks.from_first(Checkpoint.load(self.checkpoint) if self.ranks.first else None)
         if found is None:
             return
         self.encoder.load_state_dict(found.model)
