@@ -40,7 +40,7 @@ class CaptionTokens:
         """The captions as they are."""
         return torch.from_numpy(self._plain[indices])
 
-    def eda(self, indices: NDArray[np.int64], rng: np.random.Generator) -> torch.Tensor:
-        """The captions changed by EDA at a rate of 0.1, with fresh draws."""
+    def eda(self, indices: NDArray[np.int64], rng: np.random.Generator, rows: slice = slice(None)) -> torch.Tensor:
+        """The captions changed by EDA at a rate of 0.1, with fresh draws; of them `rows`, with the draws of the whole."""
         changed = [" ".join(augment(words(self._captions[index]), _EDA_RATE, self._synonyms, rng)) for index in indices]
-        return self._compact(self._tokenize(changed))
+        return self._compact(self._tokenize(changed[rows]))

@@ -160,8 +160,10 @@ class Trainer:
         """Pixels as stored and the views of the captions in this process's rows, prepared in the background."""
         mine = self.ranks.rows(len(rows))
         rng = keys.generator(*keys.order_parts(self.spec), "eda", *place)
-        views = (self.captions.eda(rows, rng) if view == "eda" else self.captions.plain(rows) for view in phase.text_views)
-        texts = tuple(view[mine] for view in views)
+        texts = tuple(
+            self.captions.eda(rows, rng, mine) if view == "eda" else self.captions.plain(rows[mine])
+            for view in phase.text_views
+        )
         return place, Batch(indices=torch.from_numpy(rows), images=(self.pairs.load(rows[mine]),), texts=texts)
 
     def _on_device(self, phase: Phase, loaded: Batch, place: Place) -> Batch:
