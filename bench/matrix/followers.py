@@ -6,13 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from bench import keys
 from bench.api import PoisonPlan
-from bench.config import RunSpec
 from bench.errors import UserError
 from bench.matrix import cell as cells
 from bench.matrix.cell import Runtime
-from bench.matrix.expand import Matrix
+from bench.matrix.expand import Cell, Matrix
 from bench.matrix.store import Store
 from bench.matrix.workspace import Workspace
 from bench.training.ranks import Ranks, Separated
@@ -27,14 +25,14 @@ class _Order:
     plan: PoisonPlan | None
 
 
-def train(spec: RunSpec, start: RunSpec | None, workspace: Workspace, store: Store, runtime: Runtime) -> None:
+def train(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> None:
     """Train one cell as the first process, with all that follow. Raises Separated where they cannot go on together."""
     if runtime.ranks.count == 1:
-        cells.train(spec, start, workspace, store, runtime)
+        cells.train(cell, workspace, store, runtime)
         return
-    runtime.ranks.tell(_Order(keys.run_key(spec), workspace.poison(spec)[1] if spec.attack else None))
-    with _together():
-        cells.train(spec, start, workspace, store, runtime)
+    runtime.ranks.tell(_Order(cell.key, workspace.poison(cell.spec)[1] if cell.spec.attack else None))
+    with _together(runtime):
+        cells.train(cell, workspace, store, runtime)
 
 
 def follow(matrices: Sequence[Matrix], store: Store, runtime: Runtime) -> None:
@@ -47,8 +45,8 @@ def follow(matrices: Sequence[Matrix], store: Store, runtime: Runtime) -> None:
         if order.plan is not None:
             workspace.adopt(cell.spec, order.plan)
         try:
-            with _together():
-                cells.train(cell.spec, cell.start, workspace, store, runtime)
+            with _together(runtime):
+                cells.train(cell, workspace, store, runtime)
         except TrainingDiverged:
             continue
 
@@ -64,13 +62,15 @@ def followed(ranks: Ranks) -> Iterator[None]:
 
 
 @contextmanager
-def _together() -> Iterator[None]:
+def _together(runtime: Runtime) -> Iterator[None]:
     """What goes wrong on one process ends all, save that the loss, which is the same on all, is no number any more."""
     try:
         yield
     except (UserError, TrainingDiverged):
         raise
     except Exception as error:
+        if runtime.stop():  # the others were faster
+            raise KeyboardInterrupt from error
         raise Separated(
             "training failed on this or another process; the same command goes on from the last checkpoint"
         ) from error

@@ -6,6 +6,7 @@ import os
 import pickle
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -16,6 +17,7 @@ from bench.errors import UserError
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.1
+_PATIENCE = timedelta(days=1)  # with a process that is alive; one that dies is noticed at once
 
 
 class Separated(RuntimeError):
@@ -121,7 +123,7 @@ def join(device: torch.device) -> Ranks:
     store, rank, count = next(iter(dist.rendezvous("env://")))
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=dist.PrefixStore("group", store), rank=rank, world_size=count)
-    return Ranks(rank, count, dist.new_group(backend="gloo"), dist.PrefixStore("orders", store))
+    return Ranks(rank, count, dist.new_group(backend="gloo", timeout=_PATIENCE), dist.PrefixStore("orders", store))
 
 
 def leave() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -18,13 +18,24 @@ _BATCH = 512
 
 
 class PairScorer:
-    """Embeds unaugmented training pairs in evaluation mode, without gradient. Of several processes each embeds its share."""
+    """Embeds unaugmented training pairs in evaluation mode, without gradient; `stop()` true raises KeyboardInterrupt.
 
-    def __init__(self, encoder: ClipEncoder, pairs: PoisonedPairs, captions: CaptionTokens, ranks: Ranks) -> None:
+    Of several processes each embeds its share.
+    """
+
+    def __init__(
+        self,
+        encoder: ClipEncoder,
+        pairs: PoisonedPairs,
+        captions: CaptionTokens,
+        stop: Callable[[], bool] = lambda: False,
+        ranks: Ranks | None = None,
+    ) -> None:
         self._encoder = encoder
         self._pairs = pairs
         self._captions = captions
-        self._ranks = ranks
+        self._stop = stop
+        self._ranks = ranks or Ranks()
 
     @torch.no_grad()
     def similarities(self, indices: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
@@ -52,6 +63,8 @@ class PairScorer:
         device = self._encoder.device
         size = _BATCH * self._ranks.count
         for start in range(0, len(rows), size):
+            if self._ranks.any(self._stop()):
+                raise KeyboardInterrupt
             batch = rows[start : start + size]
             chosen = batch[self._ranks.rows(len(batch))]
             images = self._encoder.encode_image(to_float(self._pairs.load(chosen).to(device)))

@@ -20,8 +20,9 @@ from .conftest import SIZES, started
 PLUGIN = Path(__file__).with_name("witness_plugin.py")
 OPTIONS = (*SIZES, "train.epochs=3", "train.batch_size=64", "train.lr=1e-3", "train.thesaurus=dataset")
 DEFENSES = ("defense.safeclip.unimodal_epochs=1", "defense.watched.unimodal_epochs=1", "defense.cleanclip.epochs=3")
-SMALL = (*(part for option in (*OPTIONS, *DEFENSES) for part in ("--set", option)), "--model", "scenes-vit")
-COMMON = ("run", *SMALL, "--precision", "fp32", "--device", "cpu", "--plugin", PLUGIN, "--attack", "badnet")
+SET = tuple(part for option in (*OPTIONS, *DEFENSES) for part in ("--set", option))
+MODEL = ("--model", "scenes-vit", "--precision", "fp32", "--device", "cpu", "--checkpoint-minutes", "0")
+COMMON = ("run", *SET, *MODEL, "--plugin", PLUGIN, "--attack", "badnet")
 ASR = ("--evaluator", "asr", "--defense")
 ZERO_SHOT = ("--evaluator", "zero_shot", "--defense")
 TOLERANCE = 1e-4

@@ -21,7 +21,6 @@ RANK = int(os.environ.get("RANK", "0"))
 FOLDER = Path(os.environ["NOTES"])
 FOLDER.mkdir(parents=True, exist_ok=True)
 
-trainer._CHECKPOINT_SECONDS = 0.0
 _step = torch.optim.AdamW.step
 _run = trainer.Trainer.run
 _cells: list[str] = []
