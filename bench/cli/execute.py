@@ -33,10 +33,10 @@ def run(
     ranks: Ranks,
 ) -> int:
     """Finish every cell and write the report, as the first process; the others train along. The exit code."""
-    from bench.matrix.cell import Runtime
     from bench.matrix.followers import follow, followed
     from bench.matrix.local import LocalExecutor
     from bench.matrix.progress import MatrixProgress
+    from bench.matrix.runtime import Runtime
     from bench.reports.terminal import print_tables
     from bench.reports.write import write_report
 

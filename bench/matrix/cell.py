@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -22,6 +21,7 @@ from bench.data.captions import CaptionTokens
 from bench.data.poisoned import PoisonedPairs, ProbeImages
 from bench.matrix.expand import Cell, Evaluation
 from bench.matrix.provenance import provenance
+from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store, atomic, write_json
 from bench.matrix.workspace import Workspace
 from bench.models import factory, pretrained
@@ -31,25 +31,13 @@ from bench.models.vocabulary import CompactVocabulary
 from bench.registry import defenses, evaluators
 from bench.training.checkpoint import Checkpoint
 from bench.training.joint_loss import synchronised
-from bench.training.ranks import Ranks
 from bench.training.scorer import PairScorer
 from bench.training.telemetry import similarity_map
-from bench.training.trainer import CHECKPOINT_SECONDS, Trained, Trainer, TrainingProgress
+from bench.training.trainer import Trained, Trainer
 
 _WEIGHTS = "model.safetensors"
 _CHECKPOINT = "checkpoint.pt"
 _KEPT_MODELS = 4
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """How to run, as opposed to what: none of it changes the identity of a run."""
-
-    device: torch.device
-    progress: TrainingProgress
-    stop: Callable[[], bool]
-    checkpoint_seconds: float = CHECKPOINT_SECONDS
-    ranks: Ranks = field(default_factory=Ranks)
 
 
 def is_trained(store: Store, spec: RunSpec) -> bool:

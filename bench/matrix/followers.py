@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from bench.api import PoisonPlan
 from bench.errors import UserError
 from bench.matrix import cell as cells
-from bench.matrix.cell import Runtime
 from bench.matrix.expand import Cell, Matrix
+from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store
 from bench.matrix.workspace import Workspace
 from bench.training.ranks import Ranks, Separated

@@ -15,10 +15,11 @@ from bench.config import RunSpec
 from bench.errors import UserError
 from bench.matrix import cell as cells
 from bench.matrix import followers
-from bench.matrix.cell import CellEvalContext, CellModels, Runtime
+from bench.matrix.cell import CellEvalContext, CellModels
 from bench.matrix.expand import Cell, Matrix
 from bench.matrix.heartbeat import Heartbeat
 from bench.matrix.progress import MatrixProgress
+from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store, told
 from bench.training.ranks import Separated
 

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from bench import keys
 from bench.api import Batch, Defense, Phase, Scorer
 from bench.config import RunSpec, TrainSpec
-from bench.data.augment import random_crop, simclr, to_float
 from bench.data.captions import CaptionTokens
 from bench.data.loader import ahead, batches
 from bench.data.poisoned import PoisonedPairs
@@ -28,14 +27,12 @@ from bench.training.ranks import Ranks
 from bench.training.schedule import warmup_cosine
 from bench.training.scorer import PairScorer
 from bench.training.telemetry import first_look, poison_telemetry
+from bench.training.views import Place, Views
 
 CHECKPOINT_SECONDS = 300.0
 
 _EXPLODED = 1e6
 """A contrastive loss of unit embeddings at a scale of 100 stays below 200 + log(batch size)."""
-
-Place = tuple[int, int, int]
-"""Epoch, phase and step, from which every draw of a batch follows."""
 
 
 class TrainingDiverged(RuntimeError):
@@ -104,6 +101,7 @@ class Trainer:
         self.checkpoint_seconds = checkpoint_seconds
         self.guide = guide
         self.ranks = ranks or Ranks()
+        self.views = Views(spec, train, pairs, captions, self.ranks)
         self.loss = joint_loss(defense, encoder, self.ranks)
         self.optimizer = adamw([encoder, *defense.modules()], train)
         self.position = Position()
@@ -171,7 +169,7 @@ class Trainer:
 
     def _step(self, phase: Phase, loaded: Batch, place: Place) -> torch.Tensor:
         started = time.perf_counter()
-        batch = self._on_device(phase, loaded, place)
+        batch = self.views.draw(phase, loaded, place, self.encoder.device)
         augmented = time.perf_counter()
         self._seed("step", *place)
         loss = self.loss(batch, phase)
@@ -184,31 +182,7 @@ class Trainer:
         return loss.detach()
 
     def _loaded(self, phase: Phase, rows: NDArray[np.int64], place: Place) -> tuple[Place, Batch]:
-        """Pixels as stored and the views of the captions in this process's rows, prepared in the background."""
-        mine = self.ranks.rows(len(rows))
-        rng = keys.generator(*keys.order_parts(self.spec), "eda", *place)
-        texts = tuple(
-            self.captions.eda(rows, rng, mine) if view == "eda" else self.captions.plain(rows[mine])
-            for view in phase.text_views
-        )
-        return place, Batch(indices=torch.from_numpy(rows), images=(self.pairs.load(rows[mine]),), texts=texts)
-
-    def _on_device(self, phase: Phase, loaded: Batch, place: Place) -> Batch:
-        """The batch on the encoder's device, with the views of its images."""
-        generator = torch.Generator().manual_seed(keys.seed_of(*keys.order_parts(self.spec), "augment", *place))
-        device = self.encoder.device
-        part = len(loaded.indices), self.ranks.rows(len(loaded.indices))
-        images = to_float(loaded.images[0].to(device, non_blocking=True))
-        draw = {
-            "plain": lambda: images,
-            "light": lambda: random_crop(images, self.train.crop, generator, part=part),
-            "strong": lambda: simclr(images, self.train.strong_crop, self.train.strong_colour, generator, part),
-        }
-        return Batch(
-            indices=loaded.indices.to(device),
-            images=tuple(draw[view]() for view in phase.image_views),
-            texts=tuple(tokens.to(device, non_blocking=True) for tokens in loaded.texts),
-        )
+        return place, self.views.load(phase, rows, place)
 
     def _seed(self, *place: Any) -> None:
         """Let the state of every global generator follow from the place in the run, so that none has to be kept."""

@@ -1,0 +1,22 @@
+"""How cells are run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from bench.training.ranks import Ranks
+from bench.training.trainer import CHECKPOINT_SECONDS, TrainingProgress
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How to run, as opposed to what: none of it changes the identity of a run."""
+
+    device: torch.device
+    progress: TrainingProgress
+    stop: Callable[[], bool]
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    ranks: Ranks = field(default_factory=Ranks)
