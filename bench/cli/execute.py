@@ -125,7 +125,7 @@ def _size(count: int) -> str:
 def _stoppable() -> Iterator[Callable[[], bool]]:
     """Turn the first SIGINT or SIGTERM into a request to stop after the step and its checkpoint; a second one stops at once.
 
-    Raises Stopped in either case.
+    Raises Stopped in either case, and KeyboardInterrupt where another process of several was asked.
     """
     asked: list[int] = []
 
@@ -138,6 +138,8 @@ def _stoppable() -> Iterator[Callable[[], bool]]:
     try:
         yield lambda: bool(asked)
     except KeyboardInterrupt:
+        if not asked:
+            raise
         raise Stopped(asked[0]) from None
     finally:
         for number, handler in before.items():

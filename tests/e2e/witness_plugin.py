@@ -61,7 +61,7 @@ class Uneven(CLIP):
 
     def __init__(self, params: Any, setup: Any) -> None:
         super().__init__(params, setup)
-        self._head = torch.nn.Linear(setup.embed_dim, 1)
+        self._head = torch.nn.Linear(setup.embed_dim, 1, bias=False)
         torch.nn.init.constant_(self._head.weight, 0.1 * (1 + RANK))  # the first one's must win
 
     def modules(self) -> list[torch.nn.Module]:
