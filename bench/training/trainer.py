@@ -141,7 +141,9 @@ class Trainer:
 
     def _select(self, guide: Callable[[], Scorer]) -> None:
         if self.ranks.first:
-            self.defense.select(guide())
+            scorer = guide()
+            self._seed("select")
+            self.defense.select(scorer)
         if self.ranks.count > 1:
             self.defense.load_state_dict(self.ranks.from_first(self.defense.state_dict()))
 
