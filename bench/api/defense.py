@@ -20,7 +20,11 @@ Guide = Literal["undefended", "clean"] | str
 
 
 class Encoder(Protocol):
-    """A CLIP on its device. Embeddings are float32 (n, d) and of unit length."""
+    """A CLIP on its device. Embeddings are float32 (n, d) and of unit length.
+
+    Where several processes train together it takes the rows of a batch's view that this process has, all of them, and returns
+    the embeddings of the whole batch.
+    """
 
     @property
     def logit_scale(self) -> torch.Tensor:
@@ -89,7 +93,11 @@ class Phase:
 
 @dataclass(frozen=True)
 class Batch:
-    """Pairs of one step, on the device: indices int64 (n,) into the training set, and one tensor a view."""
+    """Pairs of one step, on the device: indices int64 (n,) into the training set, and one tensor a view.
+
+    Where several processes train together, views hold this process's rows and `indices` those of all: encode views whole, and
+    choose among embeddings.
+    """
 
     indices: torch.Tensor
     images: tuple[torch.Tensor, ...]

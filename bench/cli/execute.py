@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from bench.matrix.expand import Cell, Matrix
     from bench.matrix.store import Store
+    from bench.training.ranks import Ranks
 
 
 def run(
@@ -29,21 +30,28 @@ def run(
     retry_failed: bool,
     checkpoint_seconds: float,
     console: Console,
+    ranks: Ranks,
 ) -> int:
-    """Finish every cell and write the report; the exit code."""
-    from bench.matrix.cell import Runtime
+    """Finish every cell and write the report, as the first process; the others train along. The exit code."""
+    from bench.matrix.followers import follow, followed
     from bench.matrix.local import LocalExecutor
     from bench.matrix.progress import MatrixProgress
+    from bench.matrix.runtime import Runtime
     from bench.reports.terminal import print_tables
     from bench.reports.write import write_report
 
+    progress = MatrixProgress(console, sum(len(matrix.cells) for matrix in matrices))
+    if not ranks.first:
+        with _stoppable() as stop:
+            follow(matrices, store, Runtime(device, progress, stop, checkpoint_seconds, ranks))
+        return 0
     for request in requests:
         store.write_request(keys.digest(request), request)
     outcomes: Counter[str] = Counter()
-    with MatrixProgress(console, sum(len(matrix.cells) for matrix in matrices)) as progress, _stoppable() as stop:
+    with progress, _stoppable() as stop, followed(ranks):
         for matrix in matrices:
             console.print(_data_line(matrix), markup=False, highlight=False, soft_wrap=True)
-            runtime = Runtime(device, progress, stop, checkpoint_seconds)
+            runtime = Runtime(device, progress, stop, checkpoint_seconds, ranks)
             outcomes += LocalExecutor(matrix, store, runtime, progress, retry_failed).run()
     paths = write_report(store)
     print_tables(store, console)
@@ -117,7 +125,7 @@ def _size(count: int) -> str:
 def _stoppable() -> Iterator[Callable[[], bool]]:
     """Turn the first SIGINT or SIGTERM into a request to stop after the step and its checkpoint; a second one stops at once.
 
-    Raises Stopped in either case.
+    Raises Stopped in either case, and KeyboardInterrupt where another process of several was asked.
     """
     asked: list[int] = []
 
@@ -130,6 +138,8 @@ def _stoppable() -> Iterator[Callable[[], bool]]:
     try:
         yield lambda: bool(asked)
     except KeyboardInterrupt:
+        if not asked:
+            raise
         raise Stopped(asked[0]) from None
     finally:
         for number, handler in before.items():

@@ -102,9 +102,11 @@ def command(
     """
     load_plugins(plugins)
     from bench.matrix.store import Store
+    from bench.training import ranks as processes
 
-    console = Console()
     target = _device(device)
+    ranks = processes.join(target)
+    console = Console(quiet=not ranks.first)
     wanted = names(suites)
     if data:
         data, data_root = data_and_root(data, data_root)
@@ -128,10 +130,14 @@ def command(
     for matrix in matrices:
         for line in _downstream_lines(matrix):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
-    if dry_run:
+    if dry_run and ranks.first:
         execute.show_plan(matrices, Store.open(out) if out.is_dir() else None, target, retry_failed, console)
+    if dry_run:
         return 0
-    return execute.run(matrices, requests, Store.create(out), target, retry_failed, 60 * checkpoint_minutes, console)
+    store = Store.create(out) if ranks.first else Store(out)
+    status = execute.run(matrices, requests, store, target, retry_failed, 60 * checkpoint_minutes, console, ranks)
+    processes.leave()
+    return status
 
 
 def _of_options(data: str, attacks: list[str], defenses: list[str], shared: dict[str, Any]) -> Work:
@@ -176,6 +182,10 @@ def _refuse_with_suites(**given: tuple[str, ...]) -> None:
 def _device(name: str) -> torch.device:
     import torch
 
+    from bench.training.ranks import launched, own_gpu
+
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch finds no usable GPU here; use --device cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return own_gpu() if launched() > 1 else torch.device("cuda")

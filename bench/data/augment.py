@@ -15,13 +15,18 @@ _LUMA = torch.tensor([0.299, 0.587, 0.114])
 _YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 _SIGMA = (0.1, 2.0)
 
+Part = tuple[int, slice]
+"""The size of a whole batch and the rows of it that are given: each is changed as it would be within the whole."""
+
 
 def to_float(images: torch.Tensor) -> torch.Tensor:
     """uint8 (n, 3, h, w) -> float32 in [0, 1]."""
     return images.float().div_(255)
 
 
-def random_crop(images: torch.Tensor, smallest: float, generator: torch.Generator, flip: bool = False) -> torch.Tensor:
+def random_crop(
+    images: torch.Tensor, smallest: float, generator: torch.Generator, flip: bool = False, part: Part | None = None
+) -> torch.Tensor:
     """Square crops of an area share in [smallest, 1] at random places, resized bilinearly back to the full side.
 
     With `flip`, every other image on average is mirrored. Without it this is the light augmentation of CLIP's training.
@@ -29,7 +34,7 @@ def random_crop(images: torch.Tensor, smallest: float, generator: torch.Generato
     if smallest >= 1 and not flip:
         return images
     n = len(images)
-    draws = torch.rand(n, 4, generator=generator)
+    draws = _uniform(generator, part or (n, slice(n)), 4)
     scale = (smallest + (1 - smallest) * draws[:, 0]).sqrt()
     mirror = torch.where((draws[:, 3] < 0.5) & flip, -1.0, 1.0)
     theta = torch.zeros(n, 2, 3)
@@ -40,7 +45,9 @@ def random_crop(images: torch.Tensor, smallest: float, generator: torch.Generato
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def simclr(images: torch.Tensor, smallest: float, colour: float, generator: torch.Generator) -> torch.Tensor:
+def simclr(
+    images: torch.Tensor, smallest: float, colour: float, generator: torch.Generator, part: Part | None = None
+) -> torch.Tensor:
     """The SimCLR pipeline (Chen et al. 2020): crop, flip, colour jitter (p 0.8), grayscale (p 0.2), blur (p 0.5).
 
     Jitter strengths are SimCLR's at s=0.5: 0.4, 0.4, 0.4, 0.1; `colour` in [0, 1] scales them and the probability of gray. The
@@ -48,16 +55,23 @@ def simclr(images: torch.Tensor, smallest: float, colour: float, generator: torc
     order brightness, contrast, saturation, hue; hue rotates in YIQ; crops are square; clipping happens once, at the end.
     """
     n = len(images)
-    cropped = random_crop(images, smallest, generator, flip=True)
-    draws = torch.rand(n, 7, generator=generator)
+    part = part or (n, slice(n))
+    cropped = random_crop(images, smallest, generator, flip=True, part=part)
+    draws = _uniform(generator, part, 7)
     jittered = (draws[:, 0] < 0.8).float()
     brightness, contrast, saturation = (1 + colour * jittered[:, None] * 0.4 * (2 * draws[:, 1:4] - 1)).unbind(dim=1)
     hue = colour * jittered * 0.1 * (2 * draws[:, 4] - 1)
     saturation = torch.where(draws[:, 5] < 0.2 * colour, torch.zeros(n), saturation)
     coloured = colour_jitter(cropped, brightness, contrast, saturation, hue)
     low, high = _SIGMA
-    sigma = torch.where(draws[:, 6] < 0.5, low + (high - low) * torch.rand(n, generator=generator), torch.zeros(n))
+    sigma = torch.where(draws[:, 6] < 0.5, low + (high - low) * _uniform(generator, part), torch.zeros(n))
     return blur(coloured, sigma * images.shape[2] / 224).clamp_(0, 1)
+
+
+def _uniform(generator: torch.Generator, part: Part, *columns: int) -> torch.Tensor:
+    """Draws in [0, 1) for the rows of a part, float32 (rows, *columns): those of the whole, cut out."""
+    total, rows = part
+    return torch.rand(total, *columns, generator=generator)[rows]
 
 
 def colour_jitter(

@@ -110,10 +110,10 @@ class CaptionTokens:
         """The captions as they are."""
         return self._compact(torch.from_numpy(self._tokens[indices].astype(np.int64, copy=False)))
 
-    def eda(self, indices: NDArray[np.int64], rng: np.random.Generator) -> torch.Tensor:
-        """The captions changed by EDA at a rate of 0.1, with fresh draws."""
+    def eda(self, indices: NDArray[np.int64], rng: np.random.Generator, rows: slice = slice(None)) -> torch.Tensor:
+        """The captions changed by EDA at a rate of 0.1, with fresh draws; of them `rows`, with the draws of the whole."""
         changed = [" ".join(augment(words(self._captions[index]), _EDA_RATE, self._synonyms, rng)) for index in indices]
-        return self._compact(self._tokenize(changed))
+        return self._compact(self._tokenize(changed[rows]))
 
 
 def _blocks(count: int) -> Iterator[range]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from bench.data.captions import CaptionTokens, TokenRows
 from bench.data.poisoned import PoisonedPairs, ProbeImages
 from bench.matrix.expand import Cell, Evaluation
 from bench.matrix.provenance import provenance
+from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store, atomic, write_json
 from bench.matrix.workspace import Workspace
 from bench.models import factory, pretrained
@@ -30,29 +30,14 @@ from bench.models.frozen import FrozenClip, FrozenSurrogate
 from bench.models.vocabulary import CompactVocabulary
 from bench.registry import defenses, evaluators
 from bench.training.checkpoint import Checkpoint
+from bench.training.joint_loss import synchronised
 from bench.training.scorer import PairScorer
 from bench.training.telemetry import similarity_map
-from bench.training.trainer import CHECKPOINT_SECONDS, Trained, Trainer, TrainingProgress
+from bench.training.trainer import Trained, Trainer
 
 _WEIGHTS = "model.safetensors"
 _CHECKPOINT = "checkpoint.pt"
 _KEPT_MODELS = 4
-
-
-class CellProgress(TrainingProgress, Protocol):
-    """Hears of steps, and before them how many of the captions are tokenised, where they had not been before."""
-
-    def tokenised(self, captions: int, done: int) -> None: ...
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """How to run, as opposed to what: none of it changes the identity of a run."""
-
-    device: torch.device
-    progress: CellProgress
-    stop: Callable[[], bool]
-    checkpoint_seconds: float = CHECKPOINT_SECONDS
 
 
 def is_trained(store: Store, spec: RunSpec) -> bool:
@@ -81,7 +66,7 @@ def tidy(spec: RunSpec, store: Store) -> None:
 
 
 def train(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> None:
-    """Train one cell and write its weights, poison manifest and record."""
+    """Train one cell and, as the first process, write its weights, poison manifest and record."""
     spec, key = cell.spec, cell.key
     folder = store.run_dir(key)
     started = _now()
@@ -91,13 +76,13 @@ def train(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> N
     base = TrainRecipe(len(pairs), spec.train.epochs, spec.train.lr, spec.train.batch_size)
     recipe = TrainSpec.model_validate({**spec.train.model_dump(), **plugin.training(params, base)})
     model = factory.create(spec.model.name, keys.seed_of(*keys.initial_parts(spec)))
-    if cell.start is not None:
+    if cell.start is not None and runtime.ranks.first:
         factory.load_weights(model, store.run_dir(keys.run_key(cell.start)) / _WEIGHTS)
     synonyms = thesaurus.synonyms(recipe.thesaurus, workspace.bundle.synonyms)
     texts = pairs.captions, _tokens(pairs, spec.model.name, workspace, runtime), workspace.tokenizer
     vocabulary = CompactVocabulary(model, CaptionTokens.vocabulary(*texts, synonyms))
     captions = CaptionTokens(*texts, vocabulary.compact, synonyms)
-    encoder = ClipEncoder(model, recipe.precision, runtime.device)
+    encoder = ClipEncoder(synchronised(model, runtime.device, runtime.ranks), recipe.precision, runtime.device)
     defense = plugin(params, _setup(spec, recipe, pairs, workspace.bundle, runtime.device))
     checkpoint = folder / _CHECKPOINT
     trainer = Trainer(
@@ -112,16 +97,21 @@ def train(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> N
         runtime.stop,
         runtime.checkpoint_seconds,
         _guide(plugin.selects_with(params), cell, pairs, workspace, store, runtime),
+        runtime.ranks,
     )
     trained = trainer.run()
-    examples = similarity_map(PairScorer(encoder, pairs, captions), pairs, workspace.bundle.vocabulary.names)
+    scorer = PairScorer(encoder, pairs, captions, ranks=runtime.ranks)
+    examples = similarity_map(scorer, pairs, workspace.bundle.vocabulary.names)
+    if not runtime.ranks.first:
+        return
     vocabulary.restore()
     weights = factory.weights_bytes(model)
     with atomic(folder / _WEIGHTS) as stream:
         stream.write(weights)
     write_manifest(spec, workspace, store)
     below = sum(_seconds(store, each) for each in (cell.start, cell.guide) if each)
-    record = _record(spec, workspace, pairs, trained, below, examples, provenance(runtime.device, started))
+    origin = provenance(runtime.device, runtime.ranks.count, started)
+    record = _record(spec, workspace, pairs, trained, below, examples, origin)
     store.write_run(key, {**record, "weights": {"sha256": hashlib.sha256(weights).hexdigest()}})
     Checkpoint.remove(checkpoint)
 

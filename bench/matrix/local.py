@@ -14,11 +14,14 @@ from bench import keys
 from bench.config import RunSpec
 from bench.errors import UserError
 from bench.matrix import cell as cells
-from bench.matrix.cell import CellEvalContext, CellModels, Runtime
+from bench.matrix import followers
+from bench.matrix.cell import CellEvalContext, CellModels
 from bench.matrix.expand import Cell, Matrix
 from bench.matrix.heartbeat import Heartbeat
 from bench.matrix.progress import MatrixProgress
+from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store, told
+from bench.training.ranks import Separated
 
 _WAIT_SECONDS = 2.0
 _LESS_MEMORY = "out of memory: --set train.batch_size=..., a smaller --model or --precision bf16 needs less"
@@ -86,7 +89,7 @@ class LocalExecutor:
         try:
             self._prepare(cell)
             if not cells.is_trained(self.store, cell.spec):
-                cells.train(cell, self.matrix.workspace, self.store, self.runtime)
+                followers.train(cell, self.matrix.workspace, self.store, self.runtime)
             for evaluation in cell.evaluations:
                 if evaluation.unsupported or self.store.eval_record(cell.key, evaluation.evaluator.name, evaluation.key):
                     continue
@@ -97,7 +100,7 @@ class LocalExecutor:
                     self._ensure_trained(evaluation.clean)
                 context = self._context(cell.spec, evaluation.clean)
                 cells.evaluate(cell.spec, evaluation, context, self.store)
-        except UserError:
+        except (UserError, Separated):
             raise
         except Exception as error:
             self.store.write_failure(cell.key, _failure(stage, error))
@@ -152,7 +155,7 @@ class LocalExecutor:
             with suppress(Timeout), self._held(cell, _WAIT_SECONDS):
                 if not (cells.is_trained(self.store, spec) or self.store.failure(cell.key)):
                     self._prepare(cell)
-                    cells.train(cell, self.matrix.workspace, self.store, self.runtime)
+                    followers.train(cell, self.matrix.workspace, self.store, self.runtime)
 
 
 def _failure(stage: str, error: Exception) -> dict[str, str]:

@@ -14,13 +14,14 @@ import torch
 import bench
 
 
-def provenance(device: torch.device, started: str) -> dict[str, object]:
+def provenance(device: torch.device, processes: int, started: str) -> dict[str, object]:
     return {
         "bench": bench.__version__,
         "commit": _commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "machine": f"{platform.system()} {platform.machine()}, {_processor()}",
+        "processes": processes,
         "threads": torch.get_num_threads(),
         "device": device.type,
         "command": " ".join(["bench", *sys.argv[1:]]),

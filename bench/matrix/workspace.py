@@ -119,6 +119,11 @@ class Workspace:
             self._plans[key] = attack, attack.craft(ctx, plan, surrogate), ctx
             self._crafted.add(key)
 
+    def adopt(self, spec: RunSpec, plan: PoisonPlan) -> None:
+        """Take the plan of a cell from the process that made it."""
+        attack, _, ctx = self.poison(spec)
+        self._plans[keys.digest(keys.poison_parts(spec))] = attack, plan, ctx
+
     def pairs(self, spec: RunSpec) -> PoisonedPairs:
         """The training set of a cell."""
         if spec.attack is None:

@@ -12,41 +12,61 @@ from bench.data.augment import to_float
 from bench.data.captions import CaptionTokens
 from bench.data.poisoned import PoisonedPairs
 from bench.models.encoder import ClipEncoder
+from bench.training.ranks import Ranks
 
 _BATCH = 512
 
 
 class PairScorer:
-    """Embeds unaugmented training pairs in evaluation mode, without gradient; `stop()` true raises KeyboardInterrupt."""
+    """Embeds unaugmented training pairs in evaluation mode, without gradient; `stop()` true raises KeyboardInterrupt.
+
+    Of several processes each embeds its share.
+    """
 
     def __init__(
-        self, encoder: ClipEncoder, pairs: PoisonedPairs, captions: CaptionTokens, stop: Callable[[], bool] = lambda: False
+        self,
+        encoder: ClipEncoder,
+        pairs: PoisonedPairs,
+        captions: CaptionTokens,
+        stop: Callable[[], bool] = lambda: False,
+        ranks: Ranks | None = None,
     ) -> None:
         self._encoder = encoder
         self._pairs = pairs
         self._captions = captions
         self._stop = stop
+        self._ranks = ranks or Ranks()
 
     @torch.no_grad()
     def similarities(self, indices: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Cosine similarity of image and caption: float32 (n,)."""
         rows = np.arange(len(self._pairs)) if indices is None else indices
-        scores = [(images * texts).sum(dim=1).cpu().numpy() for images, texts in self._embedded(rows)]
+        scores = [
+            self._ranks.collect((images * texts).sum(dim=1), total).cpu().numpy()
+            for images, texts, total in self._embedded(rows)
+        ]
         return np.concatenate(scores) if scores else np.empty(0, dtype=np.float32)
 
     @torch.no_grad()
     def embeddings(self, indices: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
         """Image and text embeddings: float32 (n, d) each, on the encoder's device."""
-        images, texts = zip(*self._embedded(indices), strict=True)
+        found = [
+            (self._ranks.collect(images, total), self._ranks.collect(texts, total))
+            for images, texts, total in self._embedded(indices)
+        ]
+        images, texts = zip(*found, strict=True)
         return torch.cat(images), torch.cat(texts)
 
-    def _embedded(self, rows: NDArray[np.int64]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _embedded(self, rows: NDArray[np.int64]) -> Iterator[tuple[torch.Tensor, torch.Tensor, int]]:
+        """Image and text embeddings of this process's share of one batch after the other, and the size of the batch."""
         self._encoder.eval()
         device = self._encoder.device
-        for start in range(0, len(rows), _BATCH):
-            if self._stop():
+        size = _BATCH * self._ranks.count
+        for start in range(0, len(rows), size):
+            if self._ranks.any(self._stop()):
                 raise KeyboardInterrupt
-            chosen = rows[start : start + _BATCH]
+            batch = rows[start : start + size]
+            chosen = batch[self._ranks.rows(len(batch))]
             images = self._encoder.encode_image(to_float(self._pairs.load(chosen).to(device)))
-            yield images, self._encoder.encode_text(self._captions.plain(chosen).to(device))
+            yield images, self._encoder.encode_text(self._captions.plain(chosen).to(device)), len(batch)
         self._encoder.train()

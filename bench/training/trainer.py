@@ -17,23 +17,22 @@ from numpy.typing import NDArray
 from bench import keys
 from bench.api import Batch, Defense, Phase, Scorer
 from bench.config import RunSpec, TrainSpec
-from bench.data.augment import random_crop, simclr, to_float
 from bench.data.captions import CaptionTokens
 from bench.data.loader import ahead, batches
 from bench.data.poisoned import PoisonedPairs
 from bench.models.encoder import ClipEncoder
 from bench.training.checkpoint import Checkpoint, Position
+from bench.training.joint_loss import joint_loss
+from bench.training.ranks import Ranks
 from bench.training.schedule import warmup_cosine
 from bench.training.scorer import PairScorer
 from bench.training.telemetry import first_look, poison_telemetry
+from bench.training.views import Place, Views
 
 CHECKPOINT_SECONDS = 300.0
 
 _EXPLODED = 1e6
 """A contrastive loss of unit embeddings at a scale of 100 stays below 200 + log(batch size)."""
-
-Place = tuple[int, int, int]
-"""Epoch, phase and step, from which every draw of a batch follows."""
 
 
 class TrainingDiverged(RuntimeError):
@@ -71,7 +70,8 @@ class Trainer:
 
     `train` is the spec's recipe with what the defense replaces of it. `guide` loads the model that the defense selects pairs
     with, where it does. `stop()` true ends the run with KeyboardInterrupt after a checkpoint. One is also written after a step
-    when `seconds` have passed since the last, before the scoring that ends an epoch, and at the end.
+    when `seconds` have passed since the last, before the scoring that ends an epoch, and at the end. Of several processes every
+    one runs this; the first alone selects pairs, and reads and writes the checkpoint.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class Trainer:
         stop: Callable[[], bool],
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
         guide: Callable[[], Scorer] | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.spec = spec
         self.train = train
@@ -99,6 +100,9 @@ class Trainer:
         self.stop = stop
         self.checkpoint_seconds = checkpoint_seconds
         self.guide = guide
+        self.ranks = ranks or Ranks()
+        self.views = Views(spec, train, pairs, captions, self.ranks)
+        self.loss = joint_loss(defense, encoder, self.ranks)
         self.optimizer = adamw([encoder, *defense.modules()], train)
         self.position = Position()
         self.curves: list[dict[str, Any]] = []
@@ -112,16 +116,17 @@ class Trainer:
             self._timed("selection", partial(self._select, self.guide))
             self._save()
         saved = time.monotonic()
-        scorer = PairScorer(self.encoder, self.pairs, self.captions, self.stop)
+        scorer = PairScorer(self.encoder, self.pairs, self.captions, self.stop, self.ranks)
         for epoch in range(self.position.epoch, self.train.epochs):
             if self.position.phase == self.position.step == 0:
                 self._seed("before", epoch)
                 self._timed("scoring", partial(self.defense.before_epoch, epoch, scorer))
-            phases = list(self.defense.phases(epoch))
+            phases = self.ranks.from_first(list(self.defense.phases(epoch)))
             while self.position.phase < len(phases):
                 for _ in self._phase(phases, epoch):
-                    if self.stop():
+                    if self.ranks.any(self.stop()):
                         self._save()
+                        self.ranks.wait()
                         raise KeyboardInterrupt
                     if time.monotonic() - saved > self.checkpoint_seconds:
                         self._save()
@@ -135,9 +140,12 @@ class Trainer:
         return Trained(self.curves, self.seconds)
 
     def _select(self, guide: Callable[[], Scorer]) -> None:
-        scorer = guide()
-        self._seed("select")
-        self.defense.select(scorer)
+        if self.ranks.first:
+            scorer = guide()
+            self._seed("select")
+            self.defense.select(scorer)
+        if self.ranks.count > 1:
+            self.defense.load_state_dict(self.ranks.from_first(self.defense.state_dict()))
 
     def _phase(self, phases: list[Phase], epoch: int) -> Iterator[None]:
         """Do the steps that are left of the current phase, yielding after each."""
@@ -163,10 +171,10 @@ class Trainer:
 
     def _step(self, phase: Phase, loaded: Batch, place: Place) -> torch.Tensor:
         started = time.perf_counter()
-        batch = self._on_device(phase, loaded, place)
+        batch = self.views.draw(phase, loaded, place, self.encoder.device)
         augmented = time.perf_counter()
         self._seed("step", *place)
-        loss = self.defense.loss(batch, self.encoder, phase)
+        loss = self.loss(batch, phase)
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -176,26 +184,7 @@ class Trainer:
         return loss.detach()
 
     def _loaded(self, phase: Phase, rows: NDArray[np.int64], place: Place) -> tuple[Place, Batch]:
-        """Pixels as stored and the views of the captions, prepared in the background."""
-        rng = keys.generator(*keys.order_parts(self.spec), "eda", *place)
-        texts = tuple(self.captions.eda(rows, rng) if view == "eda" else self.captions.plain(rows) for view in phase.text_views)
-        return place, Batch(indices=torch.from_numpy(rows), images=(self.pairs.load(rows),), texts=texts)
-
-    def _on_device(self, phase: Phase, loaded: Batch, place: Place) -> Batch:
-        """The batch on the encoder's device, with the views of its images."""
-        generator = torch.Generator().manual_seed(keys.seed_of(*keys.order_parts(self.spec), "augment", *place))
-        device = self.encoder.device
-        images = to_float(loaded.images[0].to(device, non_blocking=True))
-        draw = {
-            "plain": lambda: images,
-            "light": lambda: random_crop(images, self.train.crop, generator),
-            "strong": lambda: simclr(images, self.train.strong_crop, self.train.strong_colour, generator),
-        }
-        return Batch(
-            indices=loaded.indices.to(device),
-            images=tuple(draw[view]() for view in phase.image_views),
-            texts=tuple(tokens.to(device, non_blocking=True) for tokens in loaded.texts),
-        )
+        return place, self.views.load(phase, rows, place)
 
     def _seed(self, *place: Any) -> None:
         """Let the state of every global generator follow from the place in the run, so that none has to be kept."""
@@ -219,7 +208,7 @@ class Trainer:
 
     def _count(self, phase: Phase, loss: torch.Tensor, pairs: int, seconds: float) -> None:
         value = float(loss)
-        if not abs(value) < _EXPLODED:
+        if self.ranks.any(not abs(value) < _EXPLODED):
             raise self._diverged(f"the loss became {value:g}")
         for suffix in ("", f"_{phase.name}"):
             steps = self.partial.get(f"steps{suffix}", 0) + 1
@@ -267,6 +256,8 @@ class Trainer:
         self.position = Position(epoch + 1, 0, 0)
 
     def _save(self) -> None:
+        if not self.ranks.first:
+            return
         Checkpoint(
             self.position,
             self.encoder.state_dict(),
@@ -279,7 +270,7 @@ class Trainer:
 
     def _resume(self) -> bool:
         """Go back to where the newest sound checkpoint stands; False where there is none."""
-        found, damaged = Checkpoint.newest(self.checkpoint)
+        found, damaged = self.ranks.from_first(Checkpoint.newest(self.checkpoint) if self.ranks.first else (None, []))
         if damaged:
             then = "training starts anew" if found is None else "the one before it is used"
             self.progress.note(f"{' and '.join(damaged)} cannot be read: {then}")

@@ -40,11 +40,11 @@ def bench(registries: None, capsys: pytest.CaptureFixture[str]) -> Bench:
     return run
 
 
-def started(*arguments: object, **environment: object) -> subprocess.Popen[str]:
+def started(*arguments: object, start: str = START, **environment: object) -> subprocess.Popen[str]:
     """A command line in a process of its own."""
     paths = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
-        [sys.executable, "-c", START, *map(str, arguments)],
+        [sys.executable, "-c", start, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": paths, **{name: str(value) for name, value in environment.items()}},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 
 from bench.api import Scorer
 from bench.errors import UserError
-from bench.matrix.cell import Runtime
 from bench.matrix.expand import Cell, Matrix
 from bench.matrix.local import LocalExecutor
+from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store
 from bench.models import pretrained
 from defenses.clip_filter import CLIPFilter

@@ -11,10 +11,10 @@ import torch
 from rich.console import Console
 
 from bench.api import Batch, Defense, Encoder, Phase, Scorer
-from bench.matrix.cell import Runtime
 from bench.matrix.expand import Matrix
 from bench.matrix.local import LocalExecutor
 from bench.matrix.progress import MatrixProgress
+from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store
 from bench.registry import register_defense
 
