@@ -12,11 +12,10 @@ import pytest
 
 from bench.errors import UserError
 from bench.matrix.store import Store
-from bench.reports.latex import escaped
 from bench.reports.paper import PaperCell, PaperTable, shown
 from bench.reports.records import load_runs
 from bench.reports.write import paper_tables, write_report
-from bench.suites.suite import load, names
+from bench.suites.suite import names
 
 from .records_maker import NUMBERS
 from .suite_maker import PAPER_DATA, ask, make_suites
@@ -154,37 +153,3 @@ def test_the_same_bytes_twice_and_elsewhere(store: Store, tmp_path: Path) -> Non
     assert first == second == elsewhere
     assert {"table1.csv", "table1.tex", "table6.tex"} <= first.keys()
     assert "figure2.csv" not in first
-
-
-def test_latex_is_balanced_and_of_one_width(store: Store) -> None:
-    for name, path in write_report(store, ["latex"], names()).items():
-        text = path.read_text(encoding="utf-8")
-        plain = re.sub(r"\\[{}]", "", text)
-        assert plain.count("{") == plain.count("}"), name
-        assert text.count(r"\begin{") == text.count(r"\end{")
-        for columns, body in re.findall(r"\\begin\{tabular\}\{(\w+)\}(.*?)\\end\{tabular\}", text, re.DOTALL):
-            for line in (line for line in body.splitlines() if line.endswith(r" \\")):
-                spans = [int(width) for width in re.findall(r"\\multicolumn\{(\d+)\}", line)]
-                assert len(re.findall(r"(?<!\\)&", line)) + 1 + sum(spans) - len(spans) == len(columns)
-        assert not re.search(r"(?<!\\)[%_#](?!.*booktabs)", re.sub(r"\\label\{.*\}", "", text).split("\n", 1)[1])
-
-
-def test_latex_says_what_the_table_says(store: Store) -> None:
-    text = write_report(store, ["latex"])["table1.tex"].read_text(encoding="utf-8")
-    assert r"\textbf{11.5} $\pm$ 2.1" in text
-    assert r"\usepackage{booktabs}" in text
-    assert load("table1").title in text
-    assert r"\cmidrule(lr){3-7} \cmidrule(lr){8-12}" in text
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("50% of a_b & c#1 $x$ {y}", r"50\% of a\_b \& c\#1 \$x\$ \{y\}"),
-        ("a\\b~c^d", r"a\textbackslash{}b\textasciitilde{}c\textasciicircum{}d"),
-        ("−1 ± 2 <3>", r"$-$1 $\pm$ 2 \textless{}3\textgreater{}"),
-        ("two\nlines", "two lines"),
-    ],
-)
-def test_escaping(text: str, expected: str) -> None:
-    assert escaped(text) == expected
