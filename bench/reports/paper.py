@@ -35,7 +35,7 @@ class PaperCell:
     @property
     def spread(self) -> str:
         stat = self.measured.stat
-        if stat is None:
+        if stat is None or not self.metric.differs:
             return ""
         if stat.std is not None:
             return f"± {shown(stat.std, self.metric.unit)}"
@@ -82,24 +82,22 @@ class PaperTable:
         return sum(cell.measured.stat is not None for cell in self.cells)
 
     def blocks(self, room: float = WIDEST, widths: Sequence[float] = ()) -> list[tuple[int, int]]:
-        """Ranges of columns that stand side by side in the room; groups stay whole. Without widths all are 1."""
+        """Ranges of columns that stand side by side in the room; groups that fit stay whole. Without widths all are 1."""
         each = widths or [1.0] * len(self.columns)
         found: list[tuple[int, int]] = []
-        for start, end in _groups(self.columns):
-            if found and sum(each[found[-1][0] : end]) <= room:
-                found[-1] = found[-1][0], end
-            else:
-                found.append((start, end))
+        for group in _groups(self.columns):
+            whole = sum(each[slice(*group)]) <= room
+            for start, end in [group] if whole else [(at, at + 1) for at in range(*group)]:
+                if found and sum(each[found[-1][0] : end]) <= room:
+                    found[-1] = found[-1][0], end
+                else:
+                    found.append((start, end))
         return found
 
     def groups(self, block: tuple[int, int]) -> list[tuple[str, int]]:
         """Names and widths of the groups of columns in a block."""
-        inside = [(start, end) for start, end in _groups(self.columns) if block[0] <= start < block[1]]
-        return [(self.columns[start].group, end - start) for start, end in inside]
-
-    @property
-    def grouped(self) -> bool:
-        return any(column.group for column in self.columns)
+        columns = self.columns[slice(*block)]
+        return [(columns[start].group, end - start) for start, end in _groups(columns)]
 
 
 def scale(unit: str) -> float:

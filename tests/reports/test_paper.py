@@ -9,10 +9,12 @@ import statistics
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from bench.errors import UserError
 from bench.matrix.store import Store
 from bench.reports.paper import PaperCell, PaperTable, shown
+from bench.reports.paper_terminal import print_papers
 from bench.reports.records import load_runs
 from bench.reports.write import paper_tables, write_report
 from bench.suites.suite import names
@@ -132,6 +134,19 @@ def test_csv(store: Store) -> None:
     assert float(line["measured"]) == pytest.approx(statistics.mean(asr("badnet", "clip")))
     assert float(line["difference"]) == pytest.approx(statistics.mean(asr("badnet", "clip")) - 0.31)
     assert line["attack_took"] == "yes"
+
+
+def test_terminal_shows_published_measured_and_difference_within_100_columns(store: Store) -> None:
+    console = Console(width=100, record=True, file=io.StringIO())
+    print_papers(paper_tables(store, load_runs(store), names()), console)
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 100
+    clip, paper = re.findall(r"^ CLIP .*\n.*$", text, re.MULTILINE)[2].splitlines()  # the third group is MSCOCO
+    mean, deviation = statistics.mean(asr("badnet", "clip")) * 100, statistics.stdev(asr("badnet", "clip")) * 100
+    assert f"{mean:.1f} ± {deviation:.1f}" in clip
+    assert f"31.0 (+{mean - 31.0:.1f})" in paper
+    assert "attack did not take" in text
+    assert "failed: train: RuntimeError: loss is NaN" in " ".join(text.split())
 
 
 def test_page_has_every_cell_and_its_links_lead_somewhere(store: Store) -> None:
