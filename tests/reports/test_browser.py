@@ -44,7 +44,7 @@ while (walker.nextNode()) {
   const ground = behind(svg || node), ink = over(rgba(svg ? style.fill : style.color), ground);
   const [high, low] = [light(ink), light(ground)].sort((a, b) => b - a), size = parseFloat(style.fontSize);
   const large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
-  found.set([style.color, ground, large].join(), [text.slice(0, 40), (high + 0.05) / (low + 0.05), large]);
+  found.set([ink, ground, large].join(), [text.slice(0, 40), (high + 0.05) / (low + 0.05), large]);
 }
 return [...found.values()];
 """
@@ -143,7 +143,7 @@ def test_text_has_enough_contrast(page: Any, scheme: str) -> None:
     page.execute_script('document.querySelectorAll("details").forEach((d) => { d.open = true; });')
     page.execute_async_script("setTimeout(arguments[0], 200)")  # `toggle` comes later
     found = page.execute_script(CONTRASTS)
-    assert len(found) > 15
+    assert len(found) > 10
     assert [each for each in found if each[1] < (AA_LARGE if each[2] else AA_TEXT)] == []
 
 
