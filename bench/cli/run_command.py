@@ -58,6 +58,14 @@ _DEFAULTS = {"attacks": ("badnet,tdpa",), "defenses": ("clip",), "evaluators": (
 )
 @click.option("--dry-run", is_flag=True, help="Show the cells, what is on record, and an estimate of time; train nothing.")
 @click.option("--retry-failed", is_flag=True, help="Try cells again that failed before.")
+@click.option(
+    "--checkpoint-minutes",
+    type=click.FloatRange(min=0),
+    default=5.0,
+    show_default=True,
+    metavar="MINUTES",
+    help="Time between checkpoints; 0 is one after every step.",
+)
 def command(
     defenses: tuple[str, ...],
     attacks: tuple[str, ...],
@@ -75,6 +83,7 @@ def command(
     precision: str,
     dry_run: bool,
     retry_failed: bool,
+    checkpoint_minutes: float,
 ) -> int:
     """Train and evaluate a matrix of attacks x defenses, then show the table.
 
@@ -118,7 +127,7 @@ def command(
     if dry_run:
         execute.show_plan(matrices, Store.open(out) if out.is_dir() else None, target, retry_failed, console)
         return 0
-    return execute.run(matrices, requests, Store.create(out), target, retry_failed, console)
+    return execute.run(matrices, requests, Store.create(out), target, retry_failed, 60 * checkpoint_minutes, console)
 
 
 def _of_options(data: str, attacks: list[str], defenses: list[str], shared: dict[str, Any]) -> Work:
