@@ -21,18 +21,25 @@ from bench.cli.options import names, out_option, some_names
 def command(out: Path, suites: tuple[str, ...], formats: tuple[str, ...]) -> None:
     """Make results.csv, table.csv and index.html from the records of a results folder, and show the tables.
 
+    With --suite shows those tables of the paper: measured, published, difference.
+
     Suites that were run, or that --suite names, are shown as the paper arranges them, published beside measured; each has a
     CSV file too, and with --format latex a table for LaTeX.
 
     Reads records only: it needs neither the data nor the plugins that made them.
     """
     from bench.matrix.store import Store
+    from bench.reports.paper_terminal import print_papers
+    from bench.reports.records import load_runs
     from bench.reports.terminal import print_tables
-    from bench.reports.write import write_report
+    from bench.reports.write import paper_tables, write_report
 
-    store = Store.open(out)
-    paths = write_report(store, some_names("--format", formats), names(suites))
+    store, wanted = Store.open(out), names(suites)
+    paths = write_report(store, some_names("--format", formats), wanted)
     console = Console()
-    print_tables(store, console)
+    if wanted:
+        print_papers(paper_tables(store, load_runs(store), wanted), console)
+    else:
+        print_tables(store, console)
     for path in paths.values():
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)

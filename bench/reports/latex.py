@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Iterable, Sequence
 
 from bench.reports.paper import PaperCell, PaperRow, PaperTable
+from bench.suites.suite import PAPER
 
 HEAD = "% In the preamble: \\usepackage{booktabs}\n"
 _SPECIAL = {
@@ -24,47 +27,114 @@ _SPECIAL = {
     **{mark: rf"\{mark}" for mark in "{}$&#_%"},
 }
 READING = (
-    r"Percent where a number is a share; mean $\pm$ standard deviation over seeds, or the 95\% interval of one seed; "
+    r"Percent where a number is a share; below it the standard deviation over seeds, or the 95\% interval of one seed; "
     r"bold is the best."
 )
-LINES = ("published", "measured", "difference")
+LINES = ("published", "measured", "", "difference")
+"""The lines of a row; the third is the spread."""
+Block = tuple[int, int]
+PAGE_WIDTH, PAGE_HEIGHT = 82.0, 48
+"""Letters and lines of a float in the narrowest usual page, that of the article class."""
+GAP = 1.5
+"""Letters between columns."""
+SMALL = 0.9
+"""A letter of the spread, in letters."""
+HEAD_WIDTH = 12
+"""Letters after which the head of a column goes on in a new line."""
 
 
 def escaped(text: str) -> str:
-    """The text as LaTeX prints it, on one line."""
-    return "".join(_SPECIAL.get(letter, letter) for letter in " ".join(text.split()))
+    """The text as LaTeX prints it, on one line; what stands between backticks as code."""
+    printed = "".join(_SPECIAL.get(letter, letter) for letter in " ".join(text.split()))
+    return re.sub("`([^`]*)`", r"\\texttt{\1}", printed)
 
 
 def latex(tables: Iterable[PaperTable]) -> str:
-    """A table environment for every edition of a suite."""
+    """A table environment for every edition of a suite, or several where it is more than a page."""
     return HEAD + "".join(_table(table) for table in tables)
 
 
 def _table(table: PaperTable) -> str:
+    pages = _pages(table)
+    if len(pages) == 1:
+        return _float(table, pages[0], table.edition.id, "")
+    return "".join(
+        _float(table, blocks, f"{table.edition.id}-{number}", f", part {number} of {len(pages)}")
+        for number, blocks in enumerate(pages, 1)
+    )
+
+
+def _pages(table: PaperTable) -> list[list[Block]]:
+    """Blocks of columns that fit the width of a page, as many together as fit its height."""
+    pages: list[list[Block]] = [[]]
+    for block in table.blocks(PAGE_WIDTH - _label_width(table), _widths(table)):
+        if pages[-1] and sum(_height(table, each) for each in [*pages[-1], block]) > PAGE_HEIGHT:
+            pages.append([])
+        pages[-1].append(block)
+    return pages
+
+
+def _label_width(table: PaperTable) -> float:
+    labels = [table.edition.suite.heads, *(row.label for row in table.rows)]
+    return sum(GAP + max(map(len, column)) for column in zip(*labels, strict=True)) + GAP + max(map(len, LINES))
+
+
+def _widths(table: PaperTable) -> list[float]:
+    """Letters of each column, with the gap before it."""
+    columns = zip(*(row.cells for row in table.rows), strict=True)
+    return [
+        GAP + max([*map(len, _wrapped(head.label)), *(_width(cell) for cell in cells if cell)])
+        for head, cells in zip(table.columns, columns, strict=True)
+    ]
+
+
+def _width(cell: PaperCell) -> float:
+    found = max(len(cell.printed), len(cell.text or cell.measured.word), len(cell.difference_text))
+    return max(found + SMALL * len(cell.measured.notes), SMALL * len(cell.spread))
+
+
+def _height(table: PaperTable, block: Block) -> float:
+    return 5 + sum(0.5 + len(_kinds(row.cells[slice(*block)])) for row in table.rows)
+
+
+def _float(table: PaperTable, blocks: Sequence[Block], label: str, part: str) -> str:
     edition = table.edition
+    title = f"{edition.suite.title} ({edition.suite.label} of {PAPER}{part}, {edition.subtitle})."
     parts = [
         r"\begin{table}",
         r"\centering",
-        r"\small",
-        rf"\caption{{{escaped(f'{edition.suite.label}: {edition.suite.title} ({edition.subtitle}).')} {READING}}}",
-        rf"\label{{tab:{edition.id}}}",
-        "\n\\medskip\n\n".join(_tabular(table, block) for block in table.blocks),
-        *_notes(table),
+        r"\footnotesize",
+        r"\setlength{\tabcolsep}{3pt}",
+        rf"\caption{{{escaped(title)} {READING}}}",
+        rf"\label{{tab:{label}}}",
+        r"\smallskip",
+        "",
+        "\n\\medskip\n\n".join(_tabular(table, block) for block in blocks),
+        *_notes(table, blocks),
         r"\end{table}",
     ]
     return "\n" + "\n".join(parts) + "\n"
 
 
-def _tabular(table: PaperTable, block: tuple[int, int]) -> str:
+def _tabular(table: PaperTable, block: Block) -> str:
     heads = [*table.edition.suite.heads, ""]
-    columns = table.columns[block[0] : block[1]]
+    columns = table.columns[slice(*block)]
     lines = [rf"\begin{{tabular}}{{{'l' * len(heads)}{'r' * len(columns)}}}", r"\toprule"]
     if any(column.group for column in columns):
         lines += _group_lines(table.groups(block), len(heads))
-    lines += [_line([*map(escaped, heads), *(escaped(column.label) for column in columns)]), r"\midrule"]
-    rows = [_row(row, row.cells[block[0] : block[1]]) for row in table.rows]
+    lines += [_line([*map(escaped, heads), *(_head(column.label) for column in columns)]), r"\midrule"]
+    rows = [_row(row, row.cells[slice(*block)]) for row in table.rows]
     lines.append("\n\\addlinespace\n".join(rows))
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+
+
+def _wrapped(label: str) -> list[str]:
+    return textwrap.wrap(label, HEAD_WIDTH, break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def _head(label: str) -> str:
+    lines = [escaped(line) for line in _wrapped(label)]
+    return lines[0] if len(lines) == 1 else r"\shortstack[r]{" + r"\\".join(lines) + "}"
 
 
 def _group_lines(groups: Sequence[tuple[str, int]], start: int) -> list[str]:
@@ -78,33 +148,46 @@ def _group_lines(groups: Sequence[tuple[str, int]], start: int) -> list[str]:
 
 def _row(row: PaperRow, cells: Sequence[PaperCell | None]) -> str:
     lines = []
-    for number, kind in enumerate(LINES):
+    for number, kind in enumerate(_kinds(cells)):
         labels = [escaped(label) if number == 0 else "" for label in row.label]
         lines.append(_line([*labels, kind, *(_text(cell, kind) for cell in cells)]))
     return "\n".join(lines)
 
 
+def _kinds(cells: Sequence[PaperCell | None]) -> list[str]:
+    """The lines that say something; one at least."""
+    return [kind for kind in LINES if any(_text(cell, kind) for cell in cells)] or [LINES[0]]
+
+
 def _text(cell: PaperCell | None, kind: str) -> str:
     if cell is None:
         return ""
-    if kind != "measured":
-        return escaped(cell.printed if kind == "published" else cell.difference_text)
-    marks = "".join(rf"\textsuperscript{{{note}}}" for note in cell.measured.notes)
+    if kind == "measured":
+        return _measured(cell)
+    if not kind:
+        return rf"\scriptsize {escaped(cell.spread)}" if cell.spread else ""
+    return escaped(cell.printed if kind == "published" else cell.difference_text)
+
+
+def _measured(cell: PaperCell) -> str:
+    marks = rf"\textsuperscript{{{','.join(map(str, sorted(cell.measured.notes)))}}}" if cell.measured.notes else ""
     if not cell.measured.stat:
         return rf"\emph{{{escaped(cell.measured.word)}}}{marks}"
-    number = rf"\textbf{{{escaped(cell.text)}}}" if cell.measured.best else escaped(cell.text)
-    return " ".join(part for part in (number, escaped(cell.spread)) if part) + marks
+    return (rf"\textbf{{{escaped(cell.text)}}}" if cell.measured.best else escaped(cell.text)) + marks
 
 
 def _line(cells: Sequence[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
-def _notes(table: PaperTable) -> list[str]:
+def _notes(table: PaperTable, blocks: Sequence[Block]) -> list[str]:
+    cells = [cell for block in blocks for row in table.rows for cell in row.cells[slice(*block)] if cell]
+    marked = {number for cell in cells for number in cell.measured.notes}
     lines = [escaped(table.edition.suite.note)] if table.edition.suite.note else []
     for note in table.notes:
-        text = escaped(f"{note.status}: {note.reason} ({note.places})")
-        lines.append(rf"\textsuperscript{{{note.number}}} {text}.")
+        if note.number in marked:
+            text = escaped(f"{note.status}: {note.reason} ({note.places})")
+            lines.append(rf"\textsuperscript{{{note.number}}} {text}.")
     if not lines:
         return []
-    return ["", r"\medskip", r"\begin{minipage}{\linewidth}\footnotesize", " \\\\\n".join(lines), r"\end{minipage}"]
+    return ["", r"\medskip", r"\begin{minipage}{\linewidth}\scriptsize\raggedright", " \\\\\n".join(lines), r"\end{minipage}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 
 from bench.reports import labels
 from bench.reports.axes import place
@@ -71,6 +73,7 @@ def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = ()) -> str:
         "plain": labels.plain,
         "header": header_groups,
         "pretty": pretty,
+        "coded": coded,
         "place": place,
     }
     sections = [SectionView(s, asr_table(s), utility_table(s), figures_of(s)) for s in sections_of(runs)]
@@ -131,3 +134,8 @@ def pretty(value: float | None, unit: str) -> str:
     if value is None:
         return text
     return f"{text}%" if unit == "fraction" else f"{text} {unit}".strip()
+
+
+def coded(text: str) -> Markup:
+    """What stands between backticks as code."""
+    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(text))))

@@ -9,7 +9,7 @@ from bench.reports.editions import Edition
 from bench.reports.measures import METRICS, UTILITY, Metric, point_for, tasks_of
 from bench.reports.records import Run
 from bench.reports.stats import Point, Stat, best_of, pooled
-from bench.reports.tables import ASR, FLOOR, Cell, Note, Notes, verdict
+from bench.reports.tables import ASR, FLOOR, Cell, Note, Notes, verdict, worst
 from bench.suites.suite import MINUS_CLIP, PRINTED_ONLY, UNDEFENDED, Arm, Column, Place, Row
 
 BLANK = "–"
@@ -35,7 +35,7 @@ class PaperCell:
     @property
     def spread(self) -> str:
         stat = self.measured.stat
-        if stat is None:
+        if stat is None or not self.metric.differs:
             return ""
         if stat.std is not None:
             return f"± {shown(stat.std, self.metric.unit)}"
@@ -81,25 +81,23 @@ class PaperTable:
     def done(self) -> int:
         return sum(cell.measured.stat is not None for cell in self.cells)
 
-    @property
-    def blocks(self) -> list[tuple[int, int]]:
-        """Ranges of columns that stand side by side; groups stay whole."""
+    def blocks(self, room: float = WIDEST, widths: Sequence[float] = ()) -> list[tuple[int, int]]:
+        """Ranges of columns that stand side by side in the room; groups that fit stay whole. Without widths all are 1."""
+        each = widths or [1.0] * len(self.columns)
         found: list[tuple[int, int]] = []
-        for start, end in _groups(self.columns):
-            if found and end - found[-1][0] <= WIDEST:
-                found[-1] = found[-1][0], end
-            else:
-                found.append((start, end))
+        for group in _groups(self.columns):
+            whole = sum(each[slice(*group)]) <= room
+            for start, end in [group] if whole else [(at, at + 1) for at in range(*group)]:
+                if found and sum(each[found[-1][0] : end]) <= room:
+                    found[-1] = found[-1][0], end
+                else:
+                    found.append((start, end))
         return found
 
     def groups(self, block: tuple[int, int]) -> list[tuple[str, int]]:
         """Names and widths of the groups of columns in a block."""
-        inside = [(start, end) for start, end in _groups(self.columns) if block[0] <= start < block[1]]
-        return [(self.columns[start].group, end - start) for start, end in inside]
-
-    @property
-    def grouped(self) -> bool:
-        return any(column.group for column in self.columns)
+        columns = self.columns[slice(*block)]
+        return [(columns[start].group, end - start) for start, end in _groups(columns)]
 
 
 def scale(unit: str) -> float:
@@ -181,11 +179,12 @@ class _Builder:
     def _summed(self, arm: Arm, runs: Sequence[Run], found: Mapping[int, Point | tuple[str, str]]) -> Cell:
         cell = Cell(anchor=self._anchor(runs), expected=len(runs))
         points = {seed: point for seed, point in found.items() if isinstance(point, Point)}
-        for seed, problem in found.items():
-            if not isinstance(problem, Point):
-                cell.word, cell.reason = problem
-                marker = self._notes.add(*problem, f"{arm.id}, seed {seed}")
-                cell.notes += [marker] if marker not in cell.notes else []
+        problems = {seed: problem for seed, problem in found.items() if not isinstance(problem, Point)}
+        for seed, problem in problems.items():
+            marker = self._notes.add(*problem, f"{arm.id}, seed {seed}")
+            cell.notes += [marker] if marker not in cell.notes else []
+        if problems:
+            cell.word, cell.reason = worst(problems.values())
         if points:
             cell.stat = Stat(tuple(points), tuple(points.values()))
         return cell

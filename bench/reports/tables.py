@@ -218,9 +218,14 @@ def cell_of(group: Group, names: Iterable[str], point: Callable[[Evaluation], Po
     if points:
         cell.stat = Stat(tuple(seeds), tuple(points))
     if problems:
-        order = ("failed", "missing", "unsupported", "no value")
-        cell.word, cell.reason = min(problems, key=lambda problem: order.index(problem[0]))
+        cell.word, cell.reason = worst(problems)
     return cell
+
+
+def worst(problems: Iterable[tuple[str, str]]) -> tuple[str, str]:
+    """The status and reason that a cell is named after where several seeds have none."""
+    order = ("failed", "missing", "unsupported", "no value")
+    return min(problems, key=lambda problem: order.index(problem[0]))
 
 
 def _problem(evaluation: Evaluation, names: Iterable[str]) -> tuple[str, str]:

@@ -35,14 +35,14 @@ def _print_asr(table: AsrTable, console: Console) -> None:
     step = max(1, (console.width - 22) // 18)
     for start in range(0, len(table.attacks), step):
         shown = slice(start, start + step)
-        grid = _grid()
+        grid = grid_of()
         grid.add_column("defense", overflow="fold")
         for attack, took in zip(table.attacks[shown], table.took[shown], strict=True):
             grid.add_column(Text(f"{attack}\n{took.message}" if took.message else attack), justify="right", overflow="fold")
         for row in table.rows:
             grid.add_row(Text(row.defense), *(_cell(cell, True) for cell in row.cells[shown]))
         console.print(grid)
-    _print_notes(table.notes, console)
+    print_notes(table.notes, console)
 
 
 def _print_utility(table: UtilityTable, console: Console) -> None:
@@ -52,7 +52,7 @@ def _print_utility(table: UtilityTable, console: Console) -> None:
     step = max(1, (console.width - 36) // 15)
     for start in range(0, len(positions), step):
         shown = positions[start : start + step]
-        grid = _grid()
+        grid = grid_of()
         grid.add_column("attack", overflow="fold")
         grid.add_column("defense", overflow="fold")
         for at in shown:
@@ -64,10 +64,10 @@ def _print_utility(table: UtilityTable, console: Console) -> None:
             grid.add_row(Text(attack), Text(row.defense), *(_cell(row.cells[at], False) for at in shown))
             previous = row.attack
         console.print(grid)
-    _print_notes(table.notes, console)
+    print_notes(table.notes, console)
 
 
-def _grid() -> Table:
+def grid_of() -> Table:
     return Table(box=box.SIMPLE_HEAD, pad_edge=False)
 
 
@@ -83,7 +83,7 @@ def _cell(cell: Cell, seeds: bool) -> Text:
     return text.append(f" {marks}" if marks else "")
 
 
-def _print_notes(notes: list[Note], console: Console) -> None:
+def print_notes(notes: list[Note], console: Console) -> None:
     for note in notes:
         status = SHORTER.get(note.status, note.status)
         console.print(Text(f"[{note.number}] {status}: {note.reason} ({note.places})", style="dim"))

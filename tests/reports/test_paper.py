@@ -9,16 +9,17 @@ import statistics
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from bench.errors import UserError
 from bench.matrix.store import Store
-from bench.reports.latex import escaped
 from bench.reports.measures import Problem, point_for
 from bench.reports.paper import PaperCell, PaperTable, shown
+from bench.reports.paper_terminal import print_papers
 from bench.reports.records import Run, load_runs
 from bench.reports.stats import Point
 from bench.reports.write import paper_tables, write_report
-from bench.suites.suite import load, names
+from bench.suites.suite import names
 
 from .records_maker import NUMBERS
 from .suite_maker import PAPER_DATA, ask, make_suites
@@ -137,6 +138,19 @@ def test_csv(store: Store) -> None:
     assert line["attack_took"] == "yes"
 
 
+def test_terminal_shows_published_measured_and_difference_within_100_columns(store: Store) -> None:
+    console = Console(width=100, record=True, file=io.StringIO())
+    print_papers(paper_tables(store, load_runs(store), names()), console)
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 100
+    clip, paper = re.findall(r"^ CLIP .*\n.*$", text, re.MULTILINE)[2].splitlines()  # the third group is MSCOCO
+    mean, deviation = statistics.mean(asr("badnet", "clip")) * 100, statistics.stdev(asr("badnet", "clip")) * 100
+    assert f"{mean:.1f} ± {deviation:.1f}" in clip
+    assert f"31.0 (+{mean - 31.0:.1f})" in paper
+    assert "attack did not take" in text
+    assert "failed: train: RuntimeError: loss is NaN" in " ".join(text.split())
+
+
 def test_page_has_every_cell_and_its_links_lead_somewhere(store: Store) -> None:
     text = write_report(store, ["html"], ["all"])["index.html"].read_text(encoding="utf-8")
     ids = re.findall(r'\bid="([^"]+)"', text)
@@ -156,40 +170,6 @@ def test_the_same_bytes_twice_and_elsewhere(store: Store, tmp_path: Path) -> Non
     assert first == second == elsewhere
     assert {"table1.csv", "table1.tex", "table6.tex"} <= first.keys()
     assert "figure2.csv" not in first
-
-
-def test_latex_is_balanced_and_of_one_width(store: Store) -> None:
-    for name, path in write_report(store, ["latex"], names()).items():
-        text = path.read_text(encoding="utf-8")
-        plain = re.sub(r"\\[{}]", "", text)
-        assert plain.count("{") == plain.count("}"), name
-        assert text.count(r"\begin{") == text.count(r"\end{")
-        for columns, body in re.findall(r"\\begin\{tabular\}\{(\w+)\}(.*?)\\end\{tabular\}", text, re.DOTALL):
-            for line in (line for line in body.splitlines() if line.endswith(r" \\")):
-                spans = [int(width) for width in re.findall(r"\\multicolumn\{(\d+)\}", line)]
-                assert len(re.findall(r"(?<!\\)&", line)) + 1 + sum(spans) - len(spans) == len(columns)
-        assert not re.search(r"(?<!\\)[%_#](?!.*booktabs)", re.sub(r"\\label\{.*\}", "", text).split("\n", 1)[1])
-
-
-def test_latex_says_what_the_table_says(store: Store) -> None:
-    text = write_report(store, ["latex"])["table1.tex"].read_text(encoding="utf-8")
-    assert r"\textbf{11.5} $\pm$ 2.1" in text
-    assert r"\usepackage{booktabs}" in text
-    assert load("table1").title in text
-    assert r"\cmidrule(lr){3-7} \cmidrule(lr){8-12}" in text
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("50% of a_b & c#1 $x$ {y}", r"50\% of a\_b \& c\#1 \$x\$ \{y\}"),
-        ("a\\b~c^d", r"a\textbackslash{}b\textasciitilde{}c\textasciicircum{}d"),
-        ("−1 ± 2 <3>", r"$-$1 $\pm$ 2 \textless{}3\textgreater{}"),
-        ("two\nlines", "two lines"),
-    ],
-)
-def test_escaping(text: str, expected: str) -> None:
-    assert escaped(text) == expected
 
 
 def test_the_increase_of_time_counts_what_a_run_builds_on() -> None:

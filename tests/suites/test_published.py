@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from bench.errors import UserError
 from bench.reports.measures import METRICS
 from bench.suites.suite import chosen, load, names
 
+PAGE = Path(__file__).parents[2] / "docs" / "the-paper-at-full-size.md"
 NAMES = [*(f"table{n}" for n in range(1, 16)), *(f"figure{n}" for n in range(1, 5))]
 
 # (suite, row, column): value; a column is its group and label.
@@ -112,3 +116,11 @@ def test_sums_over_whole_tables() -> None:
 def test_an_unknown_suite() -> None:
     with pytest.raises(UserError, match="did you mean 'table9'"):
         load("table99")
+
+
+def test_the_page_on_the_paper_counts_the_trainings_of_each_suite() -> None:
+    rows = re.findall(r"^\| (table\d+) \| (\d+) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {name: int(count) for name, count in rows} == {
+        name: len(load(name).arms()) for name in NAMES if name.startswith("table")
+    }
+    assert f"all of them together take {len({arm for name in NAMES for arm in load(name).arms()})}," in PAGE.read_text()

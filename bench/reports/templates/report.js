@@ -24,11 +24,17 @@
       });
     });
   }
+  const open = (details) => {
+    const body = details.querySelector(":scope > script");
+    if (body) body.outerHTML = body.textContent;
+    details.open = true;
+  };
+  addEventListener("toggle", (event) => { if (event.target.open) open(event.target); }, true);
   const show = () => {
     const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
     if (!target) return;
-    if (target.tagName === "DETAILS") target.open = true;
-    if (target.classList.contains("cell")) target.querySelectorAll("details").forEach((d) => { d.open = true; });
+    if (target.tagName === "DETAILS") open(target);
+    if (target.classList.contains("cell")) target.querySelectorAll("details").forEach(open);
     target.scrollIntoView();
   };
   addEventListener("hashchange", show);
@@ -36,6 +42,6 @@
     const link = event.target.closest && event.target.closest('a[href^="#"]');
     if (link && link.getAttribute("href") === location.hash) show();
   });
-  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((d) => { d.open = true; }));
+  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach(open));
   if (location.hash) show();
 })();

@@ -1,0 +1,78 @@
+"""Paper tables in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.text import Text
+
+from bench.reports.paper import PaperCell, PaperTable
+from bench.reports.terminal import grid_of, print_notes
+
+READING = "Measured; below it published, and in brackets measured less published. Percent where a number is a share."
+GAP = 2
+"""Letters between columns."""
+
+
+def print_papers(tables: Iterable[PaperTable], console: Console) -> None:
+    """Published, measured and difference in the paper's arrangement, as many columns side by side as fit."""
+    console.print(Text(READING, style="italic"))
+    for table in tables:
+        edition = table.edition
+        console.print(Text(f"\n{edition.suite.label}: {edition.suite.title}", style="bold"))
+        console.print(Text(edition.subtitle, style="dim"))
+        if edition.suite.figure:
+            console.print(Text(f"{edition.suite.figure[:1].upper()}{edition.suite.figure[1:]}."))
+        for block in table.blocks(console.width - _label_width(table), _widths(table)) if table.rows else []:
+            _print_block(table, block, console)
+        print_notes(table.notes, console)
+
+
+def _print_block(table: PaperTable, block: tuple[int, int], console: Console) -> None:
+    grid = grid_of()
+    for head in table.edition.suite.heads:
+        grid.add_column(Text(head), overflow="fold")
+    groups = [text for name, width in table.groups(block) for text in (name, *[""] * (width - 1))]
+    for group, column in zip(groups, table.columns[slice(*block)], strict=True):
+        head = f"{group}\n{column.label}" if any(groups) else column.label
+        grid.add_column(Text(head, justify="right"), justify="right", overflow="fold")
+    for row in table.rows:
+        grid.add_row(*map(Text, row.label), *(_cell(cell) for cell in row.cells[slice(*block)]))
+    console.print(grid)
+
+
+def _cell(cell: PaperCell | None) -> Text:
+    if cell is None:
+        return Text("")
+    measured = cell.measured
+    text = Text(cell.text, style="bold" if measured.best else "") if measured.stat else Text(measured.word, style="yellow")
+    text.append(_appendix(cell), style="dim not bold")
+    return text.append(f"\n{_published(cell)}" if cell.printed else "", style="dim not bold")
+
+
+def _appendix(cell: PaperCell) -> str:
+    marks = "".join(f"[{note}]" for note in sorted(cell.measured.notes))
+    return "".join(f" {part}" for part in (cell.spread, marks) if part)
+
+
+def _published(cell: PaperCell) -> str:
+    return f"{cell.printed} ({cell.difference_text})" if cell.difference_text else cell.printed
+
+
+def _label_width(table: PaperTable) -> int:
+    labels = [table.edition.suite.heads, *(row.label for row in table.rows)]
+    return 2 + sum(GAP + max(map(len, column)) for column in zip(*labels, strict=True))
+
+
+def _widths(table: PaperTable) -> list[float]:
+    """Letters of each column, with the gap before it."""
+    columns = zip(*(row.cells for row in table.rows), strict=True)
+    return [
+        GAP + max([len(head.group), *map(len, head.label.split()), *(_width(cell) for cell in cells if cell)])
+        for head, cells in zip(table.columns, columns, strict=True)
+    ]
+
+
+def _width(cell: PaperCell) -> int:
+    return max(len((cell.text or cell.measured.word) + _appendix(cell)), len(_published(cell)))

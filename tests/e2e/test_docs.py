@@ -1,0 +1,57 @@
+"""The pages on plugins, followed literally: files are written, commands run, and what a page shows is what comes."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.cli import main
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(path.name for path in (ROOT / "docs").glob("adding-*.md"))
+
+
+def blocks(page: str) -> Iterator[tuple[str, str]]:
+    """Language and text of each fenced block, in order."""
+    yield from re.findall(
+        r"^```(\w+)\n(.*?)^```$", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+
+
+def run(line: str, capfd: pytest.CaptureFixture[str]) -> str:
+    program, *arguments = shlex.split(line)
+    assert program == "bench"
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    out, err = capfd.readouterr()
+    assert not exit_.value.code, out + err
+    return out
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_does_what_it_says(
+    page: str, registries: None, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    output, seen = "", set()
+    for language, text in blocks(page):
+        seen.add(language)
+        if language == "python":
+            name = text.partition("\n")[0].removeprefix("# ")
+            Path(name).write_text(text, encoding="utf-8")
+        elif language == "sh":
+            output = "".join(run(line, capfd) for line in text.splitlines())
+        else:
+            words = " ".join(output.split())
+            assert [line for line in text.splitlines() if " ".join(line.split()) not in words] == []
+    assert seen == {"python", "sh", "text"}
+
+
+def test_every_link_of_the_readme_and_the_pages_leads_to_a_file() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
