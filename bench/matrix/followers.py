@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from bench.api import PoisonPlan
 from bench.errors import UserError
@@ -17,35 +16,29 @@ from bench.training.ranks import Ranks, Separated
 from bench.training.trainer import TrainingDiverged
 
 
-@dataclass(frozen=True)
-class _Order:
-    """A cell to be trained, and its poison as the first process has it."""
-
-    key: str
-    plan: PoisonPlan | None
-
-
 def train(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> None:
     """Train one cell as the first process, with all that follow. Raises Separated where they cannot go on together."""
     if runtime.ranks.count == 1:
         cells.train(cell, workspace, store, runtime)
         return
-    runtime.ranks.tell(_Order(cell.key, workspace.poison(cell.spec)[1] if cell.spec.attack else None))
+    runtime.ranks.tell(cell.key)
     with _together(runtime):
+        runtime.ranks.from_first(workspace.poison(cell.spec)[1] if cell.spec.attack else None)
         cells.train(cell, workspace, store, runtime)
 
 
 def follow(matrices: Sequence[Matrix], store: Store, runtime: Runtime) -> None:
     """Train whatever the first process trains, until it has no more. Nothing is written."""
     known = {cell.key: (cell, matrix.workspace) for matrix in matrices for cell in matrix.cells}
-    while (order := runtime.ranks.hear(runtime.stop)) is not None:
-        if order.key not in known:
+    while (key := runtime.ranks.hear(runtime.stop)) is not None:
+        if key not in known:
             raise UserError(f"torchrun: process {runtime.ranks.rank} sees other data or another command than process 0")
-        cell, workspace = known[order.key]
-        if order.plan is not None:
-            workspace.adopt(cell.spec, order.plan)
+        cell, workspace = known[key]
         try:
             with _together(runtime):
+                plan: PoisonPlan | None = runtime.ranks.from_first(None)
+                if plan is not None:
+                    workspace.adopt(cell.spec, plan)
                 cells.train(cell, workspace, store, runtime)
         except TrainingDiverged:
             continue

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -83,13 +83,13 @@ class Ranks:
         if self.count > 1:
             dist.barrier(group=self._control)
 
-    def tell(self, order: Any) -> None:
+    def tell(self, order: str | None) -> None:
         """Let every other process hear `order`, whenever it listens."""
         if self.count > 1:
-            self._store.set(f"order {self._orders}", pickle.dumps(order))
+            self._store.set(f"order {self._orders}", json.dumps(order))
             self._orders += 1
 
-    def hear(self, stop: Callable[[], bool]) -> Any:
+    def hear(self, stop: Callable[[], bool]) -> str | None:
         """The next order of the first process, however long it takes. `stop()` true raises KeyboardInterrupt."""
         key = f"order {self._orders}"
         while not self._store.check([key]):
@@ -97,7 +97,7 @@ class Ranks:
                 raise KeyboardInterrupt
             time.sleep(_POLL_SECONDS)
         self._orders += 1
-        return pickle.loads(self._store.get(key))
+        return json.loads(self._store.get(key))
 
 
 def launched() -> int:

@@ -20,16 +20,29 @@ KEPT = {"run_key", "eval_key", "schema", "better", "unit", "finished", "name_of_
 
 
 class _Tags(HTMLParser):
+    """The tags, attributes and text of a page, with those of the markup that its script unfolds."""
+
     def __init__(self) -> None:
         super().__init__()
         self.seen: set[str] = set()
         self.shown = ""
+        self._folded = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.seen |= {tag, *(name for name, _ in attrs)}
+        self._folded = (tag, attrs) == ("script", [("type", "text/html")])
+
+    def handle_endtag(self, tag: str) -> None:
+        self._folded = False
 
     def handle_data(self, data: str) -> None:
-        self.shown += data
+        if not self._folded:
+            self.shown += data
+            return
+        inner = _Tags()
+        inner.feed(data)
+        self.seen |= inner.seen
+        self.shown += inner.shown
 
 
 def _spoilt(value: Any) -> Any:
