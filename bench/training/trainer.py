@@ -135,8 +135,9 @@ class Trainer:
         return Trained(self.curves, self.seconds)
 
     def _select(self, guide: Callable[[], Scorer]) -> None:
+        scorer = guide()
         self._seed("select")
-        self.defense.select(guide())
+        self.defense.select(scorer)
 
     def _phase(self, phases: list[Phase], epoch: int) -> Iterator[None]:
         """Do the steps that are left of the current phase, yielding after each."""
