@@ -20,7 +20,7 @@ from bench.cli import check_command, execute, main, run_command  # noqa: F401  f
 from bench.matrix import cell, estimate, expand, local  # noqa: F401
 
 plugins.load()
-_TIMES = {"seconds", "pairs_per_second", "timing", "started", "finished", "command"}
+_OTHER = {"seconds", "pairs_per_second", "timing", "provenance", "finished"}
 _OURS = ("bench", "attacks", "defenses", "evaluators")
 _FORK = multiprocessing.get_context("forkserver")
 
@@ -89,13 +89,13 @@ def differences(whole: Path, other: Path) -> list[str]:
 def _content(path: Path) -> Any:
     if not path.is_file():
         return None
-    return _untimed(json.loads(path.read_text())) if path.suffix == ".json" else path.read_bytes()
+    return _values(json.loads(path.read_text())) if path.suffix == ".json" else path.read_bytes()
 
 
-def _untimed(value: Any) -> Any:
+def _values(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _untimed(item) for name, item in value.items() if name not in _TIMES}
-    return [_untimed(item) for item in value] if isinstance(value, list) else value
+        return {name: _values(item) for name, item in value.items() if name not in _OTHER}
+    return [_values(item) for item in value] if isinstance(value, list) else value
 
 
 def _found(out: Path) -> str:
