@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
+from bench import keys
 from bench.cli import execute
 from bench.cli.options import load_plugins, names, out_option, plugin_option, seeds, some_names
+from bench.cluster.place import Place
 from bench.errors import UserError
 
 if TYPE_CHECKING:
-    import torch
-
+    from bench.cluster.worker import Order
     from bench.matrix.expand import Matrix
+    from bench.matrix.store import Store
 
 Work = tuple[Sequence["Matrix"], Sequence[dict[str, Any]]]
 _DEFAULTS = {"attacks": ("badnet,tdpa",), "defenses": ("clip",), "evaluators": ("asr,zero_shot,linear_probe",)}
@@ -56,6 +60,11 @@ _DEFAULTS = {"attacks": ("badnet,tdpa",), "defenses": ("clip",), "evaluators": (
 @click.option(
     "--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True, help="auto: the recipe's."
 )
+@click.option("--shard", metavar="I/N", help="Do the I-th of N parts of the matrix, counted from 1: for job arrays.")
+@click.option("--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True)
+@click.option("--ray-address", metavar="ADDRESS", help="auto (a cluster that this machine is part of), local, or HOST:PORT.")
+@click.option("--cpus-per-cell", type=click.IntRange(min=1), metavar="N", help="With --executor ray; 1 by default.")
+@click.option("--gpus-per-cell", type=click.FloatRange(min=0), metavar="N", help="With --executor ray; 0 by default.")
 @click.option("--dry-run", is_flag=True, help="Show the cells, what is on record, and an estimate of time; train nothing.")
 @click.option("--retry-failed", is_flag=True, help="Try cells again that failed before.")
 def command(
@@ -73,6 +82,11 @@ def command(
     out: Path,
     device: str,
     precision: str,
+    shard: str | None,
+    executor: str,
+    ray_address: str | None,
+    cpus_per_cell: int | None,
+    gpus_per_cell: float | None,
     dry_run: bool,
     retry_failed: bool,
 ) -> int:
@@ -89,11 +103,15 @@ def command(
     bench run --set attack.rate=0.002 --set train.epochs=4
     bench run --suite table1 --data scenes --dry-run
     """
+    place = Place.of(executor, ray_address, cpus_per_cell, gpus_per_cell)
     load_plugins(plugins)
+    from bench.matrix.device import device_of
+    from bench.matrix.shard import Shard
     from bench.matrix.store import Store
 
     console = Console()
-    target = _device(device)
+    part = Shard.parse(shard or "1/1")
+    target = device_of("auto" if place else device)
     wanted = names(suites)
     if wanted:
         _refuse_with_suites(attacks=attacks, defenses=defenses)
@@ -112,13 +130,35 @@ def command(
         matrices, requests = _of_options(
             data or "scenes", some_names("--attack", attacks), some_names("--defense", defenses), shared
         )
+    matrices = part.of(matrices)
     for matrix in matrices:
         for line in _downstream_lines(matrix):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     if dry_run:
         execute.show_plan(matrices, Store.open(out) if out.is_dir() else None, target, retry_failed, console)
         return 0
-    return execute.run(matrices, requests, Store.create(out), target, retry_failed, console)
+    store = Store.create(out)
+    if place is None:
+        return execute.run(requests, store, console, partial(execute.locally, matrices, store, target, retry_failed, console))
+    order = _order(store, requests, plugins, device, place, retry_failed)
+    return execute.run(requests, store, console, partial(execute.on_cluster, matrices, store, place, order, console))
+
+
+def _order(
+    store: Store, requests: Sequence[dict[str, Any]], plugins: Sequence[str], device: str, place: Place, retry_failed: bool
+) -> Order:
+    """What workers on other machines have to know."""
+    from bench.cluster.worker import Order
+
+    return Order(
+        store=store.root.absolute(),
+        request=keys.digest(requests[0]),
+        plugins=tuple(str(Path(file).absolute()) for file in plugins),
+        device="cpu" if device == "auto" and not place.gpus else device,
+        threads=place.cpus,
+        retry_failed=retry_failed,
+        command=tuple(sys.argv[1:]),
+    )
 
 
 def _of_options(data: str, attacks: list[str], defenses: list[str], shared: dict[str, Any]) -> Work:
@@ -158,11 +198,3 @@ def _refuse_with_suites(**given: tuple[str, ...]) -> None:
     for name, values in given.items():
         if values != _DEFAULTS[name]:
             raise UserError(f"--{name.removesuffix('s')} and --suite exclude each other: a suite names its own {name}")
-
-
-def _device(name: str) -> torch.device:
-    import torch
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: PyTorch finds no usable GPU here; use --device cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

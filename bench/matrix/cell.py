@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -44,6 +45,7 @@ class Runtime:
     device: torch.device
     progress: TrainingProgress
     stop: Callable[[], bool]
+    command: Sequence[str] = field(default_factory=lambda: tuple(sys.argv[1:]))
 
 
 def is_trained(store: Store, spec: RunSpec) -> bool:
@@ -83,7 +85,9 @@ def train(spec: RunSpec, start: RunSpec | None, workspace: Workspace, store: Sto
     vocabulary.restore()
     write_with(folder / _WEIGHTS, lambda path: factory.save_weights(model, path))
     write_manifest(spec, workspace, store)
-    store.write_run(key, _record(spec, workspace, pairs, trained, examples, provenance(runtime.device, started)))
+    store.write_run(
+        key, _record(spec, workspace, pairs, trained, examples, provenance(runtime.device, runtime.command, started))
+    )
     checkpoint.unlink(missing_ok=True)
 
 

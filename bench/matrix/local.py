@@ -13,7 +13,7 @@ from bench.errors import UserError
 from bench.matrix import cell as cells
 from bench.matrix.cell import CellEvalContext, CellModels, Runtime
 from bench.matrix.expand import Cell, Matrix
-from bench.matrix.progress import MatrixProgress
+from bench.matrix.progress import CellProgress
 from bench.matrix.store import Store
 
 _WAIT_SECONDS = 2.0
@@ -28,21 +28,32 @@ def is_done(cell: Cell, store: Store) -> bool:
     )
 
 
+def settled(cell: Cell, store: Store, retry_failed: bool) -> tuple[str, str] | None:
+    """The outcome of a cell that asks for no work, and what is to be said of it; None where there is something to do."""
+    if cell.unsupported:
+        return "unsupported", ""
+    if is_done(cell, store):
+        return "cached", "already on record"
+    if store.failure(cell.key) and not retry_failed:
+        return "failed", "failed before; --retry-failed tries again"
+    return None
+
+
 class LocalExecutor:
-    def __init__(self, matrix: Matrix, store: Store, runtime: Runtime, progress: MatrixProgress, retry_failed: bool) -> None:
+    def __init__(self, matrix: Matrix, store: Store, runtime: Runtime, progress: CellProgress, retry_failed: bool) -> None:
         self.matrix = matrix
         self.store = store
         self.runtime = runtime
         self.progress = progress
         self.retry_failed = retry_failed
-        self._preloaded = False
         self._cells = {cell.key: cell for cell in matrix.cells}
         self.models = CellModels(matrix.workspace, store, runtime.device)
 
     def run(self) -> Counter[str]:
         """Finish every cell; counts of done, cached, failed and unsupported cells.
 
-        A cell that another process holds is left for later. A failed cell does not stop the others; bad input does.
+        A cell is left for later while another process holds it, or trains what it needs next. A failed cell does not stop the
+        others; bad input does.
         """
         outcomes: Counter[str] = Counter()
         waiting = deque(self.matrix.cells)
@@ -52,30 +63,41 @@ class LocalExecutor:
             cell = waiting.popleft()
             try:
                 patience = _WAIT_SECONDS if passed_over > len(waiting) else 0
-                outcomes[self._settle(cell, patience)] += 1
+                outcomes[self.settle(cell, patience)] += 1
                 passed_over = 0
             except Timeout:
                 waiting.append(cell)
                 passed_over += 1
         return outcomes
 
-    def _settle(self, cell: Cell, patience: float) -> str:
-        if cell.unsupported:
-            return "unsupported"
-        if is_done(cell, self.store):
-            self.progress.cell_skipped(cell.title, "already on record")
-            return "cached"
-        if self.store.failure(cell.key) and not self.retry_failed:
-            self.progress.cell_skipped(cell.title, "failed before; --retry-failed tries again")
-            return "failed"
+    def settle(self, cell: Cell, patience: float = 0) -> str:
+        """Do what is left of one cell: done, cached, failed or unsupported.
+
+        Raises Timeout where another process holds it, or a cell that it needs next, for longer than `patience` seconds.
+        """
+        before = settled(cell, self.store, self.retry_failed)
+        if before:
+            outcome, why = before
+            if why:
+                self.progress.cell_skipped(cell.title, why)
+            return outcome
         with self.store.lock(cell.key).acquire(timeout=patience):
             if is_done(cell, self.store):
                 return "cached"
+            for spec in self._lacking(cell):
+                with self.store.lock(keys.run_key(spec)).acquire(timeout=patience):
+                    pass
             return self._attempt(cell)
+
+    def _lacking(self, cell: Cell) -> list[RunSpec]:
+        """The cells that the next stage of a cell needs and that are not trained."""
+        trained = cells.is_trained(self.store, cell.spec)
+        wanted = cell.measured_against if trained else cell.builds_on
+        return [spec for spec in wanted if not cells.is_trained(self.store, spec)]
 
     def _attempt(self, cell: Cell) -> str:
         stage = "train"
-        self._preload()
+        self.matrix.workspace.preload(self.progress.images_loaded, self.runtime.stop)
         self.progress.cell_started(cell.title)
         self.store.clear_failure(cell.key)
         try:
@@ -94,6 +116,9 @@ class LocalExecutor:
                 cells.evaluate(cell.spec, evaluation, context, self.store)
         except UserError:
             raise
+        except Timeout:
+            self.progress.cell_postponed(cell.title)
+            raise
         except Exception as error:
             self.store.write_failure(cell.key, _failure(stage, error))
             self.progress.cell_failed(cell.title, f"{stage}: {_one_line(error)}")
@@ -104,11 +129,6 @@ class LocalExecutor:
     def _heed_stop(self) -> None:
         if self.runtime.stop():
             raise KeyboardInterrupt
-
-    def _preload(self) -> None:
-        if not self._preloaded:
-            self.matrix.workspace.preload(self.progress.images_loaded, self.runtime.stop)
-            self._preloaded = True
 
     def _context(self, spec: RunSpec, clean: RunSpec | None) -> CellEvalContext:
         return CellEvalContext(spec, clean, self.matrix.workspace, self.models)
@@ -122,13 +142,13 @@ class LocalExecutor:
             self.matrix.workspace.craft(cell.spec, self.models.surrogate(cell.surrogate))
 
     def _ensure_trained(self, spec: RunSpec) -> None:
-        """Wait for, or do, the training of a cell that another one needs."""
+        """Do the training of a cell that another one needs. Raises Timeout while another process does it."""
         if cells.is_trained(self.store, spec):
             return
         cell = self._cells[keys.run_key(spec)]
         if failed := self.store.failure(cell.key):
             raise RuntimeError(f"the cell it builds on failed ({cell.title}: {failed['error']})")
-        with self.store.lock(cell.key):
+        with self.store.lock(cell.key).acquire(timeout=0):
             if not cells.is_trained(self.store, spec):
                 self._prepare(cell)
                 cells.train(spec, cell.start, self.matrix.workspace, self.store, self.runtime)

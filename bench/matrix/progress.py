@@ -4,11 +4,33 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class CellProgress(Protocol):
+    """Hears of the cells that a process does, and of the steps of their training."""
+
+    def images_loaded(self, count: int) -> None: ...
+
+    def cell_started(self, title: str) -> None: ...
+
+    def cell_skipped(self, title: str, why: str) -> None: ...
+
+    def cell_postponed(self, title: str) -> None: ...
+
+    def cell_done(self, title: str) -> None: ...
+
+    def cell_failed(self, title: str, error: str) -> None: ...
+
+    def stage(self, name: str) -> None: ...
+
+    def step(self, share: float, pairs_per_second: float, loss: float) -> None: ...
+
+    def epoch(self, curve: dict[str, Any], epochs: int) -> None: ...
 
 
 class MatrixProgress:
@@ -57,6 +79,11 @@ class MatrixProgress:
     def cell_skipped(self, title: str, why: str) -> None:
         self._number += 1
         self._say(f"[{self._number}/{self._cells}] {title}: {why}")
+
+    def cell_postponed(self, title: str) -> None:
+        self._number -= 1
+        self._say("    goes on later: another process trains a cell that it needs")
+        self._bars.update(self._task, visible=False)
 
     def cell_done(self, title: str) -> None:
         self._say(f"    done in {time.monotonic() - self._started:.0f} s")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
-import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 import bench
 
 
-def provenance(device: torch.device, started: str) -> dict[str, object]:
+def provenance(device: torch.device, command: Sequence[str], started: str) -> dict[str, object]:
     return {
         "bench": bench.__version__,
         "commit": _commit(),
@@ -23,7 +23,7 @@ def provenance(device: torch.device, started: str) -> dict[str, object]:
         "machine": f"{platform.system()} {platform.machine()}, {_processor()}",
         "threads": torch.get_num_threads(),
         "device": device.type,
-        "command": " ".join(["bench", *sys.argv[1:]]),
+        "command": " ".join(["bench", *command]),
         "started": started,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -35,6 +35,24 @@ def cache_folder() -> Path | None:
     return folder if os.access(folder, os.W_OK) else None
 
 
+@dataclass(frozen=True)
+class Source:
+    """What a workspace is opened with."""
+
+    settings: Settings
+    data: str
+    root: Path | None = None
+    downstream_root: Path | None = None
+
+    def open(self) -> Workspace:
+        return Workspace(self.settings, self.data, self.root, self.downstream_root)
+
+    def absolute(self) -> Source:
+        """The same from any working folder."""
+        roots = (folder.absolute() if folder else None for folder in (self.root, self.downstream_root))
+        return Source(self.settings, self.data, *roots)
+
+
 class Workspace:
     """One data source at one model's image size; everything in it is computed once.
 
@@ -45,6 +63,7 @@ class Workspace:
         entry = datasets[data]
         if entry.plugin.needs_root and root is None:
             raise UserError(f"--data {data}: say where it lies with --data-root DIR")
+        self.source = Source(settings, data, root, downstream_root)
         self.model = settings.model
         params = settings.data(entry.plugin)
         side = factory.image_size(self.model.name)
@@ -56,6 +75,7 @@ class Workspace:
         self.data = DataSpec(**entry.identity(), params=params.model_dump(mode="json"), fingerprint=self.bundle.fingerprint)
         self._rows: dict[str, torch.Tensor] = {}
         self._crafted: set[str] = set()
+        self._preloaded = False
         self._plans: dict[str, tuple[Attack, PoisonPlan, AttackContext]] = {}
 
     def preload(self, heard: Callable[[int], None], stop: Callable[[], bool]) -> None:
@@ -63,6 +83,8 @@ class Workspace:
 
         `heard` is told how many images were loaded; `stop()` true raises KeyboardInterrupt. Raises UserError naming the file.
         """
+        if self._preloaded:
+            return
         bundle = self.bundle
         sources: list[Images] = [bundle.train.images, bundle.holdout.images, bundle.test.images]
         sources += [images for task in bundle.tasks for images in (task.train_images, task.test_images)]
@@ -76,6 +98,7 @@ class Workspace:
                 chunk = np.arange(start, min(start + _PRELOAD_BATCH, len(images)))
                 images.load(chunk)
                 heard(len(chunk))
+        self._preloaded = True
 
     @cached_property
     def tokenizer(self) -> factory.Tokenizer:
