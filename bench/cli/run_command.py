@@ -102,6 +102,8 @@ def command(
     bench run --data mscoco --data-root /data/coco --model RN50
     bench run --set attack.rate=0.002 --set train.epochs=4
     bench run --suite table1 --data scenes --dry-run
+    bench run --seeds 0,1,2 --shard 2/3
+    bench run --seeds 0,1,2 --executor ray --gpus-per-cell 1
     """
     place = Place.of(executor, ray_address, cpus_per_cell, gpus_per_cell)
     load_plugins(plugins)

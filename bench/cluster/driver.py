@@ -93,7 +93,7 @@ class RayExecutor:
         self.stop = stop
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._board: Any = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
-        self._task: Any = ray.remote(settle).options(num_cpus=place.cpus, num_gpus=place.gpus, max_retries=_RETRIES)
+        self._task: Any = ray.remote(num_cpus=place.cpus, num_gpus=place.gpus, max_retries=_RETRIES)(settle)
         self._waiting = [errand for matrix in matrices for errand in _errands(matrix)]
         self._running: dict[Any, Errand] = {}
 
