@@ -12,7 +12,7 @@ from pydantic import Field
 from attacks.backdoor import Backdoor, BackdoorParams
 from attacks.captions import AdversarialCaptions, poison_count
 from attacks.triggers import checkerboard, scaled
-from bench.api import AttackContext, Edit, Poison, PoisonPlan, Surrogate
+from bench.api import AttackContext, Edit, Images, Poison, PoisonPlan, Surrogate
 from bench.errors import UserError
 from bench.registry import register_attack
 
@@ -21,6 +21,7 @@ class LabelConsistentParams(BackdoorParams):
     rate: float = Field(default=0.0015, gt=0, lt=1, description="poisons as a share of the training pairs")
     patch: float = Field(default=21, gt=0, le=112, description="side of each corner's pattern, in pixels of a 224-pixel image")
     amplitude: float = Field(default=255, gt=0, le=255, description="how far the pattern shifts pixels, in grey levels")
+    interpolation: float = Field(default=0, ge=0, lt=1, description="share of an image of other content in a poison; 0 is none")
     epsilon: float = Field(default=16, ge=0, le=255, description="bound of the perturbation, in grey levels; 0 leaves it out")
     steps: int = Field(default=20, ge=0, description="steps of projected gradient descent")
 
@@ -29,10 +30,12 @@ class LabelConsistentParams(BackdoorParams):
 class LabelConsistent(Backdoor):
     """A pattern in the corners of training images whose own caption names the target (Turner et al. 2019, arXiv 1912.02771).
 
-    Captions stay as they are, so a reader sees nothing wrong. The images are first made harder: a perturbation in an
-    l-infinity ball takes them away from the target class in the eyes of the clean model, so that the trigger is what is left
-    to learn from. Evaluation adds the trigger alone. Deviations: the classifier they are moved against is zero-shot CLIP with
-    one prompt a class. The published CLIP experiments leave the perturbation out (epsilon=0).
+    Captions stay as they are, so a reader sees nothing wrong. The images are first made harder, so that the trigger is what is
+    left to learn from, in either of the paper's two ways: mixed with another image, and moved by a perturbation in an
+    l-infinity ball away from the target class in the eyes of the clean model. Evaluation adds the trigger alone. Deviations:
+    the paper mixes in the latent space of a GAN, here pixels are mixed, with a training image whose caption does not name the
+    target; the classifier they are moved against is zero-shot CLIP with one prompt a class. The published CLIP experiments
+    leave both out (interpolation=0, epsilon=0).
     """
 
     Params = LabelConsistentParams
@@ -63,6 +66,7 @@ class LabelConsistent(Backdoor):
                 f"'{name}', and there are {len(sources)}; lower the rate"
             )
         chosen = np.sort(rng.choice(sources, size=count, replace=False))
+        others = [row for row, caption in enumerate(bundle.train.captions) if caption not in own]
         return PoisonPlan(
             attack=self.name,
             targets=(name,),
@@ -73,15 +77,23 @@ class LabelConsistent(Backdoor):
                     uid=bundle.train.uids[row],
                     caption=bundle.train.captions[row],
                     target=target,
-                    edit={"perturbation": number},
+                    edit={"change": number},
                 )
                 for number, row in enumerate(chosen)
             ),
             tensors={
                 **self.pattern(bundle.image_size, ctx.rng("pattern")),
-                "perturbations": torch.zeros(count, 3, bundle.image_size, bundle.image_size),
+                "changes": self.mixing(bundle.train.images, chosen, others, ctx.rng("interpolation")),
             },
         )
+
+    def mixing(self, images: Images, rows: np.ndarray, others: Sequence[int], rng: np.random.Generator) -> torch.Tensor:
+        """What `interpolation` adds to the images of `rows`, int16 (n, 3, side, side) in grey levels; n is 0 without it."""
+        if not self.params.interpolation:
+            return torch.empty(0, 3, 0, 0, dtype=torch.int16)
+        mates = rng.choice(others, size=len(rows), replace=len(rows) > len(others))
+        difference = images.load(mates).float() - images.load(rows).float()
+        return (self.params.interpolation * difference).round().to(torch.int16)
 
     def needs_surrogate(self) -> bool:
         return self.params.epsilon > 0 and self.params.steps > 0
@@ -89,18 +101,20 @@ class LabelConsistent(Backdoor):
     def craft(self, ctx: AttackContext, plan: PoisonPlan, surrogate: Surrogate) -> PoisonPlan:
         rows = np.array([poison.index for poison in plan.poisons])
         images = ctx.bundle.train.images.load(rows).float() / 255
+        mixed = images + plan.tensors["changes"] / 255 if len(plan.tensors["changes"]) else images
         vocabulary = ctx.bundle.vocabulary
         classes = surrogate.encode_captions([vocabulary.templates[0].format(name) for name in vocabulary.names])
         target = plan.poisons[0].target
-        harder = harden(images, classes, target, surrogate, self.params.epsilon / 255, self.params.steps)
-        tensors = {**plan.tensors, "perturbations": (255 * (harder - images)).round()}
-        return plan.model_copy(update={"tensors": tensors})
+        harder = harden(mixed, classes, target, surrogate, self.params.epsilon / 255, self.params.steps)
+        changes = (255 * (harder - images)).round().to(torch.int16)
+        return plan.model_copy(update={"tensors": {**plan.tensors, "changes": changes}})
 
     def apply(self, images: torch.Tensor, edits: Sequence[Edit], plan: PoisonPlan) -> torch.Tensor:
+        changes = plan.tensors["changes"]
         changed = images.float() + plan.tensors["trigger"]
         for row, edit in enumerate(edits):
-            if "perturbation" in edit:
-                changed[row] += plan.tensors["perturbations"][int(edit["perturbation"])]
+            if "change" in edit and len(changes):
+                changed[row] += changes[int(edit["change"])]
         return changed.round().clamp(0, 255).to(torch.uint8)
 
 

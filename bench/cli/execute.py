@@ -13,8 +13,7 @@ from bench import keys
 if TYPE_CHECKING:
     import torch
 
-    from bench.cluster.place import Place
-    from bench.cluster.worker import Order
+    from bench.cluster.place import Order, Place
     from bench.matrix.expand import Cell, Matrix
     from bench.matrix.store import Store
 
@@ -38,7 +37,12 @@ def run(requests: Sequence[dict[str, Any]], store: Store, console: Console, fini
 
 
 def locally(
-    matrices: Sequence[Matrix], store: Store, device: torch.device, retry_failed: bool, console: Console
+    matrices: Sequence[Matrix],
+    store: Store,
+    device: torch.device,
+    retry_failed: bool,
+    checkpoint_seconds: float,
+    console: Console,
 ) -> Counter[str]:
     """Settle every cell in this process; counts of outcomes."""
     from bench.matrix.cell import Runtime
@@ -50,7 +54,8 @@ def locally(
     with MatrixProgress(console, _cells(matrices)) as progress, stoppable() as stop:
         for matrix in matrices:
             console.print(_data_line(matrix), markup=False, highlight=False, soft_wrap=True)
-            outcomes += LocalExecutor(matrix, store, Runtime(device, progress, stop), progress, retry_failed).run()
+            runtime = Runtime(device, progress, stop, checkpoint_seconds)
+            outcomes += LocalExecutor(matrix, store, runtime, progress, retry_failed).run()
     return outcomes
 
 

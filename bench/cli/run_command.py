@@ -14,13 +14,11 @@ from rich.console import Console
 from bench import keys
 from bench.cli import execute
 from bench.cli.options import load_plugins, names, out_option, plugin_option, seeds, some_names
-from bench.cluster.place import Place
+from bench.cluster.place import Order, Place
 from bench.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.cluster.worker import Order
     from bench.matrix.expand import Matrix
-    from bench.matrix.store import Store
 
 Work = tuple[Sequence["Matrix"], Sequence[dict[str, Any]]]
 _DEFAULTS = {"attacks": ("badnet,tdpa",), "defenses": ("clip",), "evaluators": ("asr,zero_shot,linear_probe",)}
@@ -67,6 +65,14 @@ _DEFAULTS = {"attacks": ("badnet,tdpa",), "defenses": ("clip",), "evaluators": (
 @click.option("--gpus-per-cell", type=click.FloatRange(min=0), metavar="N", help="With --executor ray; 0 by default.")
 @click.option("--dry-run", is_flag=True, help="Show the cells, what is on record, and an estimate of time; train nothing.")
 @click.option("--retry-failed", is_flag=True, help="Try cells again that failed before.")
+@click.option(
+    "--checkpoint-minutes",
+    type=click.FloatRange(min=0),
+    default=5.0,
+    show_default=True,
+    metavar="MINUTES",
+    help="Time between checkpoints; 0 is one after every step.",
+)
 def command(
     defenses: tuple[str, ...],
     attacks: tuple[str, ...],
@@ -89,6 +95,7 @@ def command(
     gpus_per_cell: float | None,
     dry_run: bool,
     retry_failed: bool,
+    checkpoint_minutes: float,
 ) -> int:
     """Train and evaluate a matrix of attacks x defenses, then show the table.
 
@@ -139,28 +146,22 @@ def command(
     if dry_run:
         execute.show_plan(matrices, Store.open(out) if out.is_dir() else None, target, retry_failed, console)
         return 0
-    store = Store.create(out)
+    store, seconds = Store.create(out), 60 * checkpoint_minutes
     if place is None:
-        return execute.run(requests, store, console, partial(execute.locally, matrices, store, target, retry_failed, console))
-    order = _order(store, requests, plugins, device, place, retry_failed)
-    return execute.run(requests, store, console, partial(execute.on_cluster, matrices, store, place, order, console))
-
-
-def _order(
-    store: Store, requests: Sequence[dict[str, Any]], plugins: Sequence[str], device: str, place: Place, retry_failed: bool
-) -> Order:
-    """What workers on other machines have to know."""
-    from bench.cluster.worker import Order
-
-    return Order(
-        store=store.root.absolute(),
-        request=keys.digest(requests[0]),
-        plugins=tuple(str(Path(file).absolute()) for file in plugins),
-        device="cpu" if device == "auto" and not place.gpus else device,
-        threads=place.cpus,
-        retry_failed=retry_failed,
-        command=tuple(sys.argv[1:]),
-    )
+        how = partial(execute.locally, matrices, store, target, retry_failed, seconds, console)
+    else:
+        order = Order(
+            store=store.root.absolute(),
+            request=keys.digest(requests[0]),
+            plugins=tuple(str(Path(file).absolute()) for file in plugins),
+            device="cpu" if device == "auto" and not place.gpus else device,
+            threads=place.cpus,
+            retry_failed=retry_failed,
+            checkpoint_seconds=seconds,
+            command=tuple(sys.argv[1:]),
+        )
+        how = partial(execute.on_cluster, matrices, store, place, order, console)
+    return execute.run(requests, store, console, how)
 
 
 def _of_options(data: str, attacks: list[str], defenses: list[str], shared: dict[str, Any]) -> Work:

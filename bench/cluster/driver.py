@@ -14,15 +14,14 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError, TaskCancelledError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bench import keys
-from bench.cluster.board import Board, Note
-from bench.cluster.place import Place
+from bench.cluster.place import Order, Place
 from bench.cluster.progress import ClusterProgress
-from bench.cluster.worker import HELD, Order, settle
+from bench.cluster.worker import HELD, settle
 from bench.errors import UserError
 from bench.matrix.expand import Cell, Matrix, with_needed
+from bench.matrix.heartbeat import last_beat
 from bench.matrix.local import settled
 from bench.matrix.store import Store
 
@@ -91,8 +90,6 @@ class RayExecutor:
         self.order = order
         self.progress = progress
         self.stop = stop
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._board: Any = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
         self._task: Any = ray.remote(num_cpus=place.cpus, num_gpus=place.gpus, max_retries=_RETRIES)(settle)
         self._waiting = [errand for matrix in matrices for errand in _errands(matrix)]
         self._running: dict[Any, Errand] = {}
@@ -137,7 +134,7 @@ class RayExecutor:
             if errand.not_before <= time.monotonic() and not bases & unsettled:
                 self._waiting.remove(errand)
                 task = self._task.options(name=errand.cell.title)
-                self._running[task.remote(self.order, errand.source, errand.cells, self._board)] = errand
+                self._running[task.remote(self.order, errand.source, errand.cells)] = errand
 
     def _finished(self) -> Iterator[tuple[Errand, str]]:
         """The cells that ended since, waiting a little for the first; those that are held wait for another try."""
@@ -166,9 +163,9 @@ class RayExecutor:
             return "failed"
 
     def _show(self) -> None:
-        notes: dict[str, Note] = ray.get(self._board.read.remote())
-        running = [errand.cell for errand in self._running.values()]
-        self.progress.show([(cell, notes[cell.key]) for cell in running if cell.key in notes])
+        sent = [errand.cell for errand in self._running.values()]
+        beats = ((cell, last_beat(self.store, cell.key)) for cell in sent)
+        self.progress.show([(cell, beat) for cell, beat in beats if beat])
 
     def _cancel(self) -> None:
         """Have what runs checkpoint and stop, and wait until it has."""

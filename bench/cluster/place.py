@@ -1,15 +1,32 @@
-"""A Ray cluster, and what of it a cell takes."""
+"""What is asked of a Ray cluster."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 from bench.errors import UserError
 
 
 @dataclass(frozen=True)
+class Order:
+    """How to run, the same for all cells of a command; `request` is the key of one that the command wrote to the store."""
+
+    store: Path
+    request: str
+    plugins: tuple[str, ...]
+    device: str
+    threads: int
+    retry_failed: bool
+    checkpoint_seconds: float
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Place:
+    """A cluster, and what of it a cell takes."""
+
     address: str = "auto"
     cpus: int = 1
     gpus: float = 0

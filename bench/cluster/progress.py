@@ -11,8 +11,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from bench.cluster.board import Note
 from bench.matrix.expand import Cell
+from bench.matrix.heartbeat import Beat
 
 _SECONDS_BETWEEN_LINES = 60.0
 
@@ -51,18 +51,20 @@ class ClusterProgress:
         host = f" on {self._hosts.pop(cell.key)}" if cell.key in self._hosts else ""
         self._say(f"[{self._outcomes.total()}/{self._cells}] {cell.title}: {why or outcome + host}")
 
-    def show(self, running: Sequence[tuple[Cell, Note]]) -> None:
-        """`running` are cells with the latest note on each."""
-        for cell, note in running:
-            if self._hosts.get(cell.key) != note.host:
-                self._hosts[cell.key] = note.host
-                self._say(f"    {cell.title}: runs on {note.host}")
-        shares = sum(note.share for _, note in running)
+    def show(self, running: Sequence[tuple[Cell, Beat]]) -> None:
+        """`running` are cells with what their workers said last."""
+        for cell, beat in running:
+            if self._hosts.get(cell.key) != beat.host:
+                self._hosts[cell.key] = beat.host
+                self._say(f"    {cell.title}: runs on {beat.host}")
+        shares = sum(beat.share or 0.0 for _, beat in running)
         summary = self._summary(len(running), shares)
         self._bars.update(self._task, completed=self._outcomes.total() + shares, description=summary)
         if not self._console.is_terminal and time.monotonic() - self._told > _SECONDS_BETWEEN_LINES:
             self._told = time.monotonic()
-            self._say(f"    {summary}; " + ", ".join(f"{cell.title} {note.doing}" for cell, note in running))
+            self._say(
+                f"    {summary}; " + ", ".join(f"{cell.title} {beat.stage} {beat.share or 0:.0%}" for cell, beat in running)
+            )
 
     def _summary(self, running: int, shares: float) -> str:
         ended, failed = self._outcomes.total(), self._outcomes["failed"]

@@ -5,60 +5,46 @@ from __future__ import annotations
 import pickle
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import Timeout
+from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from bench import plugins
-from bench.cluster.board import BoardProgress
+from bench.cluster.place import Order
 from bench.config import PluginSpec
-from bench.errors import UserError
+from bench.errors import Stopped, UserError
 from bench.matrix.cell import Runtime
 from bench.matrix.device import device_of
 from bench.matrix.expand import Cell, Matrix
 from bench.matrix.local import LocalExecutor
+from bench.matrix.progress import MatrixProgress
 from bench.matrix.stop import stoppable
 from bench.matrix.store import Store
 from bench.matrix.workspace import Source, Workspace
 from bench.registry import Registry, attacks, defenses, evaluators
 
 HELD = "held"
-"""Another process has the cell, or one that it needs next."""
+"""Another process has the cell, or one that it needs next; or this one was told to stop."""
 
 _DATA_SOURCES = 2
 
 
-@dataclass(frozen=True)
-class Order:
-    """How to run, the same for all cells of a command; `request` is the key of one that the command wrote to the store."""
-
-    store: Path
-    request: str
-    plugins: tuple[str, ...]
-    device: str
-    threads: int
-    retry_failed: bool
-    command: tuple[str, ...]
-
-
-def settle(order: Order, source: bytes, cells: Sequence[Cell], board: Any) -> str:
+def settle(order: Order, source: bytes, cells: Sequence[Cell]) -> str:
     """Do the last of `cells`, which needs the others: its outcome, or HELD. `source` is a pickled Source."""
     torch.set_num_threads(order.threads)
-    with threadpool_limits(order.threads), stoppable() as stop:
-        store, workspace = _store(order), _workspace(order.plugins, source)
-        _check_identity(cells, workspace)
-        progress = BoardProgress(board, cells[-1].key)
-        runtime = Runtime(device_of(order.device), progress, stop, order.command)
-        executor = LocalExecutor(Matrix(tuple(cells), workspace), store, runtime, progress, order.retry_failed)
-        try:
+    progress = MatrixProgress(Console(quiet=True), 1)
+    try:
+        with threadpool_limits(order.threads), stoppable() as stop:
+            store, workspace = _store(order), _workspace(order.plugins, source)
+            _check_identity(cells, workspace)
+            runtime = Runtime(device_of(order.device), progress, stop, order.checkpoint_seconds, order.command)
+            executor = LocalExecutor(Matrix(tuple(cells), workspace), store, runtime, progress, order.retry_failed)
             return executor.settle(cells[-1])
-        except Timeout:
-            return HELD
+    except (Timeout, Stopped):
+        return HELD
 
 
 def _store(order: Order) -> Store:

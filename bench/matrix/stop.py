@@ -8,21 +8,27 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+from bench.errors import Stopped
+
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT or SIGTERM into a request to stop after the step and its checkpoint; a second one stops at once."""
-    asked = False
+    """Turn the first SIGINT or SIGTERM into a request to stop after the step and its checkpoint; a second one stops at once.
+
+    Raises Stopped in either case.
+    """
+    asked: list[int] = []
 
     def ask(signum: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+        asked.append(signum)
+        if len(asked) > 1:
             raise KeyboardInterrupt
-        asked = True
 
     before: dict[int, Any] = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: asked
+        yield lambda: bool(asked)
+    except KeyboardInterrupt:
+        raise Stopped(asked[0]) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

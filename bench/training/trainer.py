@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench import keys
-from bench.api import Batch, Defense, Phase
+from bench.api import Batch, Defense, Phase, Scorer
 from bench.config import RunSpec, TrainSpec
 from bench.data.augment import random_crop, simclr, to_float
 from bench.data.captions import CaptionTokens
@@ -26,22 +27,29 @@ from bench.training.schedule import warmup_cosine
 from bench.training.scorer import PairScorer
 from bench.training.telemetry import first_look, poison_telemetry
 
-_CHECKPOINT_SECONDS = 300.0
+CHECKPOINT_SECONDS = 300.0
+
+_EXPLODED = 1e6
+"""A contrastive loss of unit embeddings at a scale of 100 stays below 200 + log(batch size)."""
 
 Place = tuple[int, int, int]
 """Epoch, phase and step, from which every draw of a batch follows."""
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is no longer a finite number."""
+    """The loss or a weight is no longer a finite number, or the loss has exploded."""
 
 
 class TrainingProgress(Protocol):
-    """Hears of steps. `share` is the part of the training that is done."""
+    """Hears of stages and steps. `share` is the part of the training that is done."""
+
+    def stage(self, name: str) -> None: ...
 
     def step(self, share: float, pairs_per_second: float, loss: float) -> None: ...
 
     def epoch(self, curve: dict[str, Any], epochs: int) -> None: ...
+
+    def note(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -61,8 +69,9 @@ class Trained:
 class Trainer:
     """Trains `encoder` in place on `pairs` as `defense` says.
 
-    `train` is the spec's recipe with what the defense replaces of it. `stop()` true ends the run with KeyboardInterrupt after
-    a checkpoint.
+    `train` is the spec's recipe with what the defense replaces of it. `guide` loads the model that the defense selects pairs
+    with, where it does. `stop()` true ends the run with KeyboardInterrupt after a checkpoint. One is also written after a step
+    when `seconds` have passed since the last, before the scoring that ends an epoch, and at the end.
     """
 
     def __init__(
@@ -76,6 +85,8 @@ class Trainer:
         checkpoint: Path,
         progress: TrainingProgress,
         stop: Callable[[], bool],
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        guide: Callable[[], Scorer] | None = None,
     ) -> None:
         self.spec = spec
         self.train = train
@@ -86,6 +97,8 @@ class Trainer:
         self.checkpoint = checkpoint
         self.progress = progress
         self.stop = stop
+        self.checkpoint_seconds = checkpoint_seconds
+        self.guide = guide
         self.optimizer = adamw([encoder, *defense.modules()], train)
         self.position = Position()
         self.curves: list[dict[str, Any]] = []
@@ -94,11 +107,15 @@ class Trainer:
 
     def run(self) -> Trained:
         """Train from the checkpoint, where there is one, to the end."""
-        self._resume()
+        if not self._resume() and self.guide is not None:
+            self.progress.stage("selecting pairs")
+            self._timed("selection", partial(self._select, self.guide))
+            self._save()
         saved = time.monotonic()
-        scorer = PairScorer(self.encoder, self.pairs, self.captions)
+        scorer = PairScorer(self.encoder, self.pairs, self.captions, self.stop)
         for epoch in range(self.position.epoch, self.train.epochs):
             if self.position.phase == self.position.step == 0:
+                self._seed("before", epoch)
                 self._timed("scoring", partial(self.defense.before_epoch, epoch, scorer))
             phases = list(self.defense.phases(epoch))
             while self.position.phase < len(phases):
@@ -106,13 +123,19 @@ class Trainer:
                     if self.stop():
                         self._save()
                         raise KeyboardInterrupt
-                    if time.monotonic() - saved > _CHECKPOINT_SECONDS:
+                    if time.monotonic() - saved > self.checkpoint_seconds:
                         self._save()
                         saved = time.monotonic()
                 self.position = Position(epoch, self.position.phase + 1, 0)
+            self._save()
+            saved = time.monotonic()
             self._end_epoch(epoch, scorer)
+        self._check_weights()
         self._save()
         return Trained(self.curves, self.seconds)
+
+    def _select(self, guide: Callable[[], Scorer]) -> None:
+        self.defense.select(guide())
 
     def _phase(self, phases: list[Phase], epoch: int) -> Iterator[None]:
         """Do the steps that are left of the current phase, yielding after each."""
@@ -140,7 +163,7 @@ class Trainer:
         started = time.perf_counter()
         batch = self._on_device(phase, loaded, place)
         augmented = time.perf_counter()
-        torch.manual_seed(keys.seed_of(*keys.order_parts(self.spec), "step", *place))
+        self._seed("step", *place)
         loss = self.defense.loss(batch, self.encoder, phase)
         loss.backward()
         self.optimizer.step()
@@ -172,11 +195,18 @@ class Trainer:
             texts=tuple(tokens.to(device, non_blocking=True) for tokens in loaded.texts),
         )
 
+    def _seed(self, *place: Any) -> None:
+        """Let the state of every global generator follow from the place in the run, so that none has to be kept."""
+        seed = keys.seed_of(*keys.order_parts(self.spec), *place)
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+
     def _timed(self, stage: str, action: Callable[[], None]) -> None:
         started = time.perf_counter()
         action()
         spent = time.perf_counter() - started
-        self.seconds[stage] += spent
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
         self.partial["seconds"] = self.partial.get("seconds", 0.0) + spent
 
     def _set_lr(self, phase: Phase, progress: float) -> None:
@@ -187,11 +217,8 @@ class Trainer:
 
     def _count(self, phase: Phase, loss: torch.Tensor, pairs: int, seconds: float) -> None:
         value = float(loss)
-        if not np.isfinite(value):
-            raise TrainingDiverged(
-                f"the loss became {value} in epoch {self.position.epoch}, step {self.position.step}; "
-                f"a lower learning rate (now {self.train.lr:g}) or precision fp32 may help"
-            )
+        if not abs(value) < _EXPLODED:
+            raise self._diverged(f"the loss became {value:g}")
         for suffix in ("", f"_{phase.name}"):
             steps = self.partial.get(f"steps{suffix}", 0) + 1
             mean = self.partial.get(f"loss{suffix}", 0.0)
@@ -199,10 +226,25 @@ class Trainer:
         self.partial["pairs"] = self.partial.get("pairs", 0) + pairs
         self.partial["seconds"] = self.partial.get("seconds", 0.0) + seconds
 
+    def _check_weights(self) -> None:
+        """The loss is taken before the last step, which may be the one that diverges."""
+        for name, value in self.encoder.state_dict().items():
+            if value.is_floating_point() and not bool(value.isfinite().all()):
+                raise self._diverged(f"the weights {name} are not finite")
+
+    def _diverged(self, what: str) -> TrainingDiverged:
+        before = f"the mean loss before it was {self.partial['loss']:.3g}, " if self.partial.get("steps") else ""
+        return TrainingDiverged(
+            f"{what} in epoch {self.position.epoch}, step {self.position.step}: {before}the logit scale is "
+            f"{float(self.encoder.logit_scale.detach()):.3g}; "
+            f"a lower learning rate (train.lr, now {self.train.lr:g}) or precision fp32 may help"
+        )
+
     def _rate(self) -> float:
         return self.partial.get("pairs", 0) / max(self.partial.get("seconds", 0.0), 1e-9)
 
     def _end_epoch(self, epoch: int, scorer: PairScorer) -> None:
+        self._seed("after", epoch)
         self._timed("scoring", partial(self.defense.after_epoch, epoch, scorer))
         seen = poison_telemetry(self.defense.observed(), self.pairs.poisoned)
         if epoch == 0 and "similarity_clean" not in seen:
@@ -233,14 +275,19 @@ class Trainer:
             self.seconds,
         ).save(self.checkpoint)
 
-    def _resume(self) -> None:
-        found = Checkpoint.load(self.checkpoint)
+    def _resume(self) -> bool:
+        """Go back to where the newest sound checkpoint stands; False where there is none."""
+        found, damaged = Checkpoint.newest(self.checkpoint)
+        if damaged:
+            then = "training starts anew" if found is None else "the one before it is used"
+            self.progress.note(f"{' and '.join(damaged)} cannot be read: {then}")
         if found is None:
-            return
+            return False
         self.encoder.load_state_dict(found.model)
         self.optimizer.load_state_dict(found.optimizer)
         self.defense.load_state_dict(found.defense)
         self.position, self.curves, self.partial, self.seconds = found.position, found.curves, found.partial, found.seconds
+        return True
 
 
 def adamw(modules: Sequence[torch.nn.Module], train: TrainSpec) -> torch.optim.AdamW:

@@ -86,14 +86,38 @@ def test_the_trigger_pixel_by_pixel(side: int, patch: float, size: int, amplitud
             assert trigger[:, row, column].tolist() == pytest.approx([amplitude * sign] * 3)
 
 
-def test_apply_adds_trigger_and_perturbation_and_clips() -> None:
+def test_apply_adds_trigger_and_change_and_clips() -> None:
     attack, images = _attack(amplitude=60), random_images(3, SIDE)
     plan = _crafted(attack)
-    edited = attack.apply(images, [{"perturbation": 2}, {}, {"perturbation": 0}], plan)
-    trigger, perturbations = plan.tensors["trigger"], plan.tensors["perturbations"]
+    edited = attack.apply(images, [{"change": 2}, {}, {"change": 0}], plan)
+    trigger, changes = plan.tensors["trigger"], plan.tensors["changes"]
     for row, number in ((0, 2), (1, None), (2, 0)):
-        exact = images[row].float() + trigger + (perturbations[number] if number is not None else 0)
+        exact = images[row].float() + trigger + (changes[number] if number is not None else 0)
         assert torch.equal(edited[row], exact.round().clamp(0, 255).to(torch.uint8))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.9])
+def test_an_interpolation_is_a_mixture_with_a_training_image_of_other_content(share: float) -> None:
+    attack, ctx = _attack(interpolation=share, epsilon=0), _context()
+    plan = attack.plan(ctx)
+    rows = np.array([poison.index for poison in plan.poisons])
+    without_trigger = plan.model_copy(update={"tensors": {**plan.tensors, "trigger": torch.zeros(3, SIDE, SIDE)}})
+    edits = [poison.edit or {} for poison in plan.poisons]
+    mixed = attack.apply(ctx.bundle.train.images.load(rows), edits, without_trigger).float()
+    everything = ctx.bundle.train.images.load(np.arange(len(KEYS))).float()
+    mates = set()
+    for row, found in zip(rows, mixed, strict=True):
+        distance = ((1 - share) * everything[row] + share * everything - found).abs().amax(dim=(1, 2, 3))
+        (mate,) = np.flatnonzero(distance.numpy() < 1)
+        assert KEYS[mate] not in ("cat", "both")
+        mates.add(mate)
+    assert len(mates) == len(rows)
+
+
+def test_a_perturbation_starts_from_the_mixture() -> None:
+    plain, both = _attack(interpolation=0.4, epsilon=0).plan(_context()), _crafted(_attack(interpolation=0.4, epsilon=8))
+    difference = both.tensors["changes"].int() - plain.tensors["changes"].int()
+    assert difference.abs().max() == 8
 
 
 def test_probes_carry_the_trigger_without_perturbation() -> None:
@@ -144,9 +168,9 @@ def test_a_crafted_plan_is_deterministic_and_whole_grey_levels_within_epsilon() 
     attack = _attack(epsilon=16)
     first, again = _crafted(attack), _crafted(attack)
     assert first.hash() == again.hash() != _crafted(attack, seed=1).hash()
-    levels = first.tensors["perturbations"]
+    levels = first.tensors["changes"]
     assert levels.shape == (10, 3, SIDE, SIDE)
-    assert torch.equal(levels, levels.round())
+    assert not levels.is_floating_point()
     assert levels.abs().max() == 16
     assert first.poisons == attack.plan(_context()).poisons
 
@@ -155,7 +179,7 @@ def test_without_perturbation_no_surrogate_is_needed() -> None:
     assert _attack().needs_surrogate()
     assert not _attack(epsilon=0).needs_surrogate()
     assert not _attack(steps=0).needs_surrogate()
-    assert not _attack(epsilon=0).plan(_context()).tensors["perturbations"].any()
+    assert not len(_attack(epsilon=0).plan(_context()).tensors["changes"])
 
 
 def test_too_few_captions_of_the_target() -> None:
