@@ -135,7 +135,9 @@ class Trainer:
         return Trained(self.curves, self.seconds)
 
     def _select(self, guide: Callable[[], Scorer]) -> None:
-        self.defense.select(guide())
+        scorer = guide()
+        self._seed("select")
+        self.defense.select(scorer)
 
     def _phase(self, phases: list[Phase], epoch: int) -> Iterator[None]:
         """Do the steps that are left of the current phase, yielding after each."""
