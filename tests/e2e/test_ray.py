@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from .conftest import Bench, started
-from .test_shards import FOUR, TWELVE
+from .test_shards import FOUR, MATRIX, TWELVE
 from .traces import SOURCE, check_none_twice, lines, values
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'clip-poison-bench[ray]'")
@@ -70,7 +70,7 @@ def test_a_matrix_on_two_nodes(bench: Bench, cluster: Cluster, trace: Path, tmp_
     assert values(out) == values(whole)
     assert (out / "report" / "results.csv").read_bytes() == (whole / "report" / "results.csv").read_bytes()
 
-    picky = bench(*FOUR, *plugin, *on_ray, "--defense", "picky", "--out", tmp_path / "picky")
+    picky = bench(*MATRIX, "--attack", "none", *plugin, *on_ray, "--defense", "picky", "--out", tmp_path / "picky")
     assert (picky.code, picky.err) == (2, "bench: defense.picky: nothing pleases it; choose another\n")
     assert not list((tmp_path / "picky").glob("runs/*/failure.json"))
     large = bench(*FOUR, *on_ray, "--gpus-per-cell", 2, "--out", out)
