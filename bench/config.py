@@ -74,6 +74,7 @@ class Settings:
     """A recipe with the user's --set options on top; hands out validated values."""
 
     def __init__(self, data: str, options: Sequence[str] = (), model: str | None = None) -> None:
+        self.asked = data, tuple(options), model
         self._recipe = _recipe(data)
         self._user: dict[str, Any] = {"model": {"name": model}} if model else {}
         self._tree = _merged(self._recipe, self._user)

@@ -2,64 +2,95 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from types import FrameType
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from bench import keys
-from bench.errors import Stopped
 
 if TYPE_CHECKING:
     import torch
 
+    from bench.cluster.place import Order, Place
     from bench.matrix.expand import Cell, Matrix
     from bench.matrix.store import Store
     from bench.training.ranks import Ranks
 
 
-def run(
-    matrices: Sequence[Matrix],
-    requests: Sequence[dict[str, Any]],
-    store: Store,
-    device: torch.device,
-    retry_failed: bool,
-    checkpoint_seconds: float,
-    console: Console,
-    ranks: Ranks,
-) -> int:
-    """Finish every cell and write the report, as the first process; the others train along. The exit code."""
-    from bench.matrix.followers import follow, followed
-    from bench.matrix.local import LocalExecutor
-    from bench.matrix.progress import MatrixProgress
-    from bench.matrix.runtime import Runtime
+def run(requests: Sequence[dict[str, Any]], store: Store, console: Console, finish: Callable[[], Counter[str]]) -> int:
+    """Let `finish` settle every cell, and write the report; the exit code."""
     from bench.reports.terminal import print_tables
     from bench.reports.write import write_report
 
-    progress = MatrixProgress(console, sum(len(matrix.cells) for matrix in matrices))
-    if not ranks.first:
-        with _stoppable() as stop:
-            follow(matrices, store, Runtime(device, progress, stop, checkpoint_seconds, ranks))
-        return 0
     for request in requests:
         store.write_request(keys.digest(request), request)
-    outcomes: Counter[str] = Counter()
-    with progress, _stoppable() as stop, followed(ranks):
-        for matrix in matrices:
-            console.print(_data_line(matrix), markup=False, highlight=False, soft_wrap=True)
-            runtime = Runtime(device, progress, stop, checkpoint_seconds, ranks)
-            outcomes += LocalExecutor(matrix, store, runtime, progress, retry_failed).run()
-    paths = write_report(store)
+    outcomes = finish()
+    with store.lock("report"):
+        paths = write_report(store)
     print_tables(store, console)
     console.print(f"Report: {paths['index.html']}", markup=False, highlight=False, soft_wrap=True)
     if outcomes["failed"]:
         cells = "1 cell" if outcomes["failed"] == 1 else f"{outcomes['failed']} cells"
         console.print(f"{cells} failed; the report says why", highlight=False)
     return 1 if outcomes["failed"] else 0
+
+
+def locally(
+    matrices: Sequence[Matrix],
+    store: Store,
+    device: torch.device,
+    retry_failed: bool,
+    checkpoint_seconds: float,
+    ranks: Ranks,
+    console: Console,
+) -> Counter[str]:
+    """Settle every cell in this process, or as the first of several that train together; counts of outcomes."""
+    from bench.matrix.followers import followed
+    from bench.matrix.local import LocalExecutor
+    from bench.matrix.progress import MatrixProgress
+    from bench.matrix.runtime import Runtime
+    from bench.matrix.stop import stoppable
+
+    outcomes: Counter[str] = Counter()
+    with MatrixProgress(console, _cells(matrices)) as progress, stoppable() as stop, followed(ranks):
+        runtime = Runtime(device, progress, stop, checkpoint_seconds, ranks=ranks)
+        for matrix in matrices:
+            console.print(_data_line(matrix), markup=False, highlight=False, soft_wrap=True)
+            outcomes += LocalExecutor(matrix, store, runtime, progress, retry_failed).run()
+    return outcomes
+
+
+def along(
+    matrices: Sequence[Matrix], store: Store, device: torch.device, checkpoint_seconds: float, ranks: Ranks, console: Console
+) -> int:
+    """Train what the first process of several trains; the exit code."""
+    from bench.matrix.followers import follow
+    from bench.matrix.progress import MatrixProgress
+    from bench.matrix.runtime import Runtime
+    from bench.matrix.stop import stoppable
+
+    with stoppable() as stop:
+        progress = MatrixProgress(console, _cells(matrices))
+        follow(matrices, store, Runtime(device, progress, stop, checkpoint_seconds, ranks=ranks))
+    return 0
+
+
+def on_cluster(matrices: Sequence[Matrix], store: Store, place: Place, order: Order, console: Console) -> Counter[str]:
+    """Settle every cell on a Ray cluster; counts of outcomes."""
+    from bench.cluster.driver import RayExecutor, connected
+    from bench.cluster.progress import ClusterProgress
+    from bench.matrix.stop import stoppable
+
+    for matrix in matrices:
+        console.print(_data_line(matrix), markup=False, highlight=False, soft_wrap=True)
+    with connected(place), stoppable() as stop, ClusterProgress(console, _cells(matrices)) as progress:
+        return RayExecutor(matrices, store, place, order, progress, stop).run()
+
+
+def _cells(matrices: Sequence[Matrix]) -> int:
+    return sum(len(matrix.cells) for matrix in matrices)
 
 
 def _data_line(matrix: Matrix) -> str:
@@ -88,7 +119,7 @@ def show_plan(
         disk += weights_bytes(todo)
         count += len(todo)
     console.print(
-        f"{sum(len(matrix.cells) for matrix in matrices)} cells, {count} to be trained: "
+        f"{_cells(matrices)} cells, {count} to be trained: "
         f"about {_duration(seconds)} of training on {device.type} and {_size(disk)} of disk",
         highlight=False,
         soft_wrap=True,
@@ -119,28 +150,3 @@ def _duration(seconds: float) -> str:
 
 def _size(count: int) -> str:
     return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
-
-
-@contextlib.contextmanager
-def _stoppable() -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT or SIGTERM into a request to stop after the step and its checkpoint; a second one stops at once.
-
-    Raises Stopped in either case, and KeyboardInterrupt where another process of several was asked.
-    """
-    asked: list[int] = []
-
-    def ask(signum: int, frame: FrameType | None) -> None:
-        asked.append(signum)
-        if len(asked) > 1:
-            raise KeyboardInterrupt
-
-    before: dict[int, Any] = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(asked)
-    except KeyboardInterrupt:
-        if not asked:
-            raise
-        raise Stopped(asked[0]) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
+from bench import keys
 from bench.cli import execute
 from bench.cli.options import data_and_root, load_plugins, names, out_option, plugin_option, seeds, some_names
+from bench.cluster.place import Order, Place
 from bench.errors import UserError
 
 if TYPE_CHECKING:
-    import torch
-
     from bench.matrix.expand import Matrix
 
 Work = tuple[Sequence["Matrix"], Sequence[dict[str, Any]]]
@@ -58,6 +60,11 @@ _DEFAULTS = {"attacks": ("badnet,tdpa",), "defenses": ("clip",), "evaluators": (
 @click.option(
     "--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True, help="auto: the recipe's."
 )
+@click.option("--shard", metavar="I/N", help="Do the I-th of N parts of the matrix, counted from 1: for job arrays.")
+@click.option("--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True)
+@click.option("--ray-address", metavar="ADDRESS", help="auto (a cluster that this machine is part of), local, or HOST:PORT.")
+@click.option("--cpus-per-cell", type=click.IntRange(min=1), metavar="N", help="With --executor ray; 1 by default.")
+@click.option("--gpus-per-cell", type=click.FloatRange(min=0), metavar="N", help="With --executor ray; 0 by default.")
 @click.option("--dry-run", is_flag=True, help="Show the cells, what is on record, and an estimate of time; train nothing.")
 @click.option("--retry-failed", is_flag=True, help="Try cells again that failed before.")
 @click.option(
@@ -83,6 +90,11 @@ def command(
     out: Path,
     device: str,
     precision: str,
+    shard: str | None,
+    executor: str,
+    ray_address: str | None,
+    cpus_per_cell: int | None,
+    gpus_per_cell: float | None,
     dry_run: bool,
     retry_failed: bool,
     checkpoint_minutes: float,
@@ -99,13 +111,21 @@ def command(
     bench run --data mscoco --data-root /data/coco --model RN50
     bench run --set attack.rate=0.002 --set train.epochs=4
     bench run --suite table1 --data scenes --dry-run
+    bench run --seeds 0,1,2 --shard 2/3
+    bench run --seeds 0,1,2 --executor ray --gpus-per-cell 1
     """
+    place = Place.of(executor, ray_address, cpus_per_cell, gpus_per_cell)
     load_plugins(plugins)
+    from bench.matrix.device import device_of
+    from bench.matrix.shard import Shard
     from bench.matrix.store import Store
     from bench.training import ranks as processes
 
-    target = _device(device)
+    part = Shard.parse(shard or "1/1")
+    target = device_of("auto" if place else device)
     ranks = processes.join(target)
+    if place and ranks.count > 1:
+        raise UserError("torchrun and --executor ray exclude each other: a cell on Ray is one process")
     console = Console(quiet=not ranks.first)
     wanted = names(suites)
     if data:
@@ -127,6 +147,7 @@ def command(
         matrices, requests = _of_options(
             data or "scenes", some_names("--attack", attacks), some_names("--defense", defenses), shared
         )
+    matrices = part.of(matrices)
     for matrix in matrices:
         for line in _downstream_lines(matrix):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -134,8 +155,26 @@ def command(
         execute.show_plan(matrices, Store.open(out) if out.is_dir() else None, target, retry_failed, console)
     if dry_run:
         return 0
-    store = Store.create(out) if ranks.first else Store(out)
-    status = execute.run(matrices, requests, store, target, retry_failed, 60 * checkpoint_minutes, console, ranks)
+    seconds = 60 * checkpoint_minutes
+    if not ranks.first:
+        status = execute.along(matrices, Store(out), target, seconds, ranks, console)
+    else:
+        store = Store.create(out)
+        if place is None:
+            finish = partial(execute.locally, matrices, store, target, retry_failed, seconds, ranks, console)
+        else:
+            order = Order(
+                store=store.root.absolute(),
+                request=keys.digest(requests[0]),
+                plugins=tuple(str(Path(file).absolute()) for file in plugins),
+                device="cpu" if device == "auto" and not place.gpus else device,
+                threads=place.cpus,
+                retry_failed=retry_failed,
+                checkpoint_seconds=seconds,
+                command=tuple(sys.argv[1:]),
+            )
+            finish = partial(execute.on_cluster, matrices, store, place, order, console)
+        status = execute.run(requests, store, console, finish)
     processes.leave()
     return status
 
@@ -177,15 +216,3 @@ def _refuse_with_suites(**given: tuple[str, ...]) -> None:
     for name, values in given.items():
         if values != _DEFAULTS[name]:
             raise UserError(f"--{name.removesuffix('s')} and --suite exclude each other: a suite names its own {name}")
-
-
-def _device(name: str) -> torch.device:
-    import torch
-
-    from bench.training.ranks import launched, own_gpu
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: PyTorch finds no usable GPU here; use --device cpu")
-    if name == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    return own_gpu() if launched() > 1 else torch.device("cuda")

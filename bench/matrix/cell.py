@@ -110,7 +110,7 @@ def train(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> N
         stream.write(weights)
     write_manifest(spec, workspace, store)
     below = sum(_seconds(store, each) for each in (cell.start, cell.guide) if each)
-    origin = provenance(runtime.device, runtime.ranks.count, started)
+    origin = provenance(runtime.device, runtime.ranks.count, runtime.command, started)
     record = _record(spec, workspace, pairs, trained, below, examples, origin)
     store.write_run(key, {**record, "weights": {"sha256": hashlib.sha256(weights).hexdigest()}})
     Checkpoint.remove(checkpoint)

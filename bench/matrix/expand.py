@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +65,18 @@ class Cell:
     unsupported: str | None = None
 
     @property
+    def builds_on(self) -> list[RunSpec]:
+        """The cells that its training needs."""
+        return [spec for spec in (self.surrogate, self.start, self.guide) if spec is not None]
+
+    @property
+    def measured_against(self) -> list[RunSpec]:
+        """The cells that its evaluations need."""
+        return [evaluation.clean for evaluation in self.evaluations if evaluation.clean is not None]
+
+    @property
     def needs(self) -> list[RunSpec]:
-        """The cells to be trained before it."""
-        wanted = (self.surrogate, self.start, self.guide, *(evaluation.clean for evaluation in self.evaluations))
-        return [spec for spec in wanted if spec is not None]
+        return [*self.builds_on, *self.measured_against]
 
     @property
     def title(self) -> str:
@@ -104,6 +112,20 @@ class Matrix:
 
     def as_request(self) -> dict[str, Any]:
         return {"cells": [cell.as_request() for cell in self.cells]}
+
+    def only(self, wanted: Iterable[Cell]) -> Matrix:
+        """The matrix of some of its cells and all that these need."""
+        known = {cell.key: cell for cell in self.cells}
+        kept = {each.key for cell in wanted for each in with_needed(cell, known)}
+        return replace(self, cells=tuple(cell for cell in self.cells if cell.key in kept))
+
+
+def with_needed(cell: Cell, known: Mapping[str, Cell]) -> list[Cell]:
+    """The cell after all that it needs; `known` are cells by their keys."""
+    found: dict[str, Cell] = {}
+    for needed in cell.needs:
+        found |= {each.key: each for each in with_needed(known[keys.run_key(needed)], known)}
+    return list((found | {cell.key: cell}).values())
 
 
 def expand(request: Request) -> Matrix:
@@ -169,11 +191,7 @@ class Expander:
         return self._cells.setdefault(cell.key, cell)
 
     def with_needed(self, cell: Cell) -> list[Cell]:
-        """The cell after all that it needs."""
-        found: dict[str, Cell] = {}
-        for needed in cell.needs:
-            found |= {each.key: each for each in self.with_needed(self._cells[keys.run_key(needed)])}
-        return list((found | {cell.key: cell}).values())
+        return with_needed(cell, self._cells)
 
     def matrix(self) -> Matrix:
         return Matrix(tuple(self._cells.values()), self.workspace)

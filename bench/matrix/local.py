@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections import Counter, deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import torch
 from filelock import Timeout
@@ -36,6 +36,17 @@ def is_done(cell: Cell, store: Store) -> bool:
     )
 
 
+def settled(cell: Cell, store: Store, retry_failed: bool) -> tuple[str, str] | None:
+    """The outcome of a cell that asks for no work, and what is to be said of it; None where there is something to do."""
+    if cell.unsupported:
+        return "unsupported", ""
+    if is_done(cell, store):
+        return "cached", "already on record"
+    if store.failure(cell.key) and not retry_failed:
+        return "failed", "failed before; --retry-failed tries again"
+    return None
+
+
 class LocalExecutor:
     def __init__(self, matrix: Matrix, store: Store, runtime: Runtime, progress: MatrixProgress, retry_failed: bool) -> None:
         self.matrix = matrix
@@ -43,14 +54,14 @@ class LocalExecutor:
         self.runtime = runtime
         self.progress = progress
         self.retry_failed = retry_failed
-        self._preloaded = False
         self._cells = {cell.key: cell for cell in matrix.cells}
         self.models = CellModels(matrix.workspace, store, runtime.device)
 
     def run(self) -> Counter[str]:
         """Finish every cell; counts of done, cached, failed and unsupported cells.
 
-        A cell that another process holds is left for later. A failed cell does not stop the others; bad input does.
+        A cell is left for later while another process holds it, or trains what it needs next. A failed cell does not stop the
+        others; bad input does.
         """
         outcomes: Counter[str] = Counter()
         waiting = deque(self.matrix.cells)
@@ -60,30 +71,41 @@ class LocalExecutor:
             cell = waiting.popleft()
             try:
                 patience = _WAIT_SECONDS if passed_over > len(waiting) else 0
-                outcomes[self._settle(cell, patience)] += 1
+                outcomes[self.settle(cell, patience)] += 1
                 passed_over = 0
             except Timeout:
                 waiting.append(cell)
                 passed_over += 1
         return outcomes
 
-    def _settle(self, cell: Cell, patience: float) -> str:
-        if cell.unsupported:
-            return "unsupported"
-        if is_done(cell, self.store):
-            self.progress.cell_skipped(cell.title, "already on record")
-            return "cached"
-        if self.store.failure(cell.key) and not self.retry_failed:
-            self.progress.cell_skipped(cell.title, "failed before; --retry-failed tries again")
-            return "failed"
+    def settle(self, cell: Cell, patience: float = 0) -> str:
+        """Do what is left of one cell: done, cached, failed or unsupported.
+
+        Raises Timeout where another process holds it, or a cell that it needs next, for longer than `patience` seconds.
+        """
+        before = settled(cell, self.store, self.retry_failed)
+        if before:
+            outcome, why = before
+            if why:
+                self.progress.cell_skipped(cell.title, why)
+            return outcome
         with self._held(cell, patience):
             if is_done(cell, self.store):
                 return "cached"
+            for spec in self._lacking(cell):
+                with self.store.lock(keys.run_key(spec)).acquire(timeout=patience):
+                    pass
             return self._attempt(cell)
+
+    def _lacking(self, cell: Cell) -> list[RunSpec]:
+        """The cells that the next stage of a cell needs and that are not trained."""
+        trained = cells.is_trained(self.store, cell.spec)
+        wanted = cell.measured_against if trained else cell.builds_on
+        return [spec for spec in wanted if not cells.is_trained(self.store, spec)]
 
     def _attempt(self, cell: Cell) -> str:
         stage = "train"
-        self._preload()
+        self.matrix.workspace.preload(self.progress.images_loaded, self.runtime.stop)
         self.progress.cell_started(cell.title)
         self.store.clear_failure(cell.key)
         try:
@@ -101,6 +123,9 @@ class LocalExecutor:
                 context = self._context(cell.spec, evaluation.clean)
                 cells.evaluate(cell.spec, evaluation, context, self.store)
         except (UserError, Separated):
+            raise
+        except Timeout:
+            self.progress.cell_postponed(cell.title)
             raise
         except Exception as error:
             self.store.write_failure(cell.key, _failure(stage, error))
@@ -128,11 +153,6 @@ class LocalExecutor:
         if self.runtime.stop():
             raise KeyboardInterrupt
 
-    def _preload(self) -> None:
-        if not self._preloaded:
-            self.matrix.workspace.preload(self.progress.images_loaded, self.runtime.stop)
-            self._preloaded = True
-
     def _context(self, spec: RunSpec, clean: RunSpec | None) -> CellEvalContext:
         return CellEvalContext(spec, clean, self.matrix.workspace, self.models)
 
@@ -146,16 +166,16 @@ class LocalExecutor:
             self.matrix.workspace.craft(cell.spec, self.models.surrogate(cell.surrogate))
 
     def _ensure_trained(self, spec: RunSpec) -> None:
-        """Wait for, or do, the training of a cell that another one needs."""
+        """Do the training of a cell that another one needs. Raises Timeout while another process does it."""
+        if cells.is_trained(self.store, spec):
+            return
         cell = self._cells[keys.run_key(spec)]
-        while not cells.is_trained(self.store, spec):
-            self._heed_stop()
-            if failed := self.store.failure(cell.key):
-                raise RuntimeError(f"the cell it builds on failed ({cell.title}: {failed['error']})")
-            with suppress(Timeout), self._held(cell, _WAIT_SECONDS):
-                if not (cells.is_trained(self.store, spec) or self.store.failure(cell.key)):
-                    self._prepare(cell)
-                    followers.train(cell, self.matrix.workspace, self.store, self.runtime)
+        if failed := self.store.failure(cell.key):
+            raise RuntimeError(f"the cell it builds on failed ({cell.title}: {failed['error']})")
+        with self._held(cell, patience=0):
+            if not cells.is_trained(self.store, spec):
+                self._prepare(cell)
+                followers.train(cell, self.matrix.workspace, self.store, self.runtime)
 
 
 def _failure(stage: str, error: Exception) -> dict[str, str]:

@@ -64,6 +64,11 @@ class MatrixProgress:
         self._number += 1
         self._say(f"[{self._number}/{self._cells}] {title}: {why}")
 
+    def cell_postponed(self, title: str) -> None:
+        self._number -= 1
+        self._say("    goes on later: another process trains a cell that it needs")
+        self._bars.update(self._task, visible=False)
+
     def cell_done(self, title: str) -> None:
         self._say(f"    done in {time.monotonic() - self._started:.0f} s")
         self._bars.update(self._task, visible=False)

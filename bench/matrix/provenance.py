@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
-import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 import bench
 
 
-def provenance(device: torch.device, processes: int, started: str) -> dict[str, object]:
+def provenance(device: torch.device, processes: int, command: Sequence[str], started: str) -> dict[str, object]:
     return {
         "bench": bench.__version__,
         "commit": _commit(),
@@ -24,7 +24,7 @@ def provenance(device: torch.device, processes: int, started: str) -> dict[str, 
         "processes": processes,
         "threads": torch.get_num_threads(),
         "device": device.type,
-        "command": " ".join(["bench", *sys.argv[1:]]),
+        "command": " ".join(["bench", *command]),
         "started": started,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,4 +27,5 @@ class Runtime:
     progress: CellProgress
     stop: Callable[[], bool]
     checkpoint_seconds: float = CHECKPOINT_SECONDS
+    command: Sequence[str] = field(default_factory=lambda: tuple(sys.argv[1:]))
     ranks: Ranks = field(default_factory=Ranks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -37,6 +37,24 @@ def cache_folder() -> Path | None:
     return folder if os.access(folder, os.W_OK) else None
 
 
+@dataclass(frozen=True)
+class Source:
+    """What a workspace is opened with; `asked` is what its settings are made of: data set, options, model."""
+
+    asked: tuple[str, tuple[str, ...], str | None]
+    data: str
+    root: Path | None = None
+    downstream_root: Path | None = None
+
+    def open(self) -> Workspace:
+        return Workspace(Settings(*self.asked), self.data, self.root, self.downstream_root)
+
+    def absolute(self) -> Source:
+        """The same from any working folder."""
+        roots = (folder.absolute() if folder else None for folder in (self.root, self.downstream_root))
+        return Source(self.asked, self.data, *roots)
+
+
 class Workspace:
     """One data source at one model's image size; everything in it is computed once.
 
@@ -47,6 +65,7 @@ class Workspace:
         entry = datasets[data]
         if entry.plugin.needs_root and root is None:
             raise UserError(f"--data {data}: say where it lies with --data-root DIR")
+        self.source = Source(settings.asked, data, root, downstream_root)
         self.model = settings.model
         params = settings.data(entry.plugin)
         side = factory.image_size(self.model.name)
@@ -59,6 +78,7 @@ class Workspace:
         self._rows: dict[str, torch.Tensor] = {}
         self._train_tokens: dict[str, NDArray[np.integer]] = {}
         self._crafted: set[str] = set()
+        self._preloaded = False
         self._plans: dict[str, tuple[Attack, PoisonPlan, AttackContext]] = {}
 
     def preload(self, heard: Callable[[int], None], stop: Callable[[], bool]) -> None:
@@ -66,6 +86,8 @@ class Workspace:
 
         `heard` is told how many images were loaded; `stop()` true raises KeyboardInterrupt. Raises UserError naming the file.
         """
+        if self._preloaded:
+            return
         bundle = self.bundle
         sources: list[Images] = [bundle.train.images, bundle.holdout.images, bundle.test.images]
         sources += [images for task in bundle.tasks for images in (task.train_images, task.test_images)]
@@ -79,6 +101,7 @@ class Workspace:
                 chunk = np.arange(start, min(start + _PRELOAD_BATCH, len(images)))
                 images.load(chunk)
                 heard(len(chunk))
+        self._preloaded = True
 
     @cached_property
     def tokenizer(self) -> factory.Tokenizer:

@@ -1,0 +1,1 @@
+"""A matrix on a Ray cluster: a task a cell."""
