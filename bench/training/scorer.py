@@ -13,7 +13,7 @@ from bench.data.captions import CaptionTokens
 from bench.data.poisoned import PoisonedPairs
 from bench.models.encoder import ClipEncoder
 
-_BATCH = 512
+_BATCH = 256
 
 
 class PairScorer:

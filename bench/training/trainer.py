@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,14 +17,16 @@ from numpy.typing import NDArray
 from bench import keys
 from bench.api import Batch, Defense, Phase
 from bench.config import RunSpec, TrainSpec
-from bench.data.augment import random_crop, simclr, to_float
+from bench.data.augment import moved, pinned, random_crop, simclr, to_float
 from bench.data.captions import CaptionTokens
 from bench.data.loader import ahead, batches
 from bench.data.poisoned import PoisonedPairs
 from bench.models.encoder import ClipEncoder
 from bench.training.checkpoint import Checkpoint, Position
+from bench.training.late import LateLosses, StepLoss
 from bench.training.schedule import warmup_cosine
 from bench.training.scorer import PairScorer
+from bench.training.stages import Stages
 from bench.training.telemetry import first_look, poison_telemetry
 
 _CHECKPOINT_SECONDS = 300.0
@@ -90,7 +93,8 @@ class Trainer:
         self.position = Position()
         self.curves: list[dict[str, Any]] = []
         self.partial: dict[str, float] = {}
-        self.seconds = {"load": 0.0, "augment": 0.0, "step": 0.0, "scoring": 0.0}
+        self.stages = Stages()
+        self._losses = LateLosses()
 
     def run(self) -> Trained:
         """Train from the checkpoint, where there is one, to the end."""
@@ -112,7 +116,7 @@ class Trainer:
                 self.position = Position(epoch, self.position.phase + 1, 0)
             self._end_epoch(epoch, scorer)
         self._save()
-        return Trained(self.curves, self.seconds)
+        return Trained(self.curves, self.stages.seconds)
 
     def _phase(self, phases: list[Phase], epoch: int) -> Iterator[None]:
         """Do the steps that are left of the current phase, yielding after each."""
@@ -126,57 +130,64 @@ class Trainer:
         self.encoder.train()
         places = ((epoch, number, step) for step in range(self.position.step, len(steps)))
         for place, batch in ahead(self._loaded(phase, rows, place) for rows, place in zip(todo, places, strict=True)):
-            self.seconds["load"] += time.perf_counter() - clock
+            self.stages.add("load", time.perf_counter() - clock)
             passed = (number + (self.position.step + 0.5) / len(steps)) / len(phases)
             self._set_lr(phase, epoch + passed)
             loss = self._step(phase, batch, place)
-            self._count(phase, loss, len(batch.indices), time.perf_counter() - clock)
+            self._losses.put(phase.name, epoch, self.position.step, loss)
+            self._average(self._losses.ready())
+            self._count(len(batch.indices), time.perf_counter() - clock)
             self.position.step += 1
-            self.progress.step((epoch + passed) / self.train.epochs, self._rate(), self.partial["loss"])
+            self.progress.step((epoch + passed) / self.train.epochs, self._rate(), self.partial.get("loss", math.nan))
             yield
             clock = time.perf_counter()
 
     def _step(self, phase: Phase, loaded: Batch, place: Place) -> torch.Tensor:
-        started = time.perf_counter()
-        batch = self._on_device(phase, loaded, place)
-        augmented = time.perf_counter()
+        with self.stages("augment"):
+            batch = self._on_device(phase, loaded, place)
         torch.manual_seed(keys.seed_of(*keys.order_parts(self.spec), "step", *place))
-        loss = self.defense.loss(batch, self.encoder, phase)
-        loss.backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.encoder.clamp_logit_scale()
-        self.seconds["augment"] += augmented - started
-        self.seconds["step"] += time.perf_counter() - augmented
-        return loss.detach()
+        with self.stages("forward"):
+            loss = self.defense.loss(batch, self.encoder, phase)
+        with self.stages("backward"):
+            loss.backward()
+        with self.stages("optimiser"):
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            self.encoder.clamp_logit_scale()
+        return loss
 
     def _loaded(self, phase: Phase, rows: NDArray[np.int64], place: Place) -> tuple[Place, Batch]:
         """Pixels as stored and the views of the captions, prepared in the background."""
         rng = keys.generator(*keys.order_parts(self.spec), "eda", *place)
         texts = tuple(self.captions.eda(rows, rng) if view == "eda" else self.captions.plain(rows) for view in phase.text_views)
-        return place, Batch(indices=torch.from_numpy(rows), images=(self.pairs.load(rows),), texts=texts)
+        device = self.encoder.device
+        return place, Batch(
+            indices=pinned(torch.from_numpy(rows), device),
+            images=(pinned(self.pairs.load(rows), device),),
+            texts=tuple(pinned(tokens, device) for tokens in texts),
+        )
 
     def _on_device(self, phase: Phase, loaded: Batch, place: Place) -> Batch:
         """The batch on the encoder's device, with the views of its images."""
         generator = torch.Generator().manual_seed(keys.seed_of(*keys.order_parts(self.spec), "augment", *place))
         device = self.encoder.device
-        images = to_float(loaded.images[0].to(device, non_blocking=True))
+        images = to_float(moved(loaded.images[0], device))
         draw = {
             "plain": lambda: images,
             "light": lambda: random_crop(images, self.train.crop, generator),
             "strong": lambda: simclr(images, self.train.strong_crop, self.train.strong_colour, generator),
         }
         return Batch(
-            indices=loaded.indices.to(device),
+            indices=moved(loaded.indices, device),
             images=tuple(draw[view]() for view in phase.image_views),
-            texts=tuple(tokens.to(device, non_blocking=True) for tokens in loaded.texts),
+            texts=tuple(moved(tokens, device) for tokens in loaded.texts),
         )
 
     def _timed(self, stage: str, action: Callable[[], None]) -> None:
         started = time.perf_counter()
         action()
         spent = time.perf_counter() - started
-        self.seconds[stage] += spent
+        self.stages.add(stage, spent)
         self.partial["seconds"] = self.partial.get("seconds", 0.0) + spent
 
     def _set_lr(self, phase: Phase, progress: float) -> None:
@@ -185,17 +196,20 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
 
-    def _count(self, phase: Phase, loss: torch.Tensor, pairs: int, seconds: float) -> None:
-        value = float(loss)
-        if not np.isfinite(value):
-            raise TrainingDiverged(
-                f"the loss became {value} in epoch {self.position.epoch}, step {self.position.step}; "
-                f"a lower learning rate (now {self.train.lr:g}) or precision fp32 may help"
-            )
-        for suffix in ("", f"_{phase.name}"):
-            steps = self.partial.get(f"steps{suffix}", 0) + 1
-            mean = self.partial.get(f"loss{suffix}", 0.0)
-            self.partial |= {f"steps{suffix}": steps, f"loss{suffix}": mean + (value - mean) / steps}
+    def _average(self, losses: Sequence[StepLoss]) -> None:
+        """Take losses into the means of the epoch."""
+        for loss in losses:
+            if not math.isfinite(loss.value):
+                raise TrainingDiverged(
+                    f"the loss became {loss.value} in epoch {loss.epoch}, step {loss.step}; "
+                    f"a lower learning rate (now {self.train.lr:g}) or precision fp32 may help"
+                )
+            for suffix in ("", f"_{loss.phase}"):
+                steps = self.partial.get(f"steps{suffix}", 0) + 1
+                mean = self.partial.get(f"loss{suffix}", 0.0)
+                self.partial |= {f"steps{suffix}": steps, f"loss{suffix}": mean + (loss.value - mean) / steps}
+
+    def _count(self, pairs: int, seconds: float) -> None:
         self.partial["pairs"] = self.partial.get("pairs", 0) + pairs
         self.partial["seconds"] = self.partial.get("seconds", 0.0) + seconds
 
@@ -203,6 +217,7 @@ class Trainer:
         return self.partial.get("pairs", 0) / max(self.partial.get("seconds", 0.0), 1e-9)
 
     def _end_epoch(self, epoch: int, scorer: PairScorer) -> None:
+        self._average(self._losses.ready(keep=0))
         self._timed("scoring", partial(self.defense.after_epoch, epoch, scorer))
         seen = poison_telemetry(self.defense.observed(), self.pairs.poisoned)
         if epoch == 0 and "similarity_clean" not in seen:
@@ -223,6 +238,7 @@ class Trainer:
         self.position = Position(epoch + 1, 0, 0)
 
     def _save(self) -> None:
+        self._average(self._losses.ready(keep=0))
         Checkpoint(
             self.position,
             self.encoder.state_dict(),
@@ -230,7 +246,7 @@ class Trainer:
             self.defense.state_dict(),
             self.curves,
             self.partial,
-            self.seconds,
+            self.stages.seconds,
         ).save(self.checkpoint)
 
     def _resume(self) -> None:
@@ -240,7 +256,8 @@ class Trainer:
         self.encoder.load_state_dict(found.model)
         self.optimizer.load_state_dict(found.optimizer)
         self.defense.load_state_dict(found.defense)
-        self.position, self.curves, self.partial, self.seconds = found.position, found.curves, found.partial, found.seconds
+        self.position, self.curves, self.partial = found.position, found.curves, found.partial
+        self.stages.seconds = found.seconds
 
 
 def adamw(modules: Sequence[torch.nn.Module], train: TrainSpec) -> torch.optim.AdamW:
