@@ -27,21 +27,25 @@ def run(
     device: torch.device,
     retry_failed: bool,
     console: Console,
+    track: str | None = None,
 ) -> int:
     """Finish every cell and write the report; the exit code."""
     from bench.matrix.cell import Runtime
     from bench.matrix.local import LocalExecutor
     from bench.matrix.progress import MatrixProgress
+    from bench.matrix.tracking import require
     from bench.reports.terminal import print_tables
     from bench.reports.write import write_report
 
+    if track:
+        require(track)
     for request in requests:
         store.write_request(keys.digest(request), request)
     outcomes: Counter[str] = Counter()
     with MatrixProgress(console, sum(len(matrix.cells) for matrix in matrices)) as progress, _stoppable() as stop:
         for matrix in matrices:
             console.print(_data_line(matrix), markup=False, highlight=False, soft_wrap=True)
-            outcomes += LocalExecutor(matrix, store, Runtime(device, progress, stop), progress, retry_failed).run()
+            outcomes += LocalExecutor(matrix, store, Runtime(device, progress, stop, track), progress, retry_failed).run()
     paths = write_report(store)
     print_tables(store, console)
     console.print(f"Report: {paths['index.html']}", markup=False, highlight=False, soft_wrap=True)

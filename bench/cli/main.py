@@ -14,6 +14,7 @@ from bench.errors import UserError
 _COMMANDS = {
     "run": "Train and evaluate a matrix of attacks x defenses.",
     "report": "Make tables from the records of a results folder.",
+    "profile": "Measure where the time of a training goes.",
     "show": "Draw an attack: clean, poisoned, difference.",
     "list": "Show what attacks, defenses, evaluators, data sets and models there are.",
     "data": "Count what is wrong with a data set before training on it.",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 OUT = Path("results")
 
@@ -34,6 +37,15 @@ def seeds(values: Sequence[str]) -> list[int]:
     if any(seed < 0 for seed in found):
         raise UserError(f"--seeds {','.join(values)}: seeds are not negative")
     return found
+
+
+def chosen_device(name: str) -> torch.device:
+    """The device of --device. Raises UserError for a GPU that is not there."""
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: PyTorch finds no usable GPU here; use --device cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def out_option(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,12 +10,10 @@ import click
 from rich.console import Console
 
 from bench.cli import execute
-from bench.cli.options import load_plugins, names, out_option, plugin_option, seeds, some_names
+from bench.cli.options import chosen_device, load_plugins, names, out_option, plugin_option, seeds, some_names
 from bench.errors import UserError
 
 if TYPE_CHECKING:
-    import torch
-
     from bench.matrix.expand import Matrix
 
 Work = tuple[Sequence["Matrix"], Sequence[dict[str, Any]]]
@@ -56,6 +54,11 @@ _DEFAULTS = {"attacks": ("badnet,tdpa",), "defenses": ("clip",), "evaluators": (
 @click.option(
     "--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True, help="auto: the recipe's."
 )
+@click.option(
+    "--track",
+    type=click.Choice(["tensorboard", "wandb"]),
+    help="Write the curves for it too, in DIR/track of --out; wandb stays offline.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the cells, what is on record, and an estimate of time; train nothing.")
 @click.option("--retry-failed", is_flag=True, help="Try cells again that failed before.")
 def command(
@@ -73,6 +76,7 @@ def command(
     out: Path,
     device: str,
     precision: str,
+    track: str | None,
     dry_run: bool,
     retry_failed: bool,
 ) -> int:
@@ -93,7 +97,7 @@ def command(
     from bench.matrix.store import Store
 
     console = Console()
-    target = _device(device)
+    target = chosen_device(device)
     wanted = names(suites)
     if wanted:
         _refuse_with_suites(attacks=attacks, defenses=defenses)
@@ -118,7 +122,7 @@ def command(
     if dry_run:
         execute.show_plan(matrices, Store.open(out) if out.is_dir() else None, target, retry_failed, console)
         return 0
-    return execute.run(matrices, requests, Store.create(out), target, retry_failed, console)
+    return execute.run(matrices, requests, Store.create(out), target, retry_failed, console, track)
 
 
 def _of_options(data: str, attacks: list[str], defenses: list[str], shared: dict[str, Any]) -> Work:
@@ -158,11 +162,3 @@ def _refuse_with_suites(**given: tuple[str, ...]) -> None:
     for name, values in given.items():
         if values != _DEFAULTS[name]:
             raise UserError(f"--{name.removesuffix('s')} and --suite exclude each other: a suite names its own {name}")
-
-
-def _device(name: str) -> torch.device:
-    import torch
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: PyTorch finds no usable GPU here; use --device cpu")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -22,6 +22,7 @@ from bench.data.poisoned import PoisonedPairs, ProbeImages
 from bench.matrix.expand import Evaluation
 from bench.matrix.provenance import provenance
 from bench.matrix.store import Store, write_json, write_with
+from bench.matrix.tracking import tracked
 from bench.matrix.workspace import Workspace
 from bench.models import factory
 from bench.models.encoder import ClipEncoder
@@ -44,6 +45,7 @@ class Runtime:
     device: torch.device
     progress: TrainingProgress
     stop: Callable[[], bool]
+    track: str | None = None
 
 
 def is_trained(store: Store, spec: RunSpec) -> bool:
@@ -63,6 +65,22 @@ def train(spec: RunSpec, start: RunSpec | None, workspace: Workspace, store: Sto
     key = keys.run_key(spec)
     folder = store.run_dir(key)
     started = _now()
+    with tracked(runtime.progress, runtime.track, store.root / "track", spec) as progress:
+        trainer, vocabulary = prepare(spec, start, workspace, store, replace(runtime, progress=progress))
+        trained = trainer.run()
+    pairs, encoder = trainer.pairs, trainer.encoder
+    examples = similarity_map(PairScorer(encoder, pairs, trainer.captions), pairs, workspace.bundle.vocabulary.names)
+    vocabulary.restore()
+    write_with(folder / _WEIGHTS, lambda path: factory.save_weights(encoder.model, path))
+    write_manifest(spec, workspace, store)
+    store.write_run(key, _record(spec, workspace, pairs, trained, examples, provenance(runtime.device, started)))
+    trainer.checkpoint.unlink(missing_ok=True)
+
+
+def prepare(
+    spec: RunSpec, start: RunSpec | None, workspace: Workspace, store: Store, runtime: Runtime
+) -> tuple[Trainer, CompactVocabulary]:
+    """What trains a cell, and what gives its model the whole vocabulary back."""
     plugin = defenses[spec.defense.name].plugin
     params = plugin.Params.model_validate(spec.defense.params)
     pairs = workspace.pairs(spec)
@@ -76,15 +94,9 @@ def train(spec: RunSpec, start: RunSpec | None, workspace: Workspace, store: Sto
     captions = CaptionTokens(pairs.captions, workspace.tokens, vocabulary.compact, synonyms)
     encoder = ClipEncoder(model, recipe.precision, runtime.device)
     defense = plugin(params, _setup(spec, recipe, pairs, workspace.bundle, runtime.device))
-    checkpoint = folder / _CHECKPOINT
+    checkpoint = store.run_dir(keys.run_key(spec)) / _CHECKPOINT
     trainer = Trainer(spec, recipe, pairs, captions, encoder, defense, checkpoint, runtime.progress, runtime.stop)
-    trained = trainer.run()
-    examples = similarity_map(PairScorer(encoder, pairs, captions), pairs, workspace.bundle.vocabulary.names)
-    vocabulary.restore()
-    write_with(folder / _WEIGHTS, lambda path: factory.save_weights(model, path))
-    write_manifest(spec, workspace, store)
-    store.write_run(key, _record(spec, workspace, pairs, trained, examples, provenance(runtime.device, started)))
-    checkpoint.unlink(missing_ok=True)
+    return trainer, vocabulary
 
 
 def _setup(spec: RunSpec, recipe: TrainSpec, pairs: PoisonedPairs, bundle: DatasetBundle, device: torch.device) -> TrainSetup:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -106,7 +106,7 @@ class Trainer:
                 self._timed("scoring", partial(self.defense.before_epoch, epoch, scorer))
             phases = list(self.defense.phases(epoch))
             while self.position.phase < len(phases):
-                for _ in self._phase(phases, epoch):
+                for _ in self.steps(phases, epoch):
                     if self.stop():
                         self._save()
                         raise KeyboardInterrupt
@@ -118,7 +118,7 @@ class Trainer:
         self._save()
         return Trained(self.curves, self.stages.seconds)
 
-    def _phase(self, phases: list[Phase], epoch: int) -> Iterator[None]:
+    def steps(self, phases: list[Phase], epoch: int) -> Generator[None, None, None]:
         """Do the steps that are left of the current phase, yielding after each."""
         number = self.position.phase
         phase = phases[number]

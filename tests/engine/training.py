@@ -42,10 +42,11 @@ def execute(
     stop_after: int | None = None,
     retry_failed: bool = False,
     heard: Callable[[int], None] | None = None,
+    track: str | None = None,
 ) -> tuple[dict[str, int], Recorder]:
     """Run a matrix on the CPU, with an interruption after so many steps: outcomes and what was heard of it."""
     recorder = Recorder(heard)
-    runtime = Runtime(torch.device("cpu"), recorder, lambda: stop_after is not None and recorder.steps >= stop_after)
+    runtime = Runtime(torch.device("cpu"), recorder, lambda: stop_after is not None and recorder.steps >= stop_after, track)
     return dict(LocalExecutor(matrix, store, runtime, recorder, retry_failed).run()), recorder
 
 

@@ -1,0 +1,79 @@
+"""Profiles as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bench.profiling.profile import Profile
+
+_STAGES = ("load", "augment", "forward", "backward", "optimiser", "scoring", "split", "other")
+_TRAINING = ("forward", "backward", "optimiser")
+
+
+def print_profile(profile: Profile, undefended: Profile, console: Console) -> None:
+    """A row for each phase, one for what happens between epochs, one for the whole; shares of a row sum to 100%."""
+    sizes = f"{profile['epochs']} epochs, {profile['train_pairs']:,} pairs, batches of {profile['batch_size']}"
+    table = Table(title=f"{profile['defense']}: {sizes}", title_justify="left", box=box.SIMPLE_HEAD)
+    for column in ("phase", "pairs", "pairs/s", "s", *(f"{stage} %" for stage in _STAGES)):
+        table.add_column(column, justify="left" if column == "phase" else "right")
+    for phase in profile["phases"]:
+        table.add_row(phase["phase"], f"{phase['pairs']:,}", *_row(phase, phase["stages"]))
+    between = {name: profile["stages"][name] for name in ("scoring", "split")}
+    table.add_row("between epochs", "", *_row({"seconds": sum(between.values())}, between))
+    table.add_row("whole run", f"{profile['pairs']:,}", *_row(profile, profile["stages"]))
+    console.print(table)
+    _say(console, f"whole run, predicted: {profile['seconds']:.0f} s, {_relative(profile, undefended)}")
+    outside = 1 - sum(profile["shares"][stage] for stage in _TRAINING)
+    _say(console, f"outside forward, backward and optimiser: {outside:.1%}")
+    rate, most = profile["flop_per_second"], profile["matmul_flop_per_second"]
+    machine = f"a matrix product in {profile['precision']} here ({most / 1e9:,.0f})"
+    _say(console, f"{rate / 1e9:,.1f} GFLOP/s, {rate / most:.1%} of {machine}")
+    _say(console, f"peak memory {_memory(profile)}\n")
+
+
+def print_sizes(profiles: Sequence[Profile], console: Console) -> None:
+    """Microseconds of a whole run for each training pair, by size and defense; they stay where cost is linear."""
+    table = Table(box=box.SIMPLE_HEAD)
+    costs = ("us/pair", "of the smallest", "between epochs, us/pair", "set up, us/pair", "peak memory")
+    for column in ("defense", "pairs", *costs):
+        table.add_column(column, justify="left" if column == "defense" else "right")
+    smallest: dict[str, float] = {}
+    for profile in sorted(profiles, key=lambda each: (each["defense"], each["train_pairs"])):
+        micro = 1e6 / profile["train_pairs"]
+        cost = profile["seconds"] * micro
+        table.add_row(
+            profile["defense"],
+            f"{profile['train_pairs']:,}",
+            f"{cost:,.0f}",
+            f"{cost / smallest.setdefault(profile['defense'], cost):.2f}",
+            f"{(profile['stages']['scoring'] + profile['stages']['split']) * micro:,.1f}",
+            f"{profile['setup_seconds'] * micro:,.1f}",
+            _memory(profile),
+        )
+    console.print(table)
+
+
+def _row(part: dict[str, Any], stages: dict[str, float]) -> list[str]:
+    seconds = part["seconds"]
+    rate = f"{part['pairs_per_second']:,.0f}" if "pairs_per_second" in part else ""
+    return [rate, f"{seconds:.1f}", *(f"{100 * stages.get(stage, 0.0) / max(seconds, 1e-9):.1f}" for stage in _STAGES)]
+
+
+def _relative(profile: Profile, undefended: Profile) -> str:
+    if profile is undefended:
+        return "the reference"
+    return f"{profile['seconds'] / undefended['seconds']:.2f} times {undefended['defense']}'s {undefended['seconds']:.0f} s"
+
+
+def _memory(profile: Profile) -> str:
+    rss, cuda = profile["peak_bytes"]["rss"], profile["peak_bytes"]["cuda"]
+    return f"{rss / 2**20:,.0f} MiB" + (f", on the GPU {cuda / 2**20:,.0f} MiB" if cuda is not None else "")
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
