@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,6 +69,7 @@ def command(
     bench profile --defense clip,safeclip --trace trace.json
     bench profile --sizes 16k,64k,256k --defense clip,roclip,cleanclip,safeclip
     """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # read when torch is loaded; a machine without GPU is no error
     load_plugins(plugins)
     from bench.matrix.expand import UNDEFENDED, Request, choose, expand
     from bench.profiling.measure import Limit

@@ -16,16 +16,19 @@ _TRAINING = ("forward", "backward", "optimiser")
 
 
 def print_profile(profile: Profile, undefended: Profile, console: Console) -> None:
-    """A row for each phase, one for what happens between epochs, one for the whole; shares of a row sum to 100%."""
+    """A column for each phase, one for what happens between epochs, one for the whole; the shares of a column sum to 100%."""
+    between = {name: profile["stages"][name] for name in ("scoring", "split")}
+    columns = {phase["phase"]: phase for phase in profile["phases"]}
+    columns |= {"between epochs": {"seconds": sum(between.values()), "stages": between}, "whole run": profile}
     sizes = f"{profile['epochs']} epochs, {profile['train_pairs']:,} pairs, batches of {profile['batch_size']}"
     table = Table(title=f"{profile['defense']}: {sizes}", title_justify="left", box=box.SIMPLE_HEAD)
-    for column in ("phase", "pairs", "pairs/s", "s", *(f"{stage} %" for stage in _STAGES)):
-        table.add_column(column, justify="left" if column == "phase" else "right")
-    for phase in profile["phases"]:
-        table.add_row(phase["phase"], f"{phase['pairs']:,}", *_row(phase, phase["stages"]))
-    between = {name: profile["stages"][name] for name in ("scoring", "split")}
-    table.add_row("between epochs", "", *_row({"seconds": sum(between.values())}, between))
-    table.add_row("whole run", f"{profile['pairs']:,}", *_row(profile, profile["stages"]))
+    for name in ("", *columns):
+        table.add_column(name, justify="right" if name else "left")
+    for name in ("pairs", "pairs_per_second"):
+        table.add_row(name.replace("_", " "), *(f"{part[name]:,.0f}" if name in part else "" for part in columns.values()))
+    table.add_row("seconds", *(f"{part['seconds']:,.1f}" for part in columns.values()))
+    for stage in _STAGES:
+        table.add_row(f"{stage}, %", *(_share(part, stage) for part in columns.values()))
     console.print(table)
     _say(console, f"whole run, predicted: {profile['seconds']:.0f} s, {_relative(profile, undefended)}")
     outside = 1 - sum(profile["shares"][stage] for stage in _TRAINING)
@@ -37,9 +40,12 @@ def print_profile(profile: Profile, undefended: Profile, console: Console) -> No
 
 
 def print_sizes(profiles: Sequence[Profile], console: Console) -> None:
-    """Microseconds of a whole run for each training pair, by size and defense; they stay where cost is linear."""
+    """Microseconds of a whole run for each training pair, those between its epochs, and those of setting it up.
+
+    Where cost is linear they stay; "ratio" is to the smallest size.
+    """
     table = Table(box=box.SIMPLE_HEAD)
-    costs = ("us/pair", "of the smallest", "between epochs, us/pair", "set up, us/pair", "peak memory")
+    costs = ("us/pair", "ratio", "between epochs", "set up", "peak memory")
     for column in ("defense", "pairs", *costs):
         table.add_column(column, justify="left" if column == "defense" else "right")
     smallest: dict[str, float] = {}
@@ -58,10 +64,8 @@ def print_sizes(profiles: Sequence[Profile], console: Console) -> None:
     console.print(table)
 
 
-def _row(part: dict[str, Any], stages: dict[str, float]) -> list[str]:
-    seconds = part["seconds"]
-    rate = f"{part['pairs_per_second']:,.0f}" if "pairs_per_second" in part else ""
-    return [rate, f"{seconds:.1f}", *(f"{100 * stages.get(stage, 0.0) / max(seconds, 1e-9):.1f}" for stage in _STAGES)]
+def _share(part: dict[str, Any], stage: str) -> str:
+    return f"{100 * part['stages'][stage] / max(part['seconds'], 1e-9):.1f}" if stage in part["stages"] else ""
 
 
 def _relative(profile: Profile, undefended: Profile) -> str:
