@@ -91,8 +91,8 @@ def command(
     target, limit, console = chosen_device(device), Limit(steps, epochs), Console()
     events: list[dict[str, Any]] = []
     found: list[Profile] = []
-    for extra in [(f"data.train={size}",) for size in _sizes(sizes)] or [()]:
-        matrix = expand(Request(**request, options=(*options, *extra)))
+    for extra in [[f"data.train={size}"] for size in _sizes(sizes)] or [[]]:
+        matrix = expand(Request(**request, options=[*options, *extra]))
         for name in wanted:
             with console.status(f"profiling {name}"):
                 then = (lambda trainer, phases: events.extend(traced(trainer, phases))) if trace and name in chosen else None

@@ -21,8 +21,9 @@ def by_words(tokenizer: Tokenizer) -> Tokenizer:
     CLIP's tokenizer cleans and splits each text anew, which takes longer than all else that is done to a caption; the tokens of
     a word are kept. Other tokenizers are given back as they are.
     """
-    own = type(tokenizer) is SimpleTokenizer and tokenizer.reduction_fn is None
-    return _WordTokenizer(tokenizer) if own else tokenizer
+    if type(tokenizer) is SimpleTokenizer and tokenizer.reduction_fn is None:  # type: ignore[attr-defined]
+        return _WordTokenizer(tokenizer)
+    return tokenizer
 
 
 class _WordTokenizer:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -98,12 +99,12 @@ def measure(trainer: Trainer, limit: Limit) -> Times:
     found: dict[str, PhaseTimes] = {}
     between = 0.0
     for epoch in range(trainer.train.epochs):
-        between += _spent(lambda at=epoch: trainer.defense.before_epoch(at, scorer), stages)
+        between += _spent(partial(trainer.defense.before_epoch, epoch, scorer), stages)
         phases = list(trainer.defense.phases(epoch))
         for number, phase in enumerate(phases):
             times = found.setdefault(phase.name, PhaseTimes(phase.name, (phases, epoch, number)))
             _measure_phase(trainer, times, (phases, epoch, number), limit)
-        between += _spent(lambda at=epoch: trainer.defense.after_epoch(at, scorer), stages)
+        between += _spent(partial(trainer.defense.after_epoch, epoch, scorer), stages)
     measured = [times for times in found.values() if times.steps]
     return Times(measured, scorer.whole_seconds, between - scorer.seconds)
 
