@@ -40,7 +40,9 @@ class TrainSpec(Spec):
 
 
 class PluginSpec(Spec):
-    """A plugin with its parameters; `builds_on` is the defense whose trained model it starts from or is crafted against."""
+    """A plugin with its parameters; `builds_on` is the defense whose trained model it starts from, filters with or is crafted
+    against.
+    """
 
     name: str
     version: str

@@ -5,57 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import nn
 
-from bench.api import Batch, Encoder, Params, Phase, TrainRecipe, TrainSetup
+from bench.api import Batch, Encoder, Phase, TrainSetup
 from bench.registry import register_defense
-from defenses.clip import CLIP
+from defenses.fine_tuning import FineTuning, FineTuningParams
 from defenses.losses import clip_loss, in_modal_loss
 
 
-class _FineTuningParams(Params):
-    clean: float = Field(default=1 / 30, gt=0, le=1, description="trusted clean pairs, as a share of the training pairs")
-    epochs: int = Field(default=10, ge=1, description="epochs of fine-tuning")
-    batch_size: int = Field(default=64, ge=2, description="batch size of fine-tuning")
-
-
-class CleanCLIPParams(_FineTuningParams):
-    lr: float = Field(default=0.02, gt=0, description="peak learning rate, as a share of the recipe's")
-    warmup_steps: int = Field(default=50, ge=0, description="steps of linear warm-up")
+class CleanCLIPParams(FineTuningParams):
     weight: float = Field(default=1.0, ge=0, description="lambda: weight of the in-modal losses")
 
 
-class _FineTuning(CLIP):
-    """What both variants share: the start, the trusted pairs and the schedule."""
-
-    params: Any
-
-    def __init__(self, params: Any, setup: TrainSetup) -> None:
-        super().__init__(params, setup)
-        self._clean: NDArray[np.int64] = setup.trusted(max(1, round(params.clean * setup.pairs)))
-
-    @classmethod
-    def starts_from(cls) -> str | None:
-        return "clip"
-
-    @classmethod
-    def training(cls, params: Any, train: TrainRecipe) -> dict[str, int | float]:
-        steps = max(1, round(params.clean * train.pairs) // params.batch_size)
-        return {
-            "epochs": params.epochs,
-            "batch_size": params.batch_size,
-            "lr": params.lr * train.lr,
-            "warmup_epochs": min(params.warmup_steps / steps, params.epochs / 2),
-        }
-
-
 @register_defense("cleanclip")
-class CleanCLIP(_FineTuning):
+class CleanCLIP(FineTuning):
     """Unsupervised fine-tuning of the poisoned CLIP on clean pairs with in-modal contrast (Bansal et al. 2023, ICCV).
 
     L_CLIP + lambda (image-image + text-text InfoNCE between an example and its augmentation). It starts from plain CLIP's
@@ -79,13 +45,13 @@ class CleanCLIP(_FineTuning):
         )
 
 
-class SupervisedParams(_FineTuningParams):
+class SupervisedParams(FineTuningParams):
     lr: float = Field(default=0.2, gt=0, description="peak learning rate, as a share of the recipe's")
     warmup_steps: int = Field(default=500, ge=0, description="steps of linear warm-up")
 
 
 @register_defense("cleanclip_supervised")
-class CleanCLIPSupervised(_FineTuning):
+class CleanCLIPSupervised(FineTuning):
     """Supervised fine-tuning of the poisoned CLIP's image encoder on clean labelled images (Bansal et al. 2023, ICCV).
 
     A linear head on the image embedding learns the classes of the data set's vocabulary; the text encoder stays as it is.

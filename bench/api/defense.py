@@ -15,6 +15,8 @@ from .plugin import Params, Plugin
 
 ImageView = Literal["plain", "light", "strong"]
 TextView = Literal["plain", "eda"]
+Guide = Literal["undefended", "clean"] | str
+"""A model to filter with: plain CLIP of the same cell, the same trained without poison, or MODEL:WEIGHTS of open_clip."""
 
 
 class Encoder(Protocol):
@@ -50,6 +52,8 @@ class TrainSetup:
 
     For defenses that assume clean data: `trusted(count)` gives that many pairs known to be clean, int64 (count,), and
     `labels(pairs)` the class in the data set's vocabulary (of `classes` classes) that each shows, int64, -1 where unknown.
+    For those that take captions for labels: `named()` gives the first class of the vocabulary that each pair's caption
+    mentions in whole words, int64 (pairs,), -1 where it mentions none.
     """
 
     pairs: int
@@ -61,6 +65,7 @@ class TrainSetup:
     rng: Callable[[str], np.random.Generator]
     trusted: Callable[[int], NDArray[np.int64]]
     labels: Callable[[NDArray[np.int64]], NDArray[np.int64]]
+    named: Callable[[], NDArray[np.int64]]
     classes: int
 
 
@@ -116,6 +121,11 @@ class Defense(Plugin):
         return None
 
     @classmethod
+    def selects_with(cls, params: Any) -> Guide | None:
+        """The model through which `select` sees the pairs; None: all pairs are trained on, without a selection."""
+        return None
+
+    @classmethod
     def training(cls, params: Any, train: TrainRecipe) -> dict[str, int | float]:
         """Options of `train` that this defense replaces, such as epochs or lr of a fine-tuning."""
         return {}
@@ -123,6 +133,9 @@ class Defense(Plugin):
     def modules(self) -> Sequence[torch.nn.Module]:
         """What is trained beside the encoder; part of `state_dict`."""
         return ()
+
+    def select(self, scorer: Scorer) -> None:
+        """Called once, before the first epoch, with the model of `selects_with`; what is chosen is part of `state_dict`."""
 
     @abstractmethod
     def loss(self, batch: Batch, encoder: Encoder, phase: Phase) -> torch.Tensor:

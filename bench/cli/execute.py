@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from bench import keys
+from bench.errors import Stopped
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,7 @@ def run(
     store: Store,
     device: torch.device,
     retry_failed: bool,
+    checkpoint_seconds: float,
     console: Console,
     track: str | None = None,
 ) -> int:
@@ -45,7 +47,8 @@ def run(
     with MatrixProgress(console, sum(len(matrix.cells) for matrix in matrices)) as progress, _stoppable() as stop:
         for matrix in matrices:
             console.print(_data_line(matrix), markup=False, highlight=False, soft_wrap=True)
-            outcomes += LocalExecutor(matrix, store, Runtime(device, progress, stop, track), progress, retry_failed).run()
+            runtime = Runtime(device, progress, stop, checkpoint_seconds, track)
+            outcomes += LocalExecutor(matrix, store, runtime, progress, retry_failed).run()
     paths = write_report(store)
     print_tables(store, console)
     console.print(f"Report: {paths['index.html']}", markup=False, highlight=False, soft_wrap=True)
@@ -116,18 +119,22 @@ def _size(count: int) -> str:
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT or SIGTERM into a request to stop after the step and its checkpoint; a second one stops at once."""
-    asked = False
+    """Turn the first SIGINT or SIGTERM into a request to stop after the step and its checkpoint; a second one stops at once.
+
+    Raises Stopped in either case.
+    """
+    asked: list[int] = []
 
     def ask(signum: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+        asked.append(signum)
+        if len(asked) > 1:
             raise KeyboardInterrupt
-        asked = True
 
     before: dict[int, Any] = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: asked
+        yield lambda: bool(asked)
+    except KeyboardInterrupt:
+        raise Stopped(asked[0]) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

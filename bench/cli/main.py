@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from typing import Any
 
 import click
 
 from bench import __version__
-from bench.errors import UserError
+from bench.errors import Stopped, UserError
 
 _COMMANDS = {
     "run": "Train and evaluate a matrix of attacks x defenses.",
+    "status": "Show what is done, running, failed and waiting in a results folder.",
     "report": "Make tables from the records of a results folder.",
     "profile": "Measure where the time of a training goes.",
     "show": "Draw an attack: clean, poisoned, difference.",
@@ -48,7 +50,7 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Entry point. Exit codes: 0 fine, 1 some cells failed, 2 bad input, 130 interrupted."""
+    """Entry point. Exit codes: 0 fine, 1 some cells failed, 2 bad input or a full disk, 130 SIGINT (Ctrl-C), 143 SIGTERM."""
     try:
         status = cli.main(args=arguments, standalone_mode=False)
     except UserError as error:
@@ -57,7 +59,7 @@ def main(arguments: list[str] | None = None) -> Any:
     except click.ClickException as error:
         click.echo(f"bench: {error.format_message()}", err=True)
         sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort, Stopped) as error:
         click.echo("bench: interrupted; the same command goes on from here", err=True)
-        sys.exit(130)
+        sys.exit(128 + (error.number if isinstance(error, Stopped) else signal.SIGINT))
     sys.exit(status or 0)

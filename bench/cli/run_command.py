@@ -61,6 +61,14 @@ _DEFAULTS = {"attacks": ("badnet,tdpa",), "defenses": ("clip",), "evaluators": (
 )
 @click.option("--dry-run", is_flag=True, help="Show the cells, what is on record, and an estimate of time; train nothing.")
 @click.option("--retry-failed", is_flag=True, help="Try cells again that failed before.")
+@click.option(
+    "--checkpoint-minutes",
+    type=click.FloatRange(min=0),
+    default=5.0,
+    show_default=True,
+    metavar="MINUTES",
+    help="Time between checkpoints; 0 is one after every step.",
+)
 def command(
     defenses: tuple[str, ...],
     attacks: tuple[str, ...],
@@ -79,6 +87,7 @@ def command(
     track: str | None,
     dry_run: bool,
     retry_failed: bool,
+    checkpoint_minutes: float,
 ) -> int:
     """Train and evaluate a matrix of attacks x defenses, then show the table.
 
@@ -122,7 +131,8 @@ def command(
     if dry_run:
         execute.show_plan(matrices, Store.open(out) if out.is_dir() else None, target, retry_failed, console)
         return 0
-    return execute.run(matrices, requests, Store.create(out), target, retry_failed, console, track)
+    checkpoint_seconds = 60 * checkpoint_minutes
+    return execute.run(matrices, requests, Store.create(out), target, retry_failed, checkpoint_seconds, console, track)
 
 
 def _of_options(data: str, attacks: list[str], defenses: list[str], shared: dict[str, Any]) -> Work:

@@ -200,10 +200,11 @@ def readable(paths: Sequence[str | Path], note: Path | None = None) -> list[bool
         return kept
     answer = _in_threads(_reads, paths)
     if note is not None:
-        note.parent.mkdir(parents=True, exist_ok=True)
         draft = note.with_name(f"{note.name}.{os.getpid()}")
-        draft.write_text(json.dumps(answer))
-        os.replace(draft, note)
+        with contextlib.suppress(OSError):
+            note.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_text(json.dumps(answer))
+            os.replace(draft, note)
     return answer
 
 
@@ -219,10 +220,11 @@ def loadable(images: Images, note: Path | None = None) -> NDArray[np.bool_]:
                 return kept
     answer = np.array(_in_threads(lambda row: _loads(images, row) is None, range(len(images))), dtype=np.bool_)
     if note is not None:
-        note.parent.mkdir(parents=True, exist_ok=True)
         draft = note.with_name(f"{os.getpid()}-{note.name}")
-        np.save(draft, answer)
-        os.replace(draft, note)
+        with contextlib.suppress(OSError):
+            note.parent.mkdir(parents=True, exist_ok=True)
+            np.save(draft, answer)
+            os.replace(draft, note)
     return answer
 
 

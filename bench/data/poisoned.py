@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench.api import Attack, DatasetBundle, Edit, Images, PoisonPlan, Probe
+from bench.data.mentions import MentionIndex
 
 
 class PoisonedPairs:
@@ -66,6 +67,11 @@ class PoisonedPairs:
         """A class that each clean pair's image shows, int64; -1 where it is unknown or the pair is not clean."""
         members = [self._clean.members[self._place[index]] if self._row[index] < 0 else () for index in indices]
         return np.array([(*member, -1)[0] for member in members], dtype=np.int64)
+
+    def named(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """The first of the classes `names` that each pair's caption mentions, int64; -1 where it mentions none."""
+        index = MentionIndex(names)
+        return np.array([(*index.members(caption), -1)[0] for caption in self.captions], dtype=np.int64)
 
     def load(self, indices: NDArray[np.int64]) -> torch.Tensor:
         """uint8 (n, 3, side, side)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,24 +15,25 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from bench import keys
-from bench.api import DatasetBundle, FrozenModel, Images, Probe, TrainRecipe, TrainSetup
+from bench.api import DatasetBundle, FrozenModel, Guide, Images, Probe, TrainRecipe, TrainSetup
 from bench.config import RunSpec, TrainSpec
 from bench.data import thesaurus
 from bench.data.captions import CaptionTokens
 from bench.data.poisoned import PoisonedPairs, ProbeImages
-from bench.matrix.expand import Evaluation
+from bench.matrix.expand import Cell, Evaluation
 from bench.matrix.provenance import provenance
-from bench.matrix.store import Store, write_json, write_with
+from bench.matrix.store import Store, atomic, write_json
 from bench.matrix.tracking import tracked
 from bench.matrix.workspace import Workspace
-from bench.models import factory
+from bench.models import factory, pretrained
 from bench.models.encoder import ClipEncoder
 from bench.models.frozen import FrozenClip, FrozenSurrogate
 from bench.models.vocabulary import CompactVocabulary
 from bench.registry import defenses, evaluators
+from bench.training.checkpoint import Checkpoint
 from bench.training.scorer import PairScorer
 from bench.training.telemetry import similarity_map
-from bench.training.trainer import Trained, Trainer, TrainingProgress
+from bench.training.trainer import CHECKPOINT_SECONDS, Trained, Trainer, TrainingProgress
 
 _WEIGHTS = "model.safetensors"
 _CHECKPOINT = "checkpoint.pt"
@@ -45,58 +47,126 @@ class Runtime:
     device: torch.device
     progress: TrainingProgress
     stop: Callable[[], bool]
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
     track: str | None = None
 
 
 def is_trained(store: Store, spec: RunSpec) -> bool:
-    """Whether the cell's record and whole weights are there."""
+    """Whether the cell's record and whole weights are there. Records of before have no checksum of the weights."""
     key = keys.run_key(spec)
-    if store.run_record(key) is None:
+    record = store.run_record(key)
+    if record is None:
         return False
+    path = store.run_dir(key) / _WEIGHTS
     try:
-        with safe_open(store.run_dir(key) / _WEIGHTS, framework="pt"):
+        if "weights" in record:
+            with path.open("rb") as stream:
+                return hashlib.file_digest(stream, "sha256").hexdigest() == record["weights"]["sha256"]
+        with safe_open(path, framework="pt"):
             return True
     except (OSError, SafetensorError):
         return False
 
 
-def train(spec: RunSpec, start: RunSpec | None, workspace: Workspace, store: Store, runtime: Runtime) -> None:
-    """Train one cell and write its weights, poison manifest and record."""
+def tidy(spec: RunSpec, store: Store) -> None:
+    """Delete what a process that died has left of a cell whose lock the caller holds."""
     key = keys.run_key(spec)
+    store.sweep(key)
+    if is_trained(store, spec):
+        Checkpoint.remove(store.run_dir(key) / _CHECKPOINT)
+
+
+def train(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> None:
+    """Train one cell and write its weights, poison manifest and record."""
+    spec, key = cell.spec, cell.key
     folder = store.run_dir(key)
     started = _now()
     with tracked(runtime.progress, runtime.track, store.root / "track", spec) as progress:
-        trainer, vocabulary = prepare(spec, start, workspace, store, replace(runtime, progress=progress))
+        trainer, vocabulary = prepare(cell, workspace, store, replace(runtime, progress=progress))
         trained = trainer.run()
     pairs, encoder = trainer.pairs, trainer.encoder
     examples = similarity_map(PairScorer(encoder, pairs, trainer.captions), pairs, workspace.bundle.vocabulary.names)
     vocabulary.restore()
-    write_with(folder / _WEIGHTS, lambda path: factory.save_weights(encoder.model, path))
+    weights = factory.weights_bytes(encoder.model)
+    with atomic(folder / _WEIGHTS) as stream:
+        stream.write(weights)
     write_manifest(spec, workspace, store)
-    store.write_run(key, _record(spec, workspace, pairs, trained, examples, provenance(runtime.device, started)))
-    trainer.checkpoint.unlink(missing_ok=True)
+    below = sum(_seconds(store, each) for each in (cell.start, cell.guide) if each)
+    record = _record(spec, workspace, pairs, trained, below, examples, provenance(runtime.device, started))
+    store.write_run(key, {**record, "weights": {"sha256": hashlib.sha256(weights).hexdigest()}})
+    Checkpoint.remove(trainer.checkpoint)
 
 
-def prepare(
-    spec: RunSpec, start: RunSpec | None, workspace: Workspace, store: Store, runtime: Runtime
-) -> tuple[Trainer, CompactVocabulary]:
+def prepare(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> tuple[Trainer, CompactVocabulary]:
     """What trains a cell, and what gives its model the whole vocabulary back."""
+    spec = cell.spec
     plugin = defenses[spec.defense.name].plugin
     params = plugin.Params.model_validate(spec.defense.params)
     pairs = workspace.pairs(spec)
     base = TrainRecipe(len(pairs), spec.train.epochs, spec.train.lr, spec.train.batch_size)
     recipe = TrainSpec.model_validate({**spec.train.model_dump(), **plugin.training(params, base)})
     model = factory.create(spec.model.name, keys.seed_of(*keys.initial_parts(spec)))
-    if start is not None:
-        factory.load_weights(model, store.run_dir(keys.run_key(start)) / _WEIGHTS)
+    if cell.start is not None:
+        factory.load_weights(model, store.run_dir(keys.run_key(cell.start)) / _WEIGHTS)
     synonyms = thesaurus.synonyms(recipe.thesaurus, workspace.bundle.synonyms)
     vocabulary = CompactVocabulary(model, workspace.tokens(CaptionTokens.vocabulary(pairs.captions, synonyms)))
     captions = CaptionTokens(pairs.captions, workspace.tokens, vocabulary.compact, synonyms)
     encoder = ClipEncoder(model, recipe.precision, runtime.device)
     defense = plugin(params, _setup(spec, recipe, pairs, workspace.bundle, runtime.device))
-    checkpoint = store.run_dir(keys.run_key(spec)) / _CHECKPOINT
-    trainer = Trainer(spec, recipe, pairs, captions, encoder, defense, checkpoint, runtime.progress, runtime.stop)
+    checkpoint = store.run_dir(cell.key) / _CHECKPOINT
+    trainer = Trainer(
+        spec,
+        recipe,
+        pairs,
+        captions,
+        encoder,
+        defense,
+        checkpoint,
+        runtime.progress,
+        runtime.stop,
+        runtime.checkpoint_seconds,
+        _guide(plugin.selects_with(params), cell, pairs, workspace, store, runtime),
+    )
     return trainer, vocabulary
+
+
+def write_untrained(spec: RunSpec, store: Store) -> None:
+    """Write a cell's initial weights in place of trained ones, for measuring what builds on it."""
+    model = factory.create(spec.model.name, keys.seed_of(*keys.initial_parts(spec)))
+    with atomic(store.run_dir(keys.run_key(spec)) / _WEIGHTS) as stream:
+        stream.write(factory.weights_bytes(model))
+
+
+def _guide(
+    name: Guide | None, cell: Cell, pairs: PoisonedPairs, workspace: Workspace, store: Store, runtime: Runtime
+) -> Callable[[], PairScorer] | None:
+    """Loads the model that a defense selects pairs with; None where it selects none."""
+    if name is None:
+        return None
+
+    def load() -> PairScorer:
+        precision = cell.spec.train.precision
+        if cell.guide is None:
+            encoder, tokenize = pretrained.load(name, precision, runtime.device)
+        else:
+            encoder, tokenize = _encoder(cell.guide, store, precision, runtime.device), workspace.tokens
+        captions = CaptionTokens(pairs.captions, tokenize, lambda tokens: tokens, thesaurus.synonyms("none", {}))
+        return PairScorer(encoder, pairs, captions, runtime.stop)
+
+    return load
+
+
+def _encoder(spec: RunSpec, store: Store, precision: str, device: torch.device) -> ClipEncoder:
+    """The trained model of a cell."""
+    model = factory.create(spec.model.name, 0)
+    factory.load_weights(model, store.run_dir(keys.run_key(spec)) / _WEIGHTS)
+    return ClipEncoder(model, precision, device)
+
+
+def _seconds(store: Store, spec: RunSpec) -> float:
+    """What a trained cell took, with the cells that it builds on."""
+    timing = (store.run_record(keys.run_key(spec)) or {})["timing"]
+    return sum(timing["stages"].values()) + timing.get("builds_on_seconds", 0.0)
 
 
 def _setup(spec: RunSpec, recipe: TrainSpec, pairs: PoisonedPairs, bundle: DatasetBundle, device: torch.device) -> TrainSetup:
@@ -113,6 +183,7 @@ def _setup(spec: RunSpec, recipe: TrainSpec, pairs: PoisonedPairs, bundle: Datas
         rng=rng,
         trusted=lambda count: pairs.trusted(count, rng("trusted")),
         labels=pairs.labels,
+        named=lambda: pairs.named(bundle.vocabulary.names),
         classes=len(bundle.vocabulary.names),
     )
 
@@ -122,6 +193,7 @@ def _record(
     workspace: Workspace,
     pairs: PoisonedPairs,
     trained: Trained,
+    builds_on_seconds: float,
     examples: dict[str, Any] | None,
     origin: dict[str, Any],
 ) -> dict[str, Any]:
@@ -132,6 +204,7 @@ def _record(
             "train_seconds": trained.train_seconds,
             "pairs_per_second": trained.pairs_per_second,
             "stages": trained.seconds,
+            "builds_on_seconds": builds_on_seconds,
         },
         "curves": trained.curves,
         "examples": examples,
@@ -180,15 +253,10 @@ class CellModels:
         return self._kept[key]
 
     def surrogate(self, spec: RunSpec) -> FrozenSurrogate:
-        return FrozenSurrogate(self._encoder(spec, "fp32"), self._workspace.tokens)
+        return FrozenSurrogate(_encoder(spec, self._store, "fp32", self._device), self._workspace.tokens)
 
     def _read(self, spec: RunSpec) -> FrozenClip:
-        return FrozenClip(self._encoder(spec, spec.train.precision), self._workspace.tokens)
-
-    def _encoder(self, spec: RunSpec, precision: str) -> ClipEncoder:
-        model = factory.create(spec.model.name, 0)
-        factory.load_weights(model, self._store.run_dir(keys.run_key(spec)) / _WEIGHTS)
-        return ClipEncoder(model, precision, self._device)
+        return FrozenClip(_encoder(spec, self._store, spec.train.precision, self._device), self._workspace.tokens)
 
 
 class CellEvalContext:

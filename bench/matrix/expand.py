@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from bench import keys
+from bench.api import Guide
 from bench.config import PluginSpec, RunSpec, Settings, TrainSpec
 from bench.data import thesaurus
 from bench.matrix.workspace import Workspace
 from bench.registry import Entry, Registry, attacks, defenses, evaluators
 
 NO_ATTACK = "none"
+_TRAINED_HERE = ("undefended", "clean")
 UNDEFENDED = "clip"
-"""The defense whose unpoisoned model gives the ASR floor."""
+"""The defense whose model others filter with, and whose unpoisoned model gives the ASR floor."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +51,22 @@ class Evaluation:
 class Cell:
     """A run and what is measured on it.
 
-    `start` is the cell whose weights it starts from, `surrogate` the unpoisoned cell that its attack is crafted against.
+    `start` is the cell whose weights it starts from, `guide` the one whose model its pairs are selected with, `surrogate` the
+    unpoisoned cell that its attack is crafted against.
     """
 
     spec: RunSpec
     key: str
     evaluations: tuple[Evaluation, ...]
     start: RunSpec | None = None
+    guide: RunSpec | None = None
     surrogate: RunSpec | None = None
     unsupported: str | None = None
 
     @property
     def needs(self) -> list[RunSpec]:
         """The cells to be trained before it."""
-        wanted = (self.surrogate, self.start, *(evaluation.clean for evaluation in self.evaluations))
+        wanted = (self.surrogate, self.start, self.guide, *(evaluation.clean for evaluation in self.evaluations))
         return [spec for spec in wanted if spec is not None]
 
     @property
@@ -181,8 +185,13 @@ def choose(registry: Registry, names: Sequence[str]) -> list[Entry]:
 
 def defense_spec(settings: Settings, entry: Entry) -> PluginSpec:
     spec = settings.plugin("defense", entry, defenses)
-    start = entry.plugin.starts_from()
-    return spec.model_copy(update={"builds_on": defense_spec(settings, defenses[start])}) if start else spec
+    below = entry.plugin.starts_from() or (UNDEFENDED if _guide(spec) in _TRAINED_HERE else None)
+    return spec.model_copy(update={"builds_on": defense_spec(settings, defenses[below])}) if below else spec
+
+
+def _guide(spec: PluginSpec) -> Guide | None:
+    plugin = defenses[spec.name].plugin
+    return plugin.selects_with(plugin.Params.model_validate(spec.params))
 
 
 def attack_spec(settings: Settings, entry: Entry) -> PluginSpec:
@@ -209,12 +218,14 @@ def _cell(spec: RunSpec, evaluator_specs: list[PluginSpec], settings: Settings, 
     if spec.attack is not None:
         reasons.append(attacks[spec.attack.name].plugin.supports(spec))
         workspace.poison(spec)
-    start = spec.defense.builds_on
+    builds_on = spec.model_copy(update={"defense": spec.defense.builds_on}) if spec.defense.builds_on else None
+    guides = {"undefended": builds_on, "clean": unpoisoned}
     return Cell(
         spec,
         keys.run_key(spec),
         tuple(evaluations),
-        start=spec.model_copy(update={"defense": start}) if start else None,
+        start=builds_on if defenses[spec.defense.name].plugin.starts_from() else None,
+        guide=guides.get(_guide(spec.defense) or ""),
         surrogate=unpoisoned if spec.attack and spec.attack.builds_on else None,
         unsupported=next((reason for reason in reasons if reason), None),
     )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter, deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
+import torch
 from filelock import Timeout
 
 from bench import keys
@@ -13,10 +16,12 @@ from bench.errors import UserError
 from bench.matrix import cell as cells
 from bench.matrix.cell import CellEvalContext, CellModels, Runtime
 from bench.matrix.expand import Cell, Matrix
+from bench.matrix.heartbeat import Heartbeat
 from bench.matrix.progress import MatrixProgress
-from bench.matrix.store import Store
+from bench.matrix.store import Store, told
 
 _WAIT_SECONDS = 2.0
+_LESS_MEMORY = "out of memory: --set train.batch_size=..., a smaller --model or --precision bf16 needs less"
 
 
 def is_done(cell: Cell, store: Store) -> bool:
@@ -68,7 +73,7 @@ class LocalExecutor:
         if self.store.failure(cell.key) and not self.retry_failed:
             self.progress.cell_skipped(cell.title, "failed before; --retry-failed tries again")
             return "failed"
-        with self.store.lock(cell.key).acquire(timeout=patience):
+        with self._held(cell, patience):
             if is_done(cell, self.store):
                 return "cached"
             return self._attempt(cell)
@@ -81,7 +86,7 @@ class LocalExecutor:
         try:
             self._prepare(cell)
             if not cells.is_trained(self.store, cell.spec):
-                cells.train(cell.spec, cell.start, self.matrix.workspace, self.store, self.runtime)
+                cells.train(cell, self.matrix.workspace, self.store, self.runtime)
             for evaluation in cell.evaluations:
                 if evaluation.unsupported or self.store.eval_record(cell.key, evaluation.evaluator.name, evaluation.key):
                     continue
@@ -101,6 +106,21 @@ class LocalExecutor:
         self.progress.cell_done(cell.title)
         return "done"
 
+    @contextmanager
+    def _held(self, cell: Cell, patience: float) -> Iterator[None]:
+        """Hold the lock of a cell and say so in its heartbeat. Raises Timeout when another has it for `patience` seconds."""
+        before = self.progress.heartbeat
+        lock = self.store.lock(cell.key)
+        with told(self.store.root / "locks"):
+            lock.acquire(timeout=patience)
+        try:
+            with Heartbeat(self.store.heartbeat(cell.key)) as self.progress.heartbeat:
+                cells.tidy(cell.spec, self.store)
+                yield
+        finally:
+            self.progress.heartbeat = before
+            lock.release()
+
     def _heed_stop(self) -> None:
         if self.runtime.stop():
             raise KeyboardInterrupt
@@ -115,23 +135,24 @@ class LocalExecutor:
 
     def _prepare(self, cell: Cell) -> None:
         """See that the models are there that the cell builds on."""
-        if cell.start is not None:
-            self._ensure_trained(cell.start)
+        for below in (cell.start, cell.guide):
+            if below is not None:
+                self._ensure_trained(below)
         if cell.surrogate is not None:
             self._ensure_trained(cell.surrogate)
             self.matrix.workspace.craft(cell.spec, self.models.surrogate(cell.surrogate))
 
     def _ensure_trained(self, spec: RunSpec) -> None:
         """Wait for, or do, the training of a cell that another one needs."""
-        if cells.is_trained(self.store, spec):
-            return
         cell = self._cells[keys.run_key(spec)]
-        if failed := self.store.failure(cell.key):
-            raise RuntimeError(f"the cell it builds on failed ({cell.title}: {failed['error']})")
-        with self.store.lock(cell.key):
-            if not cells.is_trained(self.store, spec):
-                self._prepare(cell)
-                cells.train(spec, cell.start, self.matrix.workspace, self.store, self.runtime)
+        while not cells.is_trained(self.store, spec):
+            self._heed_stop()
+            if failed := self.store.failure(cell.key):
+                raise RuntimeError(f"the cell it builds on failed ({cell.title}: {failed['error']})")
+            with suppress(Timeout), self._held(cell, _WAIT_SECONDS):
+                if not (cells.is_trained(self.store, spec) or self.store.failure(cell.key)):
+                    self._prepare(cell)
+                    cells.train(cell, self.matrix.workspace, self.store, self.runtime)
 
 
 def _failure(stage: str, error: Exception) -> dict[str, str]:
@@ -139,4 +160,10 @@ def _failure(stage: str, error: Exception) -> dict[str, str]:
 
 
 def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return f"{said} ({_LESS_MEMORY})" if _out_of_memory(error) else said
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """On a CPU PyTorch raises a plain RuntimeError."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator: " in str(error)

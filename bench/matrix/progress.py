@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from bench.matrix.heartbeat import Heartbeat
+
 
 class MatrixProgress:
     """Hears of cells from the executor and of steps from the training loop."""
@@ -21,6 +23,7 @@ class MatrixProgress:
         self._images = 0
         self._started = time.monotonic()
         self._title = ""
+        self.heartbeat: Heartbeat | None = None
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -67,9 +70,13 @@ class MatrixProgress:
         self._bars.update(self._task, visible=False)
 
     def stage(self, name: str) -> None:
+        if self.heartbeat:
+            self.heartbeat.stage(name)
         self._bars.update(self._task, note=escape(name))
 
     def step(self, share: float, pairs_per_second: float, loss: float) -> None:
+        if self.heartbeat:
+            self.heartbeat.step(share)
         self._bars.update(self._task, completed=share, note=f"{pairs_per_second:,.0f} pairs/s · loss {loss:.3f}")
 
     def epoch(self, curve: dict[str, Any], epochs: int) -> None:
@@ -79,6 +86,9 @@ class MatrixProgress:
             f"    epoch {done}/{epochs}  loss {curve['loss']:.3f}  {curve['pairs_per_second']:,.0f} pairs/s"
             f"  ETA {spent / done * (epochs - done):.0f} s"
         )
+
+    def note(self, text: str) -> None:
+        self._say(f"    {text}")
 
     def _say(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)

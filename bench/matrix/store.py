@@ -6,16 +6,20 @@ runs/KEY/run.json               a trained cell
 runs/KEY/evals/NAME-KEY.json    what an evaluator measured on it
 runs/KEY/failure.json           why it failed the last time
 runs/KEY/poison.json            the poison manifest
-runs/KEY/model.safetensors      weights; checkpoint.pt while it trains
+runs/KEY/model.safetensors      weights; checkpoint.pt and checkpoint.previous.pt while it trains
+locks/KEY.lock                  held by the process that works on a cell; KEY.json beside it says who that is
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import platform
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +28,11 @@ from filelock import FileLock
 from bench.errors import UserError
 
 SCHEMA = 1
+MAX_RECORD = 512 * 2**20
+"""Bytes of a JSON file; a longer one counts as none."""
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class Store:
@@ -92,8 +101,18 @@ class Store:
     def lock(self, key: str) -> FileLock:
         """An exclusive lock on one cell; the operating system frees it when its holder dies."""
         path = self.root / "locks" / f"{key}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with told(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(path)
+
+    def heartbeat(self, key: str) -> Path:
+        """Where the holder of a cell's lock says who it is and how far it is."""
+        return self.root / "locks" / f"{key}.json"
+
+    def sweep(self, key: str) -> None:
+        """Delete what writers that died have left of a cell; the caller holds its lock."""
+        for path in self.run_dir(key).rglob(".*.tmp"):
+            path.unlink(missing_ok=True)
 
     def _eval_path(self, run: str, name: str, key: str) -> Path:
         return self.run_dir(run) / "evals" / f"{name}-{key}.json"
@@ -110,8 +129,10 @@ class Store:
 def read_json(path: Path) -> dict[str, Any] | None:
     """The object in a JSON file; None when the file is missing or is not one (a record cut short counts as none)."""
     try:
+        if path.stat().st_size > MAX_RECORD:
+            return None
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
@@ -122,34 +143,52 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
         stream.write(text.encode())
 
 
-def write_with(path: Path, writer: Callable[[Path], None]) -> None:
-    """Let `writer` fill a temporary file beside `path`, then put it in place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        writer(temporary)
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+@contextmanager
+def atomic(path: Path) -> Iterator[IO[bytes]]:
+    """A binary stream whose content appears at `path` whole, after it reached the disk, or not at all.
+
+    Raises UserError where the disk is full or must not be written to.
+    """
+    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")
+    with told(path.parent):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[IO[bytes]]:
-    """A binary stream whose content appears at `path` whole, after it reached the disk, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def told(folder: Path) -> Iterator[None]:
+    """Turn the refusal of a disk to take what is written to `folder` into a UserError."""
     try:
-        with temporary.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except Exception as error:
+        # PyTorch raises an error of its own while it handles the one of the stream.
+        for cause in (error, error.__context__):
+            number = cause.errno if isinstance(cause, OSError) else None
+            if number in _FULL:
+                raise UserError(
+                    f"{folder}: the disk is full ({_free(folder)} free); make room, then the same command goes on"
+                ) from error
+            if number in _FORBIDDEN:
+                why = os.strerror(number or 0)
+                raise UserError(
+                    f"{folder}: cannot write there ({why}); make it writable, then the same command goes on"
+                ) from error
+        raise
+
+
+def _free(folder: Path) -> str:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return f"{shutil.disk_usage(folder).free / 1e6:.1f} MB"
 
 
 def _sync_folder(folder: Path) -> None:

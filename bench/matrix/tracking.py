@@ -49,7 +49,7 @@ class _Tracked:
     def __init__(self, progress: TrainingProgress, log: _Log) -> None:
         self._log = log
         self._progress = progress
-        self.step = progress.step
+        self.stage, self.step, self.note = progress.stage, progress.step, progress.note
 
     def epoch(self, curve: dict[str, Any], epochs: int) -> None:
         values = {name: float(value) for name, value in curve.items() if name != "epoch" and isinstance(value, int | float)}

@@ -12,7 +12,7 @@ from typing import Any
 
 import open_clip
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from bench.errors import UserError, did_you_mean
 from bench.models import small_resnet  # noqa: F401  registers the architecture with timm
@@ -77,9 +77,9 @@ def tokenizer(name: str) -> Tokenizer:
     return by_words(open_clip.get_tokenizer(name))
 
 
-def save_weights(model: torch.nn.Module, path: Path) -> None:
-    """Write float32 weights as safetensors; `open_clip.create_model(name, pretrained=path)` reads them."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, path)
+def weights_bytes(model: torch.nn.Module) -> bytes:
+    """Float32 weights as safetensors; `open_clip.create_model(name, pretrained=path)` reads a file of them."""
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()})
 
 
 def load_weights(model: torch.nn.Module, path: Path) -> None:

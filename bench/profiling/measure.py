@@ -59,15 +59,23 @@ class PhaseTimes:
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of a whole training: its phases, and scoring and the rest of what a defense does between epochs."""
+    """Seconds of a whole training: its phases, and beside them scoring, the rest of what a defense does between epochs, and
+    the selection of pairs before them.
+    """
 
     phases: list[PhaseTimes]
     scoring: float
     split: float
+    selection: float = 0.0
 
     @property
     def seconds(self) -> float:
-        return sum(phase.seconds * phase.factor for phase in self.phases) + self.scoring + self.split
+        return sum(phase.seconds * phase.factor for phase in self.phases) + sum(self.between.values())
+
+    @property
+    def between(self) -> dict[str, float]:
+        """Seconds of what is not training, by stage."""
+        return {"selection": self.selection, "scoring": self.scoring, "split": self.split}
 
     @property
     def pairs(self) -> int:
@@ -75,7 +83,7 @@ class Times:
 
     def stages(self) -> dict[str, float]:
         """Seconds by stage, which sum to `seconds`."""
-        found = {"scoring": self.scoring, "split": self.split}
+        found = self.between
         for phase in self.phases:
             for name, seconds in phase_stages(phase).items():
                 found[name] = found.get(name, 0.0) + seconds
@@ -97,7 +105,10 @@ def measure(trainer: Trainer, limit: Limit) -> Times:
     trainer.stages = stages = MeasuredStages(trainer.encoder.device)
     scorer = ScoredOnce(PairScorer(trainer.encoder, trainer.pairs, trainer.captions), len(trainer.pairs), stages)
     found: dict[str, PhaseTimes] = {}
-    between = 0.0
+    between = selection = 0.0
+    if trainer.guide is not None:
+        guide = trainer.guide
+        selection = _spent(lambda: trainer.defense.select(guide()), stages)
     for epoch in range(trainer.train.epochs):
         between += _spent(partial(trainer.defense.before_epoch, epoch, scorer), stages)
         phases = list(trainer.defense.phases(epoch))
@@ -106,7 +117,7 @@ def measure(trainer: Trainer, limit: Limit) -> Times:
             _measure_phase(trainer, times, (phases, epoch, number), limit)
         between += _spent(partial(trainer.defense.after_epoch, epoch, scorer), stages)
     measured = [times for times in found.values() if times.steps]
-    return Times(measured, scorer.whole_seconds, between - scorer.seconds)
+    return Times(measured, scorer.whole_seconds, between - scorer.seconds, selection)
 
 
 def run_steps(trainer: Trainer, place: tuple[Sequence[Phase], int, int], count: int) -> int:

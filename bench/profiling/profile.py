@@ -12,15 +12,11 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from bench import keys
-from bench.matrix.cell import Runtime, prepare
+from bench.matrix.cell import CellModels, Runtime, prepare, write_untrained
 from bench.matrix.expand import Cell
 from bench.matrix.progress import MatrixProgress
 from bench.matrix.store import Store
 from bench.matrix.workspace import Workspace
-from bench.models import factory
-from bench.models.encoder import ClipEncoder
-from bench.models.frozen import FrozenSurrogate
 from bench.profiling.machine import matmul_rate, peak_cuda, peak_rss, reset_peaks
 from bench.profiling.measure import Limit, PhaseTimes, Times, measure, phase_stages
 from bench.training.trainer import Trainer
@@ -36,14 +32,21 @@ def profile(
     limit: Limit,
     then: Callable[[Trainer, list[PhaseTimes]], None] | None = None,
 ) -> Profile:
-    """Train a cell for a short while from fresh weights; nothing is kept. `then` is given the trainer and what was measured."""
-    if cell.surrogate is not None:
-        workspace.craft(cell.spec, _untrained(cell, workspace, device))
-    workspace.bundle.train.images.load(np.arange(1))
-    started = time.perf_counter()
+    """Train a cell for a short while; models that it builds on are fresh ones. Nothing is kept.
+
+    `then` is given the trainer and what was measured.
+    """
     with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        for needed in (cell.surrogate, cell.start, cell.guide):
+            if needed is not None:
+                write_untrained(needed, store)
+        if cell.surrogate is not None:
+            workspace.craft(cell.spec, CellModels(workspace, store, device).surrogate(cell.surrogate))
+        workspace.bundle.train.images.load(np.arange(1))
+        started = time.perf_counter()
         runtime = Runtime(device, MatrixProgress(Console(quiet=True), 1), lambda: False)
-        trainer, _ = prepare(cell.spec, None, workspace, Store(Path(folder)), runtime)
+        trainer, _ = prepare(cell, workspace, store, runtime)
         setup = time.perf_counter() - started
         reset_peaks(device)
         times = measure(trainer, limit)
@@ -93,12 +96,6 @@ def figures(times: Times, matmul: float) -> Profile:
         "flop_per_second": flops / times.seconds,
         "matmul_flop_per_second": matmul,
     }
-
-
-def _untrained(cell: Cell, workspace: Workspace, device: torch.device) -> FrozenSurrogate:
-    """A stand-in for the model that an attack is crafted against: what training takes does not depend on it."""
-    model = factory.create(cell.spec.model.name, keys.seed_of(*keys.initial_parts(cell.spec)))
-    return FrozenSurrogate(ClipEncoder(model, "fp32", device), workspace.tokens)
 
 
 def _dtype(trainer: Trainer) -> torch.dtype:

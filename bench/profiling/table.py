@@ -11,13 +11,14 @@ from rich.table import Table
 
 from bench.profiling.profile import Profile
 
-_STAGES = ("load", "augment", "forward", "backward", "optimiser", "scoring", "split", "other")
+_BETWEEN = ("selection", "scoring", "split")
+_STAGES = ("load", "augment", "forward", "backward", "optimiser", *_BETWEEN, "other")
 _TRAINING = ("forward", "backward", "optimiser")
 
 
 def print_profile(profile: Profile, undefended: Profile, console: Console) -> None:
     """A column for each phase, one for what happens between epochs, one for the whole; the shares of a column sum to 100%."""
-    between = {name: profile["stages"][name] for name in ("scoring", "split")}
+    between = {name: profile["stages"][name] for name in _BETWEEN}
     columns = {phase["phase"]: phase for phase in profile["phases"]}
     columns |= {"between epochs": {"seconds": sum(between.values()), "stages": between}, "whole run": profile}
     sizes = f"{profile['epochs']} epochs, {profile['train_pairs']:,} pairs, batches of {profile['batch_size']}"
@@ -57,7 +58,7 @@ def print_sizes(profiles: Sequence[Profile], console: Console) -> None:
             f"{profile['train_pairs']:,}",
             f"{cost:,.0f}",
             f"{cost / smallest.setdefault(profile['defense'], cost):.2f}",
-            f"{(profile['stages']['scoring'] + profile['stages']['split']) * micro:,.1f}",
+            f"{sum(profile['stages'][name] for name in _BETWEEN) * micro:,.1f}",
             f"{profile['setup_seconds'] * micro:,.1f}",
             _memory(profile),
         )

@@ -128,8 +128,12 @@ def _timed(record: Record, undefended: Record, metric: str) -> Point | Problem:
 
 
 def _total(record: Record) -> float | None:
-    stages = (record.get("timing") or {}).get("stages") or {}
-    return sum(stages.values()) if stages else None
+    """Seconds of a run with those of the runs that it builds on; None where one of them is not on record."""
+    timing = record.get("timing") or {}
+    builds_on = ((record.get("spec") or {}).get("defense") or {}).get("builds_on")
+    below = timing.get("builds_on_seconds", None if builds_on else 0.0)
+    stages = timing.get("stages") or {}
+    return sum(stages.values()) + below if stages and below is not None else None
 
 
 def _epoch(record: Record) -> float | None:

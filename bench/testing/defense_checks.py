@@ -94,6 +94,10 @@ def check_start(entry: Entry) -> None:
     start = entry.plugin.starts_from()
     assert start != entry.plugin.name, "starts_from() names the defense itself"
     assert start is None or start in defenses.names(), f"starts_from() names '{start}', and there is no such defense"
+    guide = entry.plugin.selects_with(small.params_of(entry))
+    assert start is None or guide is None, "a defense starts from a trained model or selects pairs with one, not both"
+    known = guide is None or guide in ("undefended", "clean") or ":" in guide
+    assert known, f"selects_with() gives '{guide}'; it may give 'undefended', 'clean' or MODEL:WEIGHTS of open_clip"
 
 
 def check_clean_data_is_little(entry: Entry) -> None:

@@ -24,6 +24,7 @@ from bench.registry import Entry
 from bench.testing import small
 from bench.training import trainer
 from bench.training.checkpoint import Checkpoint
+from bench.training.scorer import PairScorer
 from bench.training.trainer import Trainer
 
 
@@ -122,6 +123,7 @@ class World:
             rng=lambda purpose: keys.generator("small", "defense", purpose),
             trusted=self._trusted,
             labels=self._labels,
+            named=lambda: self.pairs.named(small.bundle().vocabulary.names),
             classes=len(small.bundle().vocabulary.names),
         )
         return self._plugin(self.params, setup)
@@ -129,12 +131,16 @@ class World:
     def train(self, witness: Witness, encoder: ClipEncoder, checkpoint: Path, leg: int) -> bool:
         """Train until the end, or for `leg` steps where that is not 0. True at the end."""
         defense, stop = cast(Defense, witness), lambda: 0 < leg <= len(witness.losses)
+        guide = self._guide if self._plugin.selects_with(self.params) else None
         parts = (self.spec, self.recipe, self.pairs, self.captions, encoder, defense, checkpoint, _Silent(), stop)
         try:
-            Trainer(*parts).run()
+            Trainer(*parts, guide=guide).run()
         except KeyboardInterrupt:
             return False
         return True
+
+    def _guide(self) -> PairScorer:
+        return PairScorer(small.encoder(1), self.pairs, self.captions)
 
     def _trusted(self, count: int) -> NDArray[np.int64]:
         chosen = np.sort(keys.generator("small", "trusted").choice(self._clean, size=count, replace=False))
@@ -148,9 +154,13 @@ class World:
 
 
 class _Silent:
+    def stage(self, name: str) -> None: ...
+
     def step(self, share: float, pairs_per_second: float, loss: float) -> None: ...
 
     def epoch(self, curve: dict[str, Any], epochs: int) -> None: ...
+
+    def note(self, text: str) -> None: ...
 
 
 def _disguise(pairs: PoisonedPairs, plan: PoisonPlan) -> PoisonPlan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -17,12 +17,15 @@ _BATCH = 256
 
 
 class PairScorer:
-    """Embeds unaugmented training pairs in evaluation mode, without gradient."""
+    """Embeds unaugmented training pairs in evaluation mode, without gradient; `stop()` true raises KeyboardInterrupt."""
 
-    def __init__(self, encoder: ClipEncoder, pairs: PoisonedPairs, captions: CaptionTokens) -> None:
+    def __init__(
+        self, encoder: ClipEncoder, pairs: PoisonedPairs, captions: CaptionTokens, stop: Callable[[], bool] = lambda: False
+    ) -> None:
         self._encoder = encoder
         self._pairs = pairs
         self._captions = captions
+        self._stop = stop
 
     @torch.no_grad()
     def similarities(self, indices: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
@@ -41,6 +44,8 @@ class PairScorer:
         self._encoder.eval()
         device = self._encoder.device
         for start in range(0, len(rows), _BATCH):
+            if self._stop():
+                raise KeyboardInterrupt
             chosen = rows[start : start + _BATCH]
             images = self._encoder.encode_image(to_float(self._pairs.load(chosen).to(device)))
             yield images, self._encoder.encode_text(self._captions.plain(chosen).to(device))

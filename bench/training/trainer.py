@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench import keys
-from bench.api import Batch, Defense, Phase
+from bench.api import Batch, Defense, Phase, Scorer
 from bench.config import RunSpec, TrainSpec
 from bench.data.augment import moved, pinned, random_crop, simclr, to_float
 from bench.data.captions import CaptionTokens
@@ -29,22 +30,29 @@ from bench.training.scorer import PairScorer
 from bench.training.stages import Stages
 from bench.training.telemetry import first_look, poison_telemetry
 
-_CHECKPOINT_SECONDS = 300.0
+CHECKPOINT_SECONDS = 300.0
+
+_EXPLODED = 1e6
+"""A contrastive loss of unit embeddings at a scale of 100 stays below 200 + log(batch size)."""
 
 Place = tuple[int, int, int]
 """Epoch, phase and step, from which every draw of a batch follows."""
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is no longer a finite number."""
+    """The loss or a weight is no longer a finite number, or the loss has exploded."""
 
 
 class TrainingProgress(Protocol):
-    """Hears of steps. `share` is the part of the training that is done."""
+    """Hears of stages and steps. `share` is the part of the training that is done."""
+
+    def stage(self, name: str) -> None: ...
 
     def step(self, share: float, pairs_per_second: float, loss: float) -> None: ...
 
     def epoch(self, curve: dict[str, Any], epochs: int) -> None: ...
+
+    def note(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -64,8 +72,9 @@ class Trained:
 class Trainer:
     """Trains `encoder` in place on `pairs` as `defense` says.
 
-    `train` is the spec's recipe with what the defense replaces of it. `stop()` true ends the run with KeyboardInterrupt after
-    a checkpoint.
+    `train` is the spec's recipe with what the defense replaces of it. `guide` loads the model that the defense selects pairs
+    with, where it does. `stop()` true ends the run with KeyboardInterrupt after a checkpoint. One is also written after a step
+    when `seconds` have passed since the last, before the scoring that ends an epoch, and at the end.
     """
 
     def __init__(
@@ -79,6 +88,8 @@ class Trainer:
         checkpoint: Path,
         progress: TrainingProgress,
         stop: Callable[[], bool],
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        guide: Callable[[], Scorer] | None = None,
     ) -> None:
         self.spec = spec
         self.train = train
@@ -89,6 +100,8 @@ class Trainer:
         self.checkpoint = checkpoint
         self.progress = progress
         self.stop = stop
+        self.checkpoint_seconds = checkpoint_seconds
+        self.guide = guide
         self.optimizer = adamw([encoder, *defense.modules()], train)
         self.position = Position()
         self.curves: list[dict[str, Any]] = []
@@ -98,11 +111,15 @@ class Trainer:
 
     def run(self) -> Trained:
         """Train from the checkpoint, where there is one, to the end."""
-        self._resume()
+        if not self._resume() and self.guide is not None:
+            self.progress.stage("selecting pairs")
+            self._timed("selection", partial(self._select, self.guide))
+            self._save()
         saved = time.monotonic()
-        scorer = PairScorer(self.encoder, self.pairs, self.captions)
+        scorer = PairScorer(self.encoder, self.pairs, self.captions, self.stop)
         for epoch in range(self.position.epoch, self.train.epochs):
             if self.position.phase == self.position.step == 0:
+                self._seed("before", epoch)
                 self._timed("scoring", partial(self.defense.before_epoch, epoch, scorer))
             phases = list(self.defense.phases(epoch))
             while self.position.phase < len(phases):
@@ -110,13 +127,19 @@ class Trainer:
                     if self.stop():
                         self._save()
                         raise KeyboardInterrupt
-                    if time.monotonic() - saved > _CHECKPOINT_SECONDS:
+                    if time.monotonic() - saved > self.checkpoint_seconds:
                         self._save()
                         saved = time.monotonic()
                 self.position = Position(epoch, self.position.phase + 1, 0)
+            self._save()
+            saved = time.monotonic()
             self._end_epoch(epoch, scorer)
+        self._check_weights()
         self._save()
         return Trained(self.curves, self.stages.seconds)
+
+    def _select(self, guide: Callable[[], Scorer]) -> None:
+        self.defense.select(guide())
 
     def steps(self, phases: list[Phase], epoch: int) -> Generator[None, None, None]:
         """Do the steps that are left of the current phase, yielding after each."""
@@ -145,7 +168,7 @@ class Trainer:
     def _step(self, phase: Phase, loaded: Batch, place: Place) -> torch.Tensor:
         with self.stages("augment"):
             batch = self._on_device(phase, loaded, place)
-        torch.manual_seed(keys.seed_of(*keys.order_parts(self.spec), "step", *place))
+        self._seed("step", *place)
         with self.stages("forward"):
             loss = self.defense.loss(batch, self.encoder, phase)
         with self.stages("backward"):
@@ -183,6 +206,13 @@ class Trainer:
             texts=tuple(moved(tokens, device) for tokens in loaded.texts),
         )
 
+    def _seed(self, *place: Any) -> None:
+        """Let the state of every global generator follow from the place in the run, so that none has to be kept."""
+        seed = keys.seed_of(*keys.order_parts(self.spec), *place)
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+
     def _timed(self, stage: str, action: Callable[[], None]) -> None:
         started = time.perf_counter()
         action()
@@ -199,11 +229,8 @@ class Trainer:
     def _average(self, losses: Sequence[StepLoss]) -> None:
         """Take losses into the means of the epoch."""
         for loss in losses:
-            if not math.isfinite(loss.value):
-                raise TrainingDiverged(
-                    f"the loss became {loss.value} in epoch {loss.epoch}, step {loss.step}; "
-                    f"a lower learning rate (now {self.train.lr:g}) or precision fp32 may help"
-                )
+            if not abs(loss.value) < _EXPLODED:
+                raise self._diverged(f"the loss became {loss.value:g}", loss.epoch, loss.step)
             for suffix in ("", f"_{loss.phase}"):
                 steps = self.partial.get(f"steps{suffix}", 0) + 1
                 mean = self.partial.get(f"loss{suffix}", 0.0)
@@ -213,11 +240,26 @@ class Trainer:
         self.partial["pairs"] = self.partial.get("pairs", 0) + pairs
         self.partial["seconds"] = self.partial.get("seconds", 0.0) + seconds
 
+    def _check_weights(self) -> None:
+        """The loss is taken before the last step, which may be the one that diverges."""
+        for name, value in self.encoder.state_dict().items():
+            if value.is_floating_point() and not bool(value.isfinite().all()):
+                raise self._diverged(f"the weights {name} are not finite", self.position.epoch, self.position.step)
+
+    def _diverged(self, what: str, epoch: int, step: int) -> TrainingDiverged:
+        before = f"the mean loss before it was {self.partial['loss']:.3g}, " if self.partial.get("steps") else ""
+        return TrainingDiverged(
+            f"{what} in epoch {epoch}, step {step}: {before}the logit scale is "
+            f"{float(self.encoder.logit_scale.detach()):.3g}; "
+            f"a lower learning rate (train.lr, now {self.train.lr:g}) or precision fp32 may help"
+        )
+
     def _rate(self) -> float:
         return self.partial.get("pairs", 0) / max(self.partial.get("seconds", 0.0), 1e-9)
 
     def _end_epoch(self, epoch: int, scorer: PairScorer) -> None:
         self._average(self._losses.ready(keep=0))
+        self._seed("after", epoch)
         self._timed("scoring", partial(self.defense.after_epoch, epoch, scorer))
         seen = poison_telemetry(self.defense.observed(), self.pairs.poisoned)
         if epoch == 0 and "similarity_clean" not in seen:
@@ -249,15 +291,20 @@ class Trainer:
             self.stages.seconds,
         ).save(self.checkpoint)
 
-    def _resume(self) -> None:
-        found = Checkpoint.load(self.checkpoint)
+    def _resume(self) -> bool:
+        """Go back to where the newest sound checkpoint stands; False where there is none."""
+        found, damaged = Checkpoint.newest(self.checkpoint)
+        if damaged:
+            then = "training starts anew" if found is None else "the one before it is used"
+            self.progress.note(f"{' and '.join(damaged)} cannot be read: {then}")
         if found is None:
-            return
+            return False
         self.encoder.load_state_dict(found.model)
         self.optimizer.load_state_dict(found.optimizer)
         self.defense.load_state_dict(found.defense)
         self.position, self.curves, self.partial = found.position, found.curves, found.partial
         self.stages.seconds = found.seconds
+        return True
 
 
 def adamw(modules: Sequence[torch.nn.Module], train: TrainSpec) -> torch.optim.AdamW:

@@ -83,7 +83,7 @@ def _count(self: Any, batch: Batch, loss: torch.Tensor) -> torch.Tensor:
         (_loss(lambda self, batch, loss: loss * float("nan")), "training"),
         (_loss(lambda self, batch, loss: loss[None]), "training"),
         (_loss(lambda self, batch, loss: loss.detach() + torch.zeros((), requires_grad=True)), "training"),
-        (_loss(lambda self, batch, loss: loss * (1 + random.random())), "training_follows_the_seed"),
+        (_loss(lambda self, batch, loss: loss * (1 + random.SystemRandom().random())), "training_follows_the_seed"),
         (_loss(_count), "interruption_changes_nothing"),
         ({"phases": lambda self, epoch: (Phase(indices=np.array([0, 10_000])),)}, "training"),
         ({"phases": lambda self, epoch: (Phase(indices=np.array([5, 5])),)}, "training"),

@@ -76,6 +76,7 @@ def train_setup(
     classes: int = 5,
     epochs: int = 8,
     lr: float = 1e-3,
+    named: NDArray[np.int64] | None = None,
 ) -> TrainSetup:
     return TrainSetup(
         pairs=pairs,
@@ -87,6 +88,7 @@ def train_setup(
         rng=lambda purpose: np.random.default_rng([*purpose.encode()]),
         trusted=trusted or (lambda count: np.arange(count)),
         labels=labels or (lambda rows: np.zeros(len(rows), dtype=np.int64)),
+        named=lambda: np.zeros(pairs, dtype=np.int64) if named is None else named,
         classes=classes,
     )
 

@@ -163,8 +163,11 @@ def test_place_and_cache_are_not_identity(tmp_path: Path, monkeypatch: pytest.Mo
     assert found[0] == found[1]
 
 
+_CRAFTED = "attack.label_consistent.epsilon=16"
+
+
 def _key(attack: str, defense: str) -> str:
-    cells = small_matrix(attacks=[attack], defenses=[defense]).cells
+    cells = small_matrix(_CRAFTED, attacks=[attack], defenses=[defense]).cells
     (cell,) = [cell for cell in cells if cell.spec.attack and cell.spec.defense.name == defense]
     return cell.key
 
@@ -173,6 +176,8 @@ def _key(attack: str, defense: str) -> str:
     ("attack", "defense", "builds"),
     [
         ("badnet", "cleanclip", True),
+        ("badnet", "deepknn", True),
+        ("badnet", "clip_filter", True),
         ("label_consistent", "safeclip", True),
         ("label_consistent", "cleanclip", True),
         ("badnet", "safeclip", False),
@@ -187,7 +192,7 @@ def test_what_a_cell_builds_on_is_identity(monkeypatch: pytest.MonkeyPatch, atta
 
 def test_the_poison_does_not_depend_on_the_surrogate_version(monkeypatch: pytest.MonkeyPatch) -> None:
     def parts() -> list[Any]:
-        cells = small_matrix(attacks=["label_consistent"]).cells
+        cells = small_matrix(_CRAFTED, attacks=["label_consistent"]).cells
         return [keys.poison_parts(cell.spec) for cell in cells if cell.spec.attack]
 
     before = parts()

@@ -85,7 +85,7 @@ def test_seconds_are_extrapolated_by_steps() -> None:
     assert phase_stages(phase) == {"forward": 15.0, "other": 5.0}
     times = Times([phase], scoring=3.0, split=1.0)
     assert times.seconds == 24.0
-    assert times.stages() == {"scoring": 3.0, "split": 1.0, "forward": 15.0, "other": 5.0}
+    assert times.stages() == {"selection": 0.0, "scoring": 3.0, "split": 1.0, "forward": 15.0, "other": 5.0}
 
 
 def test_pairs_are_scored_once_and_counted_always(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,17 +82,14 @@ class Crash(Exception):
     pass
 
 
-def test_a_crash_costs_what_was_done_since_the_last_checkpoint(
-    matrix: Matrix, uninterrupted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_crash_costs_what_was_done_since_the_last_checkpoint(matrix: Matrix, uninterrupted: Any, tmp_path: Path) -> None:
     store = Store.create(tmp_path / "crash")
-    monkeypatch.setattr(trainer, "_CHECKPOINT_SECONDS", 0.0)
 
     def crash(step: int) -> None:
         if step == 8:
             raise Crash
 
-    outcomes, _ = execute(matrix, store, heard=crash)
+    outcomes, _ = execute(matrix, store, heard=crash, checkpoint_seconds=0)
     assert outcomes == {"failed": 1}
     outcomes, recorder = execute(matrix, store, retry_failed=True)
     assert recorder.steps == sum(curve["steps"] for curve in uninterrupted[1]) - 7

@@ -22,13 +22,17 @@ TIMES = {"seconds", "pairs_per_second"}
 
 
 class Recorder(MatrixProgress):
-    """Counts the steps of training and calls `heard` with the count after each."""
+    """Notes stages, counts the steps of training and calls `heard` with the count after each."""
 
     def __init__(self, heard: Callable[[int], None] | None = None) -> None:
         self.said = io.StringIO()
         super().__init__(Console(file=self.said), 1)
         self.steps = 0
+        self.stages: list[str] = []
         self._heard = heard
+
+    def stage(self, name: str) -> None:
+        self.stages.append(name)
 
     def step(self, share: float, pairs_per_second: float, loss: float) -> None:
         self.steps += 1
@@ -42,11 +46,13 @@ def execute(
     stop_after: int | None = None,
     retry_failed: bool = False,
     heard: Callable[[int], None] | None = None,
+    checkpoint_seconds: float = 300.0,
     track: str | None = None,
 ) -> tuple[dict[str, int], Recorder]:
     """Run a matrix on the CPU, with an interruption after so many steps: outcomes and what was heard of it."""
     recorder = Recorder(heard)
-    runtime = Runtime(torch.device("cpu"), recorder, lambda: stop_after is not None and recorder.steps >= stop_after, track)
+    stop = lambda: stop_after is not None and recorder.steps >= stop_after  # noqa: E731
+    runtime = Runtime(torch.device("cpu"), recorder, stop, checkpoint_seconds, track)
     return dict(LocalExecutor(matrix, store, runtime, recorder, retry_failed).run()), recorder
 
 

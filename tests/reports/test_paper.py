@@ -13,8 +13,10 @@ import pytest
 from bench.errors import UserError
 from bench.matrix.store import Store
 from bench.reports.latex import escaped
+from bench.reports.measures import Problem, point_for
 from bench.reports.paper import PaperCell, PaperTable, shown
-from bench.reports.records import load_runs
+from bench.reports.records import Run, load_runs
+from bench.reports.stats import Point
 from bench.reports.write import paper_tables, write_report
 from bench.suites.suite import load, names
 
@@ -188,3 +190,18 @@ def test_latex_says_what_the_table_says(store: Store) -> None:
 )
 def test_escaping(text: str, expected: str) -> None:
     assert escaped(text) == expected
+
+
+def test_the_increase_of_time_counts_what_a_run_builds_on() -> None:
+    def run(seconds: float, builds_on: str | None = None, **timing: float) -> Run:
+        below = {"name": builds_on} if builds_on else None
+        spec = {"defense": {"name": "any", "builds_on": below}}
+        record = {"spec": spec, "timing": {"stages": {"step": seconds - 3, "selection": 3.0}, **timing}}
+        return Run("key", "scenes", "small", None, None, "any", 0, spec, record, None, ())
+
+    def increase(defended: Run) -> Point | Problem:
+        return point_for(defended, run(20), "time.increase", "")
+
+    assert increase(run(50)) == Point(pytest.approx(1.5))
+    assert increase(run(50, "clip", builds_on_seconds=20)) == Point(pytest.approx(2.5))
+    assert increase(run(50, "clip")) == ("no value", "the run has no record of its times")  # an older record

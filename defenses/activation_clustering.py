@@ -1,0 +1,59 @@
+"""Activation clustering: a class that falls into a large and a small cluster loses the small one."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from sklearn.cluster import KMeans
+from sklearn.decomposition import FastICA
+from sklearn.exceptions import ConvergenceWarning
+
+from bench.api import Params, Scorer
+from bench.registry import register_defense
+from defenses.filtering import Filter, members
+
+
+class ActivationClusteringParams(Params):
+    dimensions: int = Field(default=10, ge=1, description="independent components that a class is reduced to")
+    smallest: float = Field(default=0.35, ge=0, le=0.5, description="a cluster below this share of its class is poison")
+
+
+@register_defense("activation_clustering")
+class ActivationClustering(Filter):
+    """Drops the smaller of two clusters where it is small for its class, then trains anew (Chen et al. 2019, SafeAI).
+
+    Each class's activations are reduced to 10 independent components and parted by 2-means; clusters are judged by relative
+    size, with the threshold of the authors' toolbox. Activations are image embeddings of plain CLIP trained on all pairs.
+    Deviations: a pair has no label, so its class is the class of the data set's vocabulary that its caption names, or where it
+    names none the one with the nearest mean caption embedding; activations are CLIP's unit image embeddings; what is found is
+    dropped, not relabelled. It takes O(pairs d squared).
+    """
+
+    Params = ActivationClusteringParams
+    params: ActivationClusteringParams
+
+    def keep(self, scorer: Scorer) -> NDArray[np.bool_]:
+        images, classes = self.labelled_images(scorer)
+        seed = int(self.setup.rng("clusters").integers(2**31))
+        kept = np.ones(len(classes), dtype=bool)
+        for pairs in members(classes):
+            kept[pairs[small_cluster(images[pairs], self.params.dimensions, self.params.smallest, seed)]] = False
+        return kept
+
+
+def small_cluster(rows: NDArray[np.float32], dimensions: int, smallest: float, seed: int) -> NDArray[np.bool_]:
+    """Which rows of (n, d) are in the smaller of two clusters, where it holds less than `smallest` of them: bool (n,)."""
+    values = rows.astype(np.float64)
+    rank = int(np.linalg.matrix_rank(np.cov(values, rowvar=False), hermitian=True)) if len(values) > 1 else 0
+    if not rank:
+        return np.zeros(len(values), dtype=bool)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", "There are some small singular values")
+        ica = FastICA(min(dimensions, rank), whiten="unit-variance", whiten_solver="eigh", random_state=seed)
+        clusters = KMeans(2, n_init=10, random_state=seed).fit_predict(ica.fit_transform(values)).astype(bool)
+    small = clusters if clusters.mean() < 0.5 else ~clusters
+    return small if small.mean() < smallest else np.zeros(len(values), dtype=bool)

@@ -1,0 +1,87 @@
+"""What filters share: they look at all pairs through a trained model, drop some, and train plain CLIP on the rest."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.neighbors import NearestCentroid
+
+from bench.api import Guide, Params, Phase, Scorer, TrainSetup
+from defenses.clip import CLIP
+
+_CHUNK = 8192
+
+
+class Filter(CLIP):
+    """Plain CLIP from fresh weights on the pairs that `keep` chooses."""
+
+    params: Any
+
+    def __init__(self, params: Params, setup: TrainSetup) -> None:
+        super().__init__(params, setup)
+        self._kept = np.ones(setup.pairs, dtype=bool)
+
+    @classmethod
+    def selects_with(cls, params: Any) -> Guide | None:
+        return "undefended"
+
+    @abstractmethod
+    def keep(self, scorer: Scorer) -> NDArray[np.bool_]:
+        """Which pairs are trained on: bool (pairs,)."""
+
+    def select(self, scorer: Scorer) -> None:
+        self._kept = self.keep(scorer)
+        if not self._kept.any():
+            raise ValueError(f"{self.name} drops every pair; milder parameters keep some")
+
+    def phases(self, epoch: int) -> Sequence[Phase]:
+        return (Phase(indices=np.flatnonzero(self._kept)),)
+
+    def observed(self) -> dict[str, NDArray[Any]]:
+        return {"safe": self._kept}
+
+    def telemetry(self) -> dict[str, float]:
+        return {"safe_share": float(self._kept.mean())}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"kept": torch.from_numpy(self._kept)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._kept = state["kept"].numpy().copy()
+
+    def labelled_images(self, scorer: Scorer) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """For filters that need a class label of each pair: image embeddings, float32 (pairs, d), and `caption_classes`.
+
+        In memory stand 4 d bytes a pair and modality, 8 GB for a million pairs at d = 1,024.
+        """
+        chunks = [np.arange(start, min(start + _CHUNK, self.setup.pairs)) for start in range(0, self.setup.pairs, _CHUNK)]
+        parts = [[part.cpu().numpy() for part in scorer.embeddings(rows)] for rows in chunks]
+        images, texts = (np.concatenate(each) for each in zip(*parts, strict=True))
+        return images, caption_classes(self.setup.named(), texts)
+
+
+def caption_classes(named: NDArray[np.int64], texts: NDArray[np.float32]) -> NDArray[np.int64]:
+    """A class for each pair: the one that its caption names, int64 (n,), or where it names none (-1) the nearest one.
+
+    Nearest is the class whose captions' embeddings, rows of `texts` (n, d), have the nearest mean. Where fewer than two
+    classes are named, all pairs are of one.
+    """
+    known = named >= 0
+    if len(np.unique(named[known])) < 2:
+        return np.zeros_like(named)
+    classes = named.copy()
+    if not known.all():
+        classes[~known] = NearestCentroid().fit(texts[known], named[known]).predict(texts[~known])
+    return classes
+
+
+def members(classes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The pairs of each class, in order: int64 each."""
+    order = np.argsort(classes, kind="stable")
+    _, starts = np.unique(classes[order], return_index=True)
+    return np.split(order, starts[1:])
