@@ -19,7 +19,9 @@ class CLIPFilterParams(Params):
         default="",
         description="clean model as MODEL:WEIGHTS, a tag or file of open_clip; empty: plain CLIP trained without poison",
     )
-    threshold: float = Field(default=0.2, ge=-1, le=1, description="least cosine similarity of image and caption")
+    threshold: float = Field(
+        default=0.5, description="least similarity; 0 is the mean of any image with any caption, 1 the mean of the pairs"
+    )
 
     @field_validator("model")
     @classmethod
@@ -31,9 +33,10 @@ class CLIPFilterParams(Params):
 class CLIPFilter(Filter):
     """Drops pairs whose image and caption a clean CLIP finds unlike, then trains on the rest (Yang et al. 2023, ICML).
 
-    A pair stays if the cosine similarity of its embeddings reaches a threshold. Deviations: unless another is named, the clean
-    model is plain CLIP trained on the same data and seed without the poison, which knows the clean pairs and is more than a
-    defender would have; the threshold's default is a choice of this project, and belongs to a model.
+    A pair stays if the cosine similarity of its embeddings reaches a threshold. Deviations: the threshold is given on a scale
+    from the mean similarity of all images with all captions to that of the pairs, since similarities of one model mean nothing
+    for another, and its default, half-way, is a choice of this project; unless another is named, the clean model is plain CLIP
+    trained on the same data and seed without the poison, which knows the clean pairs and is more than a defender would have.
     """
 
     Params = CLIPFilterParams
@@ -43,9 +46,11 @@ class CLIPFilter(Filter):
     def selects_with(cls, params: Any) -> Guide | None:
         return params.model or "clean"
 
-    @classmethod
-    def test_params(cls) -> dict[str, Any]:
-        return {"threshold": 0.0}
-
     def keep(self, scorer: Scorer) -> NDArray[np.bool_]:
-        return scorer.similarities() >= self.params.threshold
+        similarities, image_sum, text_sum = [], np.zeros(1), np.zeros(1)
+        for images, texts in self.embeddings(scorer):
+            similarities.append((images * texts).sum(axis=1, dtype=np.float64))
+            image_sum, text_sum = image_sum + images.sum(axis=0), text_sum + texts.sum(axis=0)
+        pairs = np.concatenate(similarities)
+        mismatched = image_sum @ text_sum / len(pairs) ** 2
+        return pairs >= mismatched + self.params.threshold * (pairs.mean() - mismatched)

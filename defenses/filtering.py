@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,14 +54,18 @@ class Filter(CLIP):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._kept = state["kept"].numpy().copy()
 
+    def embeddings(self, scorer: Scorer) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Image and text embeddings of all pairs, in order and in chunks: float32 (n, d) each."""
+        for start in range(0, self.setup.pairs, _CHUNK):
+            images, texts = scorer.embeddings(np.arange(start, min(start + _CHUNK, self.setup.pairs)))
+            yield images.cpu().numpy(), texts.cpu().numpy()
+
     def labelled_images(self, scorer: Scorer) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """For filters that need a class label of each pair: image embeddings, float32 (pairs, d), and `caption_classes`.
 
         In memory stand 4 d bytes a pair and modality, 8 GB for a million pairs at d = 1,024.
         """
-        chunks = [np.arange(start, min(start + _CHUNK, self.setup.pairs)) for start in range(0, self.setup.pairs, _CHUNK)]
-        parts = [[part.cpu().numpy() for part in scorer.embeddings(rows)] for rows in chunks]
-        images, texts = (np.concatenate(each) for each in zip(*parts, strict=True))
+        images, texts = (np.concatenate(parts) for parts in zip(*self.embeddings(scorer), strict=True))
         return images, caption_classes(self.setup.named(), texts)
 
 

@@ -16,9 +16,10 @@ from bench.matrix.workspace import Workspace
 from bench.registry import Entry, Registry, attacks, defenses, evaluators
 
 NO_ATTACK = "none"
-_TRAINED_HERE = ("undefended", "clean")
 UNDEFENDED = "clip"
 """The defense whose model others filter with, and whose unpoisoned model gives the ASR floor."""
+_GUIDES = ("undefended", "clean")
+"""Guides that are cells."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def choose(registry: Registry, names: Sequence[str]) -> list[Entry]:
 
 def defense_spec(settings: Settings, entry: Entry) -> PluginSpec:
     spec = settings.plugin("defense", entry, defenses)
-    below = entry.plugin.starts_from() or (UNDEFENDED if _guide(spec) in _TRAINED_HERE else None)
+    below = entry.plugin.starts_from() or (UNDEFENDED if _guide(spec) in _GUIDES else None)
     return spec.model_copy(update={"builds_on": defense_spec(settings, defenses[below])}) if below else spec
 
 

@@ -139,7 +139,9 @@ class Trainer:
         return Trained(self.curves, self.stages.seconds)
 
     def _select(self, guide: Callable[[], Scorer]) -> None:
-        self.defense.select(guide())
+        scorer = guide()
+        self._seed("select")
+        self.defense.select(scorer)
 
     def steps(self, phases: list[Phase], epoch: int) -> Generator[None, None, None]:
         """Do the steps that are left of the current phase, yielding after each."""

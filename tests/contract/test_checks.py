@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from attacks.badnet import BadNet
-from bench.api import Batch, Encoder, Measurement, Phase, Plugin, PoisonPlan, Probe
+from bench.api import Batch, Encoder, Measurement, Phase, Plugin, PoisonPlan, Probe, Scorer
 from bench.data.poisoned import PoisonedPairs
 from bench.data.scenes import ScenesDataset
 from bench.registry import Entry
@@ -76,6 +76,14 @@ def _count(self: Any, batch: Batch, loss: torch.Tensor) -> torch.Tensor:
     return loss * self.steps
 
 
+def _selecting(select: Callable[[Any, Scorer], None]) -> dict[str, Any]:
+    return {"selects_with": classmethod(lambda cls, params: "undefended"), "select": select}
+
+
+def _weigh(self: Any, scorer: Scorer) -> None:
+    self.weight = float(scorer.similarities().std())
+
+
 @pytest.mark.parametrize(
     ("member", "check"),
     [
@@ -94,10 +102,20 @@ def _count(self: Any, batch: Batch, loss: torch.Tensor) -> torch.Tensor:
         ({"state_dict": lambda self: {"rng": np.random.default_rng(0)}}, "state_can_be_saved"),
         ({"phases": lambda self, epoch: (Phase(indices=self.setup.trusted(200)),)}, "clean_data_is_little"),
         ({"starts_from": classmethod(lambda cls: "nothing")}, "start"),
+        ({"selects_with": classmethod(lambda cls, params: "nothing")}, "start"),
+        ({"starts_from": classmethod(lambda cls: "clip"), **_selecting(lambda self, scorer: None)}, "start"),
+        ({**_selecting(_weigh), **_loss(lambda self, batch, loss: loss * self.weight)}, "interruption_changes_nothing"),
+        (_selecting(lambda self, scorer: self.setup.labels(np.arange(9))), "clean_data_is_little"),
     ],
 )
 def test_defenses(member: dict[str, Any], check: str) -> None:
     assert check in _broken(CLIP, **member)
+
+
+def test_a_selection_may_draw_from_any_generator() -> None:
+    drawing = _selecting(lambda self, scorer: setattr(self, "weight", random.random()))
+    failures = _broken(CLIP, **drawing, **_loss(lambda self, batch, loss: loss * (1 + self.weight)))
+    assert set(failures) == {"interruption_changes_nothing"}
 
 
 def _found(kind: type) -> Any:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from defense_fakes import FakeScorer, train_setup
+from defense_fakes import train_setup
 from numpy.typing import NDArray
 
-from defenses import deepknn
+from defenses import deepknn, filtering
 from defenses.activation_clustering import ActivationClustering, ActivationClusteringParams, small_cluster
 from defenses.clip_filter import CLIPFilter, CLIPFilterParams
 from defenses.deepknn import DeepKNN, DeepKNNParams, outvoted
@@ -139,17 +139,31 @@ def test_classes_too_poor_for_ten_components(rows: NDArray[np.float64]) -> None:
     assert not found.any()
 
 
-def test_clip_filter_keeps_what_reaches_the_threshold() -> None:
-    values = np.array([0.5, 0.2, 0.1999, -0.3, 0.9], dtype=np.float32)
-    defense = CLIPFilter(CLIPFilterParams(threshold=float(values[1])), train_setup(5))
-    assert defense.keep(FakeScorer(values)).tolist() == [True, True, False, False, True]
+@pytest.mark.parametrize("threshold", [-9.0, 0.0, 0.5, 1.0])
+@pytest.mark.parametrize("chunk", [7, 8192])
+def test_clip_filter_against_all_similarities(monkeypatch: pytest.MonkeyPatch, chunk: int, threshold: float) -> None:
+    monkeypatch.setattr(filtering, "_CHUNK", chunk)
+    rng = np.random.default_rng(5)
+    texts = _unit(rng.normal(size=(30, DIM)) + 1)
+    images = np.concatenate([_unit(texts[:25] + 0.3 * rng.normal(size=(25, DIM))), _unit(rng.normal(size=(5, DIM)))])
+    every = [[sum(a * b for a, b in zip(i, t, strict=True)) for t in texts.tolist()] for i in images.tolist()]
+    own, low = [every[n][n] for n in range(30)], math.fsum(map(math.fsum, every)) / 900
+    cut = low + threshold * (math.fsum(own) / 30 - low)
+    defense = CLIPFilter(CLIPFilterParams(threshold=threshold), train_setup(30))
+    kept = defense.keep(Embedder(images, texts)).tolist()
+    assert kept == [value >= cut for value in own]
+    assert {-9.0: sum(kept) == 30, 0.5: 20 < sum(kept) < 30}.get(threshold, True)
+
+
+def test_models_that_filters_look_through() -> None:
     assert CLIPFilter.selects_with(CLIPFilterParams()) == "clean"
+    assert CLIPFilter.selects_with(CLIPFilterParams(model="ViT-B-32:openai")) == "ViT-B-32:openai"
     assert DeepKNN.selects_with(DeepKNNParams()) == "undefended"
 
 
 def test_training_goes_through_what_is_kept() -> None:
-    scorer = FakeScorer(np.array([0.5, 0.1, 0.6, 0.0], dtype=np.float32))
-    defense, fresh = (CLIPFilter(CLIPFilterParams(threshold=0.3), train_setup(4)) for _ in range(2))
+    scorer = Embedder(np.eye(4, dtype=np.float32), np.eye(4, dtype=np.float32)[[0, 2, 2, 1]])
+    defense, fresh = (CLIPFilter(CLIPFilterParams(), train_setup(4)) for _ in range(2))
     defense.select(scorer)
     fresh.load_state_dict(defense.state_dict())
     for each in (defense, fresh):
@@ -159,7 +173,7 @@ def test_training_goes_through_what_is_kept() -> None:
         assert each.observed()["safe"].tolist() == [True, False, True, False]
         assert each.telemetry() == {"safe_share": 0.5}
     with pytest.raises(ValueError, match="clip_filter drops every pair"):
-        CLIPFilter(CLIPFilterParams(threshold=0.7), train_setup(4)).select(scorer)
+        CLIPFilter(CLIPFilterParams(threshold=9), train_setup(4)).select(scorer)
 
 
 def test_pairs_without_a_named_class_take_the_nearest() -> None:

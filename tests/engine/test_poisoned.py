@@ -111,3 +111,12 @@ def test_probe_images(bundle: DatasetBundle) -> None:
         pixels = pairs.images.load(np.array([probes[row].index]))[0]
         assert (image.numpy() == _by_hand(pixels, probes[row].edit)).all()
     assert len(ProbeImages(bundle, ATTACK, plan, [])) == 0
+
+
+def test_the_first_class_that_a_caption_names(bundle: DatasetBundle) -> None:
+    names = ["holdout", "circle", "red", "train"]
+    pairs = PoisonedPairs(bundle, ATTACK, _plan(bundle), np.random.default_rng(0))
+    words = [set(caption.lower().replace(",", " ").replace(".", " ").split()) for caption in pairs.captions]
+    expected = [next((n for n, name in enumerate(names) if name in each), -1) for each in words]
+    assert len({*expected}) >= 4
+    assert pairs.named(names).tolist() == expected

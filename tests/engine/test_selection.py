@@ -82,7 +82,7 @@ def test_cells_that_filters_share_are_trained_once_and_before_them() -> None:
 
 
 def test_a_filter_that_keeps_all_pairs_is_plain_clip(floor: Path, tmp_path: Path) -> None:
-    matrix, store = small_matrix("defense.threshold=-1", defenses=["clip", "clip_filter"]), _store(floor, tmp_path)
+    matrix, store = small_matrix("defense.threshold=-99", defenses=["clip", "clip_filter"]), _store(floor, tmp_path)
     execute(matrix, store)
     plain, filtered, clean = _cell(matrix, "clip"), _cell(matrix, "clip_filter"), _cell(matrix, "clip", None)
     assert _same(_weights(store, plain), _weights(store, filtered))
