@@ -66,8 +66,9 @@ class CleanCLIPSupervised(FineTuning):
         super().__init__(params, setup)
         labels = setup.labels(self._clean)
         self._clean = self._clean[labels >= 0]
-        self._labels = torch.full((setup.pairs,), -1, dtype=torch.int64)
-        self._labels[torch.from_numpy(self._clean)] = torch.from_numpy(labels[labels >= 0])
+        known = torch.full((setup.pairs,), -1, dtype=torch.int64)
+        known[torch.from_numpy(self._clean)] = torch.from_numpy(labels[labels >= 0])
+        self._labels = known.to(setup.device)
         self._head = nn.Linear(setup.embed_dim, setup.classes, bias=True)
         weights = setup.rng("head").normal(0, setup.embed_dim**-0.5, size=(setup.classes, setup.embed_dim))
         with torch.no_grad():
@@ -82,8 +83,8 @@ class CleanCLIPSupervised(FineTuning):
         return (Phase("supervised", self._clean, ("light",), ()),)
 
     def loss(self, batch: Batch, encoder: Encoder, phase: Phase) -> torch.Tensor:
-        labels = self._labels[batch.indices.cpu()].to(batch.indices.device)
-        return F.cross_entropy(encoder.logit_scale.detach() * self._head(encoder.encode_image(batch.images[0])), labels)
+        logits = encoder.logit_scale.detach() * self._head(encoder.encode_image(batch.images[0]))
+        return F.cross_entropy(logits, self._labels[batch.indices])
 
     def state_dict(self) -> dict[str, Any]:
         return {"head": self._head.state_dict()}

@@ -44,6 +44,7 @@ def locally(
     retry_failed: bool,
     checkpoint_seconds: float,
     ranks: Ranks,
+    track: str | None,
     console: Console,
 ) -> Counter[str]:
     """Settle every cell in this process, or as the first of several that train together; counts of outcomes."""
@@ -55,7 +56,7 @@ def locally(
 
     outcomes: Counter[str] = Counter()
     with MatrixProgress(console, _cells(matrices)) as progress, stoppable() as stop, followed(ranks):
-        runtime = Runtime(device, progress, stop, checkpoint_seconds, ranks=ranks)
+        runtime = Runtime(device, progress, stop, checkpoint_seconds, track, ranks=ranks)
         for matrix in matrices:
             console.print(_data_line(matrix), markup=False, highlight=False, soft_wrap=True)
             outcomes += LocalExecutor(matrix, store, runtime, progress, retry_failed).run()

@@ -16,6 +16,7 @@ _COMMANDS = {
     "run": "Train and evaluate a matrix of attacks x defenses.",
     "status": "Show what is done, running, failed and waiting in a results folder.",
     "report": "Make tables from the records of a results folder.",
+    "profile": "Measure where the time of a training goes.",
     "show": "Draw an attack: clean, poisoned, difference.",
     "list": "Show what attacks, defenses, evaluators, data sets and models there are.",
     "data": "Count what is wrong with a data set before training on it.",

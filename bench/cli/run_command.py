@@ -65,6 +65,11 @@ _DEFAULTS = {"attacks": ("badnet,tdpa",), "defenses": ("clip",), "evaluators": (
 @click.option("--ray-address", metavar="ADDRESS", help="auto (a cluster that this machine is part of), local, or HOST:PORT.")
 @click.option("--cpus-per-cell", type=click.IntRange(min=1), metavar="N", help="With --executor ray; 1 by default.")
 @click.option("--gpus-per-cell", type=click.FloatRange(min=0), metavar="N", help="With --executor ray; 0 by default.")
+@click.option(
+    "--track",
+    type=click.Choice(["tensorboard", "wandb"]),
+    help="Write the curves for it too, in DIR/track of --out; wandb stays offline.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the cells, what is on record, and an estimate of time; train nothing.")
 @click.option("--retry-failed", is_flag=True, help="Try cells again that failed before.")
 @click.option(
@@ -95,6 +100,7 @@ def command(
     ray_address: str | None,
     cpus_per_cell: int | None,
     gpus_per_cell: float | None,
+    track: str | None,
     dry_run: bool,
     retry_failed: bool,
     checkpoint_minutes: float,
@@ -119,8 +125,11 @@ def command(
     from bench.matrix.device import device_of
     from bench.matrix.shard import Shard
     from bench.matrix.store import Store
+    from bench.matrix.tracking import require
     from bench.training import ranks as processes
 
+    if track:
+        require(track)
     part = Shard.parse(shard or "1/1")
     target = device_of("auto" if place else device)
     ranks = processes.join(target)
@@ -161,7 +170,7 @@ def command(
     else:
         store = Store.create(out)
         if place is None:
-            finish = partial(execute.locally, matrices, store, target, retry_failed, seconds, ranks, console)
+            finish = partial(execute.locally, matrices, store, target, retry_failed, seconds, ranks, track, console)
         else:
             order = Order(
                 store=store.root.absolute(),
@@ -172,6 +181,7 @@ def command(
                 retry_failed=retry_failed,
                 checkpoint_seconds=seconds,
                 command=tuple(sys.argv[1:]),
+                track=track,
             )
             finish = partial(execute.on_cluster, matrices, store, place, order, console)
         status = execute.run(requests, store, console, finish)

@@ -21,6 +21,7 @@ class Order:
     retry_failed: bool
     checkpoint_seconds: float
     command: tuple[str, ...]
+    track: str | None = None
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def settle(order: Order, source: Source, cells: Sequence[Cell]) -> str:
         with threadpool_limits(order.threads), stoppable() as stop:
             store, workspace = _store(order), _workspace(order.plugins, source)
             _check_identity(cells, workspace)
-            runtime = Runtime(device_of(order.device), progress, stop, order.checkpoint_seconds, order.command)
+            runtime = Runtime(device_of(order.device), progress, stop, order.checkpoint_seconds, order.track, order.command)
             executor = LocalExecutor(Matrix(tuple(cells), workspace), store, runtime, progress, order.retry_failed)
             return executor.settle(cells[-1])
     except (Timeout, Stopped):

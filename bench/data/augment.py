@@ -24,6 +24,16 @@ def to_float(images: torch.Tensor) -> torch.Tensor:
     return images.float().div_(255)
 
 
+def pinned(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """In memory that a GPU can read by itself; as they are for any other device."""
+    return values.pin_memory() if device.type == "cuda" else values
+
+
+def moved(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """On the device, without waiting for what it is doing."""
+    return pinned(values, device).to(device, non_blocking=True)
+
+
 def random_crop(
     images: torch.Tensor, smallest: float, generator: torch.Generator, flip: bool = False, part: Part | None = None
 ) -> torch.Tensor:
@@ -41,7 +51,7 @@ def random_crop(
     theta[:, 0, 0] = scale * mirror
     theta[:, 1, 1] = scale
     theta[:, :, 2] = (2 * draws[:, 1:3] - 1) * (1 - scale)[:, None]
-    grid = F.affine_grid(theta.to(images.device), list(images.shape), align_corners=False)
+    grid = F.affine_grid(moved(theta, images.device), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
@@ -90,10 +100,10 @@ def colour_jitter(
     turn[:, 2, 1] = torch.sin(angle)
     gray = _LUMA.expand(3, 3)
     colours = torch.eye(3) * saturation[:, None, None] + gray * (1 - saturation)[:, None, None]
-    chroma = (torch.linalg.inv(_YIQ) @ turn @ _YIQ @ colours).to(device)
-    bright = images * brightness.to(device)[:, None, None, None]
-    mean = (bright.mean(dim=(2, 3)) * _LUMA.to(device)).sum(dim=1)[:, None, None, None]
-    factor = contrast.to(device)[:, None, None, None]
+    chroma = moved(torch.linalg.inv(_YIQ) @ turn @ _YIQ @ colours, device)
+    bright = images * moved(brightness, device)[:, None, None, None]
+    mean = (bright.mean(dim=(2, 3)) * moved(_LUMA, device)).sum(dim=1)[:, None, None, None]
+    factor = moved(contrast, device)[:, None, None, None]
     contrasted = factor * bright + (1 - factor) * mean
     return torch.matmul(chroma, contrasted.flatten(2)).unflatten(2, images.shape[2:])
 
@@ -104,7 +114,7 @@ def blur(images: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     radius = max(1, round(side / 10) // 2)
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
     weights = torch.exp(-0.5 * (offsets / sigma.clamp(min=1e-3)[:, None]) ** 2)
-    weights = (weights / weights.sum(dim=1, keepdim=True)).to(images.device)
+    weights = moved(weights / weights.sum(dim=1, keepdim=True), images.device)
     kernels = weights.repeat_interleave(channels, dim=0)[:, None]
     padded = F.pad(images, (radius,) * 4, mode="reflect").reshape(1, n * channels, side + 2 * radius, side + 2 * radius)
     rows = F.conv2d(padded, kernels[:, :, :, None], groups=n * channels)

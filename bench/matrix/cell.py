@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -23,6 +24,7 @@ from bench.matrix.expand import Cell, Evaluation
 from bench.matrix.provenance import provenance
 from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store, atomic, write_json
+from bench.matrix.tracking import tracked
 from bench.matrix.workspace import Workspace
 from bench.models import factory, pretrained
 from bench.models.encoder import ClipEncoder
@@ -70,6 +72,29 @@ def train(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> N
     spec, key = cell.spec, cell.key
     folder = store.run_dir(key)
     started = _now()
+    with tracked(runtime.progress, runtime.track, store.root / "track", spec) as progress:
+        trainer, vocabulary = prepare(cell, workspace, store, replace(runtime, progress=progress))
+        trained = trainer.run()
+    pairs, encoder = trainer.pairs, trainer.encoder
+    scorer = PairScorer(encoder, pairs, trainer.captions, ranks=runtime.ranks)
+    examples = similarity_map(scorer, pairs, workspace.bundle.vocabulary.names)
+    if not runtime.ranks.first:
+        return
+    vocabulary.restore()
+    weights = factory.weights_bytes(encoder.model)
+    with atomic(folder / _WEIGHTS) as stream:
+        stream.write(weights)
+    write_manifest(spec, workspace, store)
+    below = sum(_seconds(store, each) for each in (cell.start, cell.guide) if each)
+    origin = provenance(runtime.device, runtime.ranks.count, runtime.command, started)
+    record = _record(spec, workspace, pairs, trained, below, examples, origin)
+    store.write_run(key, {**record, "weights": {"sha256": hashlib.sha256(weights).hexdigest()}})
+    Checkpoint.remove(trainer.checkpoint)
+
+
+def prepare(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> tuple[Trainer, CompactVocabulary]:
+    """What trains a cell, and what gives its model the whole vocabulary back."""
+    spec = cell.spec
     plugin = defenses[spec.defense.name].plugin
     params = plugin.Params.model_validate(spec.defense.params)
     pairs = workspace.pairs(spec)
@@ -84,7 +109,7 @@ def train(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> N
     captions = CaptionTokens(*texts, vocabulary.compact, synonyms)
     encoder = ClipEncoder(synchronised(model, runtime.device, runtime.ranks), recipe.precision, runtime.device)
     defense = plugin(params, _setup(spec, recipe, pairs, workspace.bundle, runtime.device))
-    checkpoint = folder / _CHECKPOINT
+    checkpoint = store.run_dir(cell.key) / _CHECKPOINT
     trainer = Trainer(
         spec,
         recipe,
@@ -99,21 +124,14 @@ def train(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> N
         _guide(plugin.selects_with(params), cell, pairs, workspace, store, runtime),
         runtime.ranks,
     )
-    trained = trainer.run()
-    scorer = PairScorer(encoder, pairs, captions, ranks=runtime.ranks)
-    examples = similarity_map(scorer, pairs, workspace.bundle.vocabulary.names)
-    if not runtime.ranks.first:
-        return
-    vocabulary.restore()
-    weights = factory.weights_bytes(model)
-    with atomic(folder / _WEIGHTS) as stream:
-        stream.write(weights)
-    write_manifest(spec, workspace, store)
-    below = sum(_seconds(store, each) for each in (cell.start, cell.guide) if each)
-    origin = provenance(runtime.device, runtime.ranks.count, runtime.command, started)
-    record = _record(spec, workspace, pairs, trained, below, examples, origin)
-    store.write_run(key, {**record, "weights": {"sha256": hashlib.sha256(weights).hexdigest()}})
-    Checkpoint.remove(checkpoint)
+    return trainer, vocabulary
+
+
+def write_untrained(spec: RunSpec, store: Store) -> None:
+    """Write a cell's initial weights in place of trained ones, for measuring what builds on it."""
+    model = factory.create(spec.model.name, keys.seed_of(*keys.initial_parts(spec)))
+    with atomic(store.run_dir(keys.run_key(spec)) / _WEIGHTS) as stream:
+        stream.write(factory.weights_bytes(model))
 
 
 def _guide(

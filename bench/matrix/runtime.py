@@ -27,5 +27,6 @@ class Runtime:
     progress: CellProgress
     stop: Callable[[], bool]
     checkpoint_seconds: float = CHECKPOINT_SECONDS
+    track: str | None = None
     command: Sequence[str] = field(default_factory=lambda: tuple(sys.argv[1:]))
     ranks: Ranks = field(default_factory=Ranks)

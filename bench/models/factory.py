@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -16,8 +16,7 @@ from safetensors.torch import load_file, save
 
 from bench.errors import UserError, did_you_mean
 from bench.models import small_resnet  # noqa: F401  registers the architecture with timm
-
-Tokenizer = Callable[[Sequence[str]], torch.Tensor]
+from bench.models.words import Tokenizer, by_words
 
 
 @cache
@@ -75,7 +74,7 @@ def _quiet() -> Iterator[None]:
 def tokenizer(name: str) -> Tokenizer:
     """Texts -> int64 (n, context length), padded with 0."""
     _register_configs()
-    return open_clip.get_tokenizer(name)
+    return by_words(open_clip.get_tokenizer(name))
 
 
 def tokenizer_identity(name: str) -> list[Any]:

@@ -14,7 +14,7 @@ from bench.data.poisoned import PoisonedPairs
 from bench.models.encoder import ClipEncoder
 from bench.training.ranks import Ranks
 
-_BATCH = 512
+_BATCH = 256
 
 
 class PairScorer:

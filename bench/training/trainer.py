@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,9 +25,11 @@ from bench.data.poisoned import PoisonedPairs
 from bench.models.encoder import ClipEncoder
 from bench.training.checkpoint import Checkpoint, Position
 from bench.training.joint_loss import joint_loss
+from bench.training.late import LateLosses, StepLoss
 from bench.training.ranks import Ranks
 from bench.training.schedule import warmup_cosine
 from bench.training.scorer import PairScorer
+from bench.training.stages import Stages
 from bench.training.telemetry import first_look, poison_telemetry
 from bench.training.views import Place, Views
 
@@ -101,13 +105,14 @@ class Trainer:
         self.checkpoint_seconds = checkpoint_seconds
         self.guide = guide
         self.ranks = ranks or Ranks()
-        self.views = Views(spec, train, pairs, captions, self.ranks)
+        self.views = Views(spec, train, pairs, captions, encoder.device, self.ranks)
         self.loss = joint_loss(defense, encoder, self.ranks)
         self.optimizer = adamw([encoder, *defense.modules()], train)
         self.position = Position()
         self.curves: list[dict[str, Any]] = []
         self.partial: dict[str, float] = {}
-        self.seconds = {"load": 0.0, "augment": 0.0, "step": 0.0, "scoring": 0.0}
+        self.stages = Stages()
+        self._losses = LateLosses()
 
     def run(self) -> Trained:
         """Train from the checkpoint, where there is one, to the end."""
@@ -123,12 +128,12 @@ class Trainer:
                 self._timed("scoring", partial(self.defense.before_epoch, epoch, scorer))
             phases = self.ranks.from_first(list(self.defense.phases(epoch)))
             while self.position.phase < len(phases):
-                for _ in self._phase(phases, epoch):
+                for _ in self.steps(phases, epoch):
                     if self.ranks.any(self.stop()):
                         self._save()
                         self.ranks.wait()
                         raise KeyboardInterrupt
-                    if time.monotonic() - saved > self.checkpoint_seconds:
+                    if self.ranks.any(time.monotonic() - saved > self.checkpoint_seconds):
                         self._save()
                         saved = time.monotonic()
                 self.position = Position(epoch, self.position.phase + 1, 0)
@@ -137,7 +142,7 @@ class Trainer:
             self._end_epoch(epoch, scorer)
         self._check_weights()
         self._save()
-        return Trained(self.curves, self.seconds)
+        return Trained(self.curves, self.stages.seconds)
 
     def _select(self, guide: Callable[[], Scorer]) -> None:
         if self.ranks.first:
@@ -147,7 +152,7 @@ class Trainer:
         if self.ranks.count > 1:
             self.defense.load_state_dict(self.ranks.from_first(self.defense.state_dict()))
 
-    def _phase(self, phases: list[Phase], epoch: int) -> Iterator[None]:
+    def steps(self, phases: list[Phase], epoch: int) -> Generator[None, None, None]:
         """Do the steps that are left of the current phase, yielding after each."""
         number = self.position.phase
         phase = phases[number]
@@ -159,29 +164,31 @@ class Trainer:
         self.encoder.train()
         places = ((epoch, number, step) for step in range(self.position.step, len(steps)))
         for place, batch in ahead(self._loaded(phase, rows, place) for rows, place in zip(todo, places, strict=True)):
-            self.seconds["load"] += time.perf_counter() - clock
+            self.stages.add("load", time.perf_counter() - clock)
             passed = (number + (self.position.step + 0.5) / len(steps)) / len(phases)
             self._set_lr(phase, epoch + passed)
             loss = self._step(phase, batch, place)
-            self._count(phase, loss, len(batch.indices), time.perf_counter() - clock)
+            self._losses.put(phase.name, epoch, self.position.step, loss)
+            self._average(self._losses.ready())
+            self._count(len(batch.indices), time.perf_counter() - clock)
             self.position.step += 1
-            self.progress.step((epoch + passed) / self.train.epochs, self._rate(), self.partial["loss"])
+            self.progress.step((epoch + passed) / self.train.epochs, self._rate(), self.partial.get("loss", math.nan))
             yield
             clock = time.perf_counter()
 
     def _step(self, phase: Phase, loaded: Batch, place: Place) -> torch.Tensor:
-        started = time.perf_counter()
-        batch = self.views.draw(phase, loaded, place, self.encoder.device)
-        augmented = time.perf_counter()
+        with self.stages("augment"):
+            batch = self.views.draw(phase, loaded, place)
         self._seed("step", *place)
-        loss = self.loss(batch, phase)
-        loss.backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.encoder.clamp_logit_scale()
-        self.seconds["augment"] += augmented - started
-        self.seconds["step"] += time.perf_counter() - augmented
-        return loss.detach()
+        with self.stages("forward"):
+            loss = self.loss(batch, phase)
+        with self.stages("backward"):
+            loss.backward()
+        with self.stages("optimiser"):
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            self.encoder.clamp_logit_scale()
+        return loss
 
     def _loaded(self, phase: Phase, rows: NDArray[np.int64], place: Place) -> tuple[Place, Batch]:
         return place, self.views.load(phase, rows, place)
@@ -197,7 +204,7 @@ class Trainer:
         started = time.perf_counter()
         action()
         spent = time.perf_counter() - started
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
+        self.stages.add(stage, spent)
         self.partial["seconds"] = self.partial.get("seconds", 0.0) + spent
 
     def _set_lr(self, phase: Phase, progress: float) -> None:
@@ -206,14 +213,21 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
 
-    def _count(self, phase: Phase, loss: torch.Tensor, pairs: int, seconds: float) -> None:
-        value = float(loss)
-        if self.ranks.any(not abs(value) < _EXPLODED):
-            raise self._diverged(f"the loss became {value:g}")
-        for suffix in ("", f"_{phase.name}"):
-            steps = self.partial.get(f"steps{suffix}", 0) + 1
-            mean = self.partial.get(f"loss{suffix}", 0.0)
-            self.partial |= {f"steps{suffix}": steps, f"loss{suffix}": mean + (value - mean) / steps}
+    def _average(self, losses: Sequence[StepLoss]) -> None:
+        """Take losses into the means of the epoch. Raises TrainingDiverged on every process when one diverges on any."""
+        sound = list(takewhile(lambda loss: abs(loss.value) < _EXPLODED, losses))
+        for loss in sound:
+            for suffix in ("", f"_{loss.phase}"):
+                steps = self.partial.get(f"steps{suffix}", 0) + 1
+                mean = self.partial.get(f"loss{suffix}", 0.0)
+                self.partial |= {f"steps{suffix}": steps, f"loss{suffix}": mean + (loss.value - mean) / steps}
+        if self.ranks.any(len(sound) < len(losses)):
+            wrong = losses[len(sound)] if len(sound) < len(losses) else None
+            if wrong is None:
+                raise self._diverged("the loss of another process diverged", self.position.epoch, self.position.step)
+            raise self._diverged(f"the loss became {wrong.value:g}", wrong.epoch, wrong.step)
+
+    def _count(self, pairs: int, seconds: float) -> None:
         self.partial["pairs"] = self.partial.get("pairs", 0) + pairs
         self.partial["seconds"] = self.partial.get("seconds", 0.0) + seconds
 
@@ -221,12 +235,12 @@ class Trainer:
         """The loss is taken before the last step, which may be the one that diverges."""
         for name, value in self.encoder.state_dict().items():
             if value.is_floating_point() and not bool(value.isfinite().all()):
-                raise self._diverged(f"the weights {name} are not finite")
+                raise self._diverged(f"the weights {name} are not finite", self.position.epoch, self.position.step)
 
-    def _diverged(self, what: str) -> TrainingDiverged:
+    def _diverged(self, what: str, epoch: int, step: int) -> TrainingDiverged:
         before = f"the mean loss before it was {self.partial['loss']:.3g}, " if self.partial.get("steps") else ""
         return TrainingDiverged(
-            f"{what} in epoch {self.position.epoch}, step {self.position.step}: {before}the logit scale is "
+            f"{what} in epoch {epoch}, step {step}: {before}the logit scale is "
             f"{float(self.encoder.logit_scale.detach()):.3g}; "
             f"a lower learning rate (train.lr, now {self.train.lr:g}) or precision fp32 may help"
         )
@@ -235,6 +249,7 @@ class Trainer:
         return self.partial.get("pairs", 0) / max(self.partial.get("seconds", 0.0), 1e-9)
 
     def _end_epoch(self, epoch: int, scorer: PairScorer) -> None:
+        self._average(self._losses.ready(keep=0))
         self._seed("after", epoch)
         self._timed("scoring", partial(self.defense.after_epoch, epoch, scorer))
         seen = poison_telemetry(self.defense.observed(), self.pairs.poisoned)
@@ -256,6 +271,7 @@ class Trainer:
         self.position = Position(epoch + 1, 0, 0)
 
     def _save(self) -> None:
+        self._average(self._losses.ready(keep=0))
         if not self.ranks.first:
             return
         Checkpoint(
@@ -265,7 +281,7 @@ class Trainer:
             self.defense.state_dict(),
             self.curves,
             self.partial,
-            self.seconds,
+            self.stages.seconds,
         ).save(self.checkpoint)
 
     def _resume(self) -> bool:
@@ -279,7 +295,8 @@ class Trainer:
         self.encoder.load_state_dict(found.model)
         self.optimizer.load_state_dict(found.optimizer)
         self.defense.load_state_dict(found.defense)
-        self.position, self.curves, self.partial, self.seconds = found.position, found.curves, found.partial, found.seconds
+        self.position, self.curves, self.partial = found.position, found.curves, found.partial
+        self.stages.seconds = found.seconds
         return True
 
 

@@ -47,11 +47,12 @@ def execute(
     retry_failed: bool = False,
     heard: Callable[[int], None] | None = None,
     checkpoint_seconds: float = 300.0,
+    track: str | None = None,
 ) -> tuple[dict[str, int], Recorder]:
     """Run a matrix on the CPU, with an interruption after so many steps: outcomes and what was heard of it."""
     recorder = Recorder(heard)
     stop = lambda: stop_after is not None and recorder.steps >= stop_after  # noqa: E731
-    runtime = Runtime(torch.device("cpu"), recorder, stop, checkpoint_seconds)
+    runtime = Runtime(torch.device("cpu"), recorder, stop, checkpoint_seconds, track)
     return dict(LocalExecutor(matrix, store, runtime, recorder, retry_failed).run()), recorder
 
 

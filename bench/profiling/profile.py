@@ -1,0 +1,102 @@
+"""The profile of a defense, as figures."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from bench.matrix.cell import CellModels, Runtime, prepare, write_untrained
+from bench.matrix.expand import Cell
+from bench.matrix.progress import MatrixProgress
+from bench.matrix.store import Store
+from bench.matrix.workspace import Workspace
+from bench.profiling.machine import matmul_rate, peak_cuda, peak_rss, reset_peaks
+from bench.profiling.measure import Limit, PhaseTimes, Times, measure, phase_stages
+from bench.training.trainer import Trainer
+
+Profile = dict[str, Any]
+"""What `profile` gives; numbers are seconds, bytes, pairs, FLOP and FLOP/s of a whole training."""
+
+
+def profile(
+    cell: Cell,
+    workspace: Workspace,
+    device: torch.device,
+    limit: Limit,
+    then: Callable[[Trainer, list[PhaseTimes]], None] | None = None,
+) -> Profile:
+    """Train a cell for a short while; models that it builds on are fresh ones. Nothing is kept.
+
+    `then` is given the trainer and what was measured.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        for needed in (cell.surrogate, cell.start, cell.guide):
+            if needed is not None:
+                write_untrained(needed, store)
+        if cell.surrogate is not None:
+            workspace.craft(cell.spec, CellModels(workspace, store, device).surrogate(cell.surrogate))
+        workspace.bundle.train.images.load(np.arange(1))
+        started = time.perf_counter()
+        runtime = Runtime(device, MatrixProgress(Console(quiet=True), 1), lambda: False)
+        trainer, _ = prepare(cell, workspace, store, runtime)
+        setup = time.perf_counter() - started
+        reset_peaks(device)
+        times = measure(trainer, limit)
+        peaks = {"rss": peak_rss(), "cuda": peak_cuda(device)}
+        if then is not None:
+            then(trainer, times.phases)
+    found = figures(times, matmul_rate(_dtype(trainer), device))
+    return {
+        "defense": cell.spec.defense.name,
+        "train_pairs": len(trainer.pairs),
+        "epochs": trainer.train.epochs,
+        "batch_size": trainer.train.batch_size,
+        "precision": trainer.train.precision,
+        "setup_seconds": setup,
+        "peak_bytes": peaks,
+        **found,
+    }
+
+
+def figures(times: Times, matmul: float) -> Profile:
+    """`matmul` is the machine's FLOP/s of a matrix product."""
+    phases = []
+    flops = 0.0
+    for phase in times.phases:
+        seconds = phase.seconds * phase.factor
+        flops += phase.flops * phase.whole_steps
+        phases.append(
+            {
+                "phase": phase.name,
+                "measured_steps": phase.steps,
+                "pairs": phase.whole_pairs,
+                "seconds": seconds,
+                "pairs_per_second": phase.whole_pairs / seconds,
+                "stages": phase_stages(phase),
+                "flop_per_pair": phase.flops * phase.whole_steps / phase.whole_pairs,
+                "flop_per_second": phase.flops * phase.whole_steps / seconds,
+            }
+        )
+    stages = times.stages()
+    return {
+        "phases": phases,
+        "pairs": times.pairs,
+        "seconds": times.seconds,
+        "pairs_per_second": times.pairs / times.seconds,
+        "stages": stages,
+        "shares": {name: seconds / times.seconds for name, seconds in stages.items()},
+        "flop_per_second": flops / times.seconds,
+        "matmul_flop_per_second": matmul,
+    }
+
+
+def _dtype(trainer: Trainer) -> torch.dtype:
+    return torch.bfloat16 if trainer.train.precision == "bf16" else torch.float32
