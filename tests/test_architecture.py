@@ -85,7 +85,7 @@ def test_only_the_command_line_knows_the_command_line_and_the_checks() -> None:
         users = [
             module
             for module, path in _modules("bench")
-            if not _under(module, (upper, "bench.cli"))
+            if not _under(module, (upper, "bench.cli", "bench.__main__"))
             for name in _imports(module, path)
             if _under(name, (upper,))
         ]

@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from bench.api import Batch, Defense, Encoder, Phase
+from bench.data.augment import Part
 from bench.matrix.expand import Matrix
 from bench.matrix.store import Store
 from bench.registry import register_defense
-from bench.training import trainer
+from bench.training import views
 from bench.training.schedule import warmup_cosine
 from defenses.clip import CLIP
 
@@ -196,11 +197,11 @@ def test_strong_views_are_made_with_the_options(
 ) -> None:
     asked: set[tuple[float, float]] = set()
 
-    def strong(images: torch.Tensor, smallest: float, colour: float, generator: torch.Generator) -> torch.Tensor:
+    def strong(images: torch.Tensor, smallest: float, colour: float, generator: torch.Generator, part: Part) -> torch.Tensor:
         asked.add((smallest, colour))
         return images
 
-    monkeypatch.setattr(trainer, "simclr", strong)
+    monkeypatch.setattr(views, "simclr", strong)
     options = ("train.strong_crop=0.3", f"train.strong_colour={colour}")
     execute(small_matrix(*options, defenses=["roclip"]), Store.create(tmp_path / "out"))
     assert asked == {(0.3, colour)}
