@@ -76,7 +76,8 @@ def command(
 def _craft(workspace: Workspace, cell: Cell, out: Path) -> None:
     import torch
 
-    from bench.matrix.cell import CellModels, is_trained
+    from bench.matrix.cell import is_trained
+    from bench.matrix.evaluation import CellModels
     from bench.matrix.store import Store
 
     assert cell.surrogate is not None

@@ -1,13 +1,11 @@
-"""One cell: train it, then measure it."""
+"""One cell: how it is trained and put on record."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,12 +13,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from bench import keys
-from bench.api import DatasetBundle, FrozenModel, Guide, Images, Probe, TrainRecipe, TrainSetup
+from bench.api import DatasetBundle, Guide, TrainRecipe, TrainSetup
 from bench.config import RunSpec, TrainSpec
 from bench.data import thesaurus
 from bench.data.captions import CaptionTokens, TokenRows
-from bench.data.poisoned import PoisonedPairs, ProbeImages
-from bench.matrix.expand import Cell, Evaluation
+from bench.data.poisoned import PoisonedPairs
+from bench.matrix.expand import Cell
 from bench.matrix.provenance import provenance
 from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store, atomic, write_json
@@ -28,9 +26,8 @@ from bench.matrix.tracking import tracked
 from bench.matrix.workspace import Workspace
 from bench.models import factory, pretrained
 from bench.models.encoder import ClipEncoder
-from bench.models.frozen import FrozenClip, FrozenSurrogate
 from bench.models.vocabulary import CompactVocabulary
-from bench.registry import defenses, evaluators
+from bench.registry import defenses
 from bench.training.checkpoint import Checkpoint
 from bench.training.joint_loss import synchronised
 from bench.training.scorer import PairScorer
@@ -39,7 +36,6 @@ from bench.training.trainer import Trained, Trainer
 
 _WEIGHTS = "model.safetensors"
 _CHECKPOINT = "checkpoint.pt"
-_KEPT_MODELS = 4
 
 
 def is_trained(store: Store, spec: RunSpec) -> bool:
@@ -147,7 +143,7 @@ def _guide(
             encoder, tokenize = pretrained.load(name, precision, runtime.device)
             tokens = _tokens(pairs, name.partition(":")[0], workspace, runtime)
         else:
-            encoder, tokenize = _encoder(cell.guide, store, precision, runtime.device), workspace.tokenizer
+            encoder, tokenize = trained_encoder(cell.guide, store, precision, runtime.device), workspace.tokenizer
             tokens = _tokens(pairs, cell.guide.model.name, workspace, runtime)
         captions = CaptionTokens(pairs.captions, tokens, tokenize, lambda ids: ids, thesaurus.synonyms("none", {}))
         return PairScorer(encoder, pairs, captions, runtime.stop)
@@ -160,7 +156,7 @@ def _tokens(pairs: PoisonedPairs, model: str, workspace: Workspace, runtime: Run
     return pairs.captions.tokens(clean, factory.tokenizer(model))
 
 
-def _encoder(spec: RunSpec, store: Store, precision: str, device: torch.device) -> ClipEncoder:
+def trained_encoder(spec: RunSpec, store: Store, precision: str, device: torch.device) -> ClipEncoder:
     """The trained model of a cell."""
     model = factory.create(spec.model.name, 0)
     factory.load_weights(model, store.run_dir(keys.run_key(spec)) / _WEIGHTS)
@@ -236,86 +232,6 @@ def write_manifest(spec: RunSpec, workspace: Workspace, store: Store) -> None:
     if spec.attack is not None:
         _, plan, _ = workspace.poison(spec)
         write_json(store.run_dir(keys.run_key(spec)) / "poison.json", {"hash": plan.hash(), **plan.manifest()})
-
-
-class CellModels:
-    """Trained models, loaded and kept while they are likely to be used again."""
-
-    def __init__(self, workspace: Workspace, store: Store, device: torch.device) -> None:
-        self._workspace = workspace
-        self._store = store
-        self._device = device
-        self._kept: OrderedDict[str, FrozenClip] = OrderedDict()
-
-    def load(self, spec: RunSpec) -> FrozenClip:
-        key = keys.run_key(spec)
-        if key not in self._kept:
-            self._kept[key] = self._read(spec)
-        self._kept.move_to_end(key)
-        if len(self._kept) > _KEPT_MODELS:
-            self._kept.popitem(last=False)
-        return self._kept[key]
-
-    def surrogate(self, spec: RunSpec) -> FrozenSurrogate:
-        return FrozenSurrogate(_encoder(spec, self._store, "fp32", self._device), self._workspace.tokens)
-
-    def _read(self, spec: RunSpec) -> FrozenClip:
-        return FrozenClip(_encoder(spec, self._store, spec.train.precision, self._device), self._workspace.tokens)
-
-
-class CellEvalContext:
-    """What the evaluators of one cell see; work they share is done once."""
-
-    def __init__(self, spec: RunSpec, clean: RunSpec | None, workspace: Workspace, models: CellModels) -> None:
-        self.bundle: DatasetBundle = workspace.measured
-        self.downstream = workspace.downstream
-        self.seed = spec.seed
-        self.model: FrozenModel = models.load(spec)
-        self._spec = spec
-        self._clean = clean
-        self._workspace = workspace
-        self._models = models
-
-    @cached_property
-    def probes(self) -> Sequence[Probe]:
-        if self._spec.attack is None:
-            return []
-        attack, plan, ctx = self._workspace.poison(self._spec)
-        return attack.probes(ctx, plan)
-
-    @cached_property
-    def _probe_images(self) -> ProbeImages:
-        attack, plan, _ = self._workspace.poison(self._spec)
-        return ProbeImages(self.bundle, attack, plan, self.probes)
-
-    def probe_images(self) -> Images:
-        return self._probe_images
-
-    def clean_model(self) -> FrozenModel:
-        if self._clean is None:
-            raise LookupError("this evaluator does not declare needs_clean_model")
-        return self._models.load(self._clean)
-
-
-def evaluate(spec: RunSpec, evaluation: Evaluation, ctx: CellEvalContext, store: Store) -> None:
-    """Run one evaluator on a trained cell and write its record."""
-    entry = evaluators[evaluation.evaluator.name]
-    evaluator = entry.plugin(entry.plugin.Params.model_validate(evaluation.evaluator.params))
-    measurements = evaluator.evaluate(ctx)
-    sets = ctx.downstream.record() if entry.plugin.needs_tasks and ctx.downstream.tasks else None
-    store.write_eval(
-        keys.run_key(spec),
-        evaluation.evaluator.name,
-        evaluation.key,
-        {
-            "evaluator": evaluation.evaluator.model_dump(mode="json"),
-            "clean_run_key": keys.run_key(evaluation.clean) if evaluation.clean else None,
-            "metrics": [metric.model_dump() for metric in entry.plugin.metrics],
-            "measurements": [measurement.model_dump() for measurement in measurements],
-            **({"downstream": sets} if sets else {}),
-            "finished": _now(),
-        },
-    )
 
 
 def _now() -> str:

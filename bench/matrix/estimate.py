@@ -12,7 +12,7 @@ from bench.matrix.expand import Matrix
 from bench.matrix.store import Store
 from bench.models import factory
 from bench.models.encoder import ClipEncoder
-from bench.training.trainer import adamw
+from bench.training.optimizer import adamw
 
 _STEPS = 6
 

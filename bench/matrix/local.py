@@ -15,7 +15,7 @@ from bench.config import RunSpec
 from bench.errors import UserError
 from bench.matrix import cell as cells
 from bench.matrix import followers
-from bench.matrix.cell import CellEvalContext, CellModels
+from bench.matrix.evaluation import CellEvalContext, CellModels, evaluate
 from bench.matrix.expand import Cell, Matrix
 from bench.matrix.heartbeat import Heartbeat
 from bench.matrix.progress import MatrixProgress
@@ -121,7 +121,7 @@ class LocalExecutor:
                 if evaluation.clean is not None:
                     self._ensure_trained(evaluation.clean)
                 context = self._context(cell.spec, evaluation.clean)
-                cells.evaluate(cell.spec, evaluation, context, self.store)
+                evaluate(cell.spec, evaluation, context, self.store)
         except (UserError, Separated):
             raise
         except Timeout:

@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from bench.matrix.cell import CellModels, Runtime, prepare, write_untrained
+from bench.matrix.cell import prepare, write_untrained
+from bench.matrix.evaluation import CellModels
 from bench.matrix.expand import Cell
 from bench.matrix.progress import MatrixProgress
+from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store
 from bench.matrix.workspace import Workspace
 from bench.profiling.machine import matmul_rate, peak_cuda, peak_rss, reset_peaks

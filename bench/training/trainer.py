@@ -26,6 +26,7 @@ from bench.models.encoder import ClipEncoder
 from bench.training.checkpoint import Checkpoint, Position
 from bench.training.joint_loss import joint_loss
 from bench.training.late import LateLosses, StepLoss
+from bench.training.optimizer import adamw
 from bench.training.ranks import Ranks
 from bench.training.schedule import warmup_cosine
 from bench.training.scorer import PairScorer
@@ -298,13 +299,3 @@ class Trainer:
         self.position, self.curves, self.partial = found.position, found.curves, found.partial
         self.stages.seconds = found.seconds
         return True
-
-
-def adamw(modules: Sequence[torch.nn.Module], train: TrainSpec) -> torch.optim.AdamW:
-    """AdamW without weight decay on gains, biases and the logit scale, as in Radford et al. 2021."""
-    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": train.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=train.lr, betas=(train.beta1, train.beta2), eps=train.eps, fused=True)

@@ -18,9 +18,9 @@ import torch
 
 from bench.api import Batch, Encoder, Phase
 from bench.errors import UserError
-from bench.matrix.cell import Runtime
 from bench.matrix.expand import Matrix
 from bench.matrix.local import LocalExecutor
+from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store
 from bench.models import pretrained
 from bench.registry import register_defense

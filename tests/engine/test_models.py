@@ -16,7 +16,7 @@ from bench.models import factory
 from bench.models.encoder import ClipEncoder
 from bench.models.frozen import FrozenClip
 from bench.models.vocabulary import CompactVocabulary
-from bench.training.trainer import adamw
+from bench.training.optimizer import adamw
 
 CPU = torch.device("cpu")
 NAME = "scenes-small"

@@ -1,0 +1,103 @@
+"""What is measured on a trained cell."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+
+import torch
+
+from bench import keys
+from bench.api import DatasetBundle, FrozenModel, Images, Probe
+from bench.config import RunSpec
+from bench.data.poisoned import ProbeImages
+from bench.matrix.cell import trained_encoder
+from bench.matrix.expand import Evaluation
+from bench.matrix.store import Store
+from bench.matrix.workspace import Workspace
+from bench.models.frozen import FrozenClip, FrozenSurrogate
+from bench.registry import evaluators
+
+_KEPT_MODELS = 4
+
+
+class CellModels:
+    """Trained models, loaded and kept while they are likely to be used again."""
+
+    def __init__(self, workspace: Workspace, store: Store, device: torch.device) -> None:
+        self._workspace = workspace
+        self._store = store
+        self._device = device
+        self._kept: OrderedDict[str, FrozenClip] = OrderedDict()
+
+    def load(self, spec: RunSpec) -> FrozenClip:
+        key = keys.run_key(spec)
+        if key not in self._kept:
+            self._kept[key] = self._read(spec)
+        self._kept.move_to_end(key)
+        if len(self._kept) > _KEPT_MODELS:
+            self._kept.popitem(last=False)
+        return self._kept[key]
+
+    def surrogate(self, spec: RunSpec) -> FrozenSurrogate:
+        return FrozenSurrogate(trained_encoder(spec, self._store, "fp32", self._device), self._workspace.tokens)
+
+    def _read(self, spec: RunSpec) -> FrozenClip:
+        return FrozenClip(trained_encoder(spec, self._store, spec.train.precision, self._device), self._workspace.tokens)
+
+
+class CellEvalContext:
+    """What the evaluators of one cell see; work they share is done once."""
+
+    def __init__(self, spec: RunSpec, clean: RunSpec | None, workspace: Workspace, models: CellModels) -> None:
+        self.bundle: DatasetBundle = workspace.measured
+        self.downstream = workspace.downstream
+        self.seed = spec.seed
+        self.model: FrozenModel = models.load(spec)
+        self._spec = spec
+        self._clean = clean
+        self._workspace = workspace
+        self._models = models
+
+    @cached_property
+    def probes(self) -> Sequence[Probe]:
+        if self._spec.attack is None:
+            return []
+        attack, plan, ctx = self._workspace.poison(self._spec)
+        return attack.probes(ctx, plan)
+
+    @cached_property
+    def _probe_images(self) -> ProbeImages:
+        attack, plan, _ = self._workspace.poison(self._spec)
+        return ProbeImages(self.bundle, attack, plan, self.probes)
+
+    def probe_images(self) -> Images:
+        return self._probe_images
+
+    def clean_model(self) -> FrozenModel:
+        if self._clean is None:
+            raise LookupError("this evaluator does not declare needs_clean_model")
+        return self._models.load(self._clean)
+
+
+def evaluate(spec: RunSpec, evaluation: Evaluation, ctx: CellEvalContext, store: Store) -> None:
+    """Run one evaluator on a trained cell and write its record."""
+    entry = evaluators[evaluation.evaluator.name]
+    evaluator = entry.plugin(entry.plugin.Params.model_validate(evaluation.evaluator.params))
+    measurements = evaluator.evaluate(ctx)
+    sets = ctx.downstream.record() if entry.plugin.needs_tasks and ctx.downstream.tasks else None
+    store.write_eval(
+        keys.run_key(spec),
+        evaluation.evaluator.name,
+        evaluation.key,
+        {
+            "evaluator": evaluation.evaluator.model_dump(mode="json"),
+            "clean_run_key": keys.run_key(evaluation.clean) if evaluation.clean else None,
+            "metrics": [metric.model_dump() for metric in entry.plugin.metrics],
+            "measurements": [measurement.model_dump() for measurement in measurements],
+            **({"downstream": sets} if sets else {}),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    )
