@@ -183,7 +183,7 @@ def load(*paths: Path) -> torch.Tensor:
 
 
 def test_out_of_file_handles_is_not_the_images_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: object) -> None:
+    def refuse(path: object, formats: object) -> None:
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr(decoding.Image, "open", refuse)
