@@ -54,8 +54,10 @@ class PaperCell:
         found = self.difference
         if found is None:
             return ""
-        text = _digits(found, self.metric.unit)
-        return text if text.startswith("−") or float(text) == 0 else f"+{text}"
+        text = _digits(found, self.metric.unit, beside=max(abs(self.published or 0), abs(found + (self.published or 0))))
+        if float(text.replace("−", "-")) == 0:
+            return text.removeprefix("−")
+        return text if text.startswith("−") else f"+{text}"
 
 
 @dataclass
@@ -109,9 +111,9 @@ def shown(value: float, unit: str) -> str:
     return _digits(value * scale(unit), unit)
 
 
-def _digits(value: float, unit: str) -> str:
-    """One decimal for percent, three digits for small shares and other units."""
-    small = unit != "fraction" or 0 < abs(value) < 0.1
+def _digits(value: float, unit: str, beside: float = 0.0) -> str:
+    """One decimal for percent, three digits for other units and for shares that are small, as is what stands beside them."""
+    small = unit != "fraction" or 0 < max(abs(value), abs(beside)) < 0.1
     return (f"{value:.3g}" if small else f"{value:.1f}").replace("-", "−")
 
 

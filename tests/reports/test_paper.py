@@ -13,11 +13,12 @@ from rich.console import Console
 
 from bench.errors import UserError
 from bench.matrix.store import Store
-from bench.reports.measures import Problem, point_for
+from bench.reports.measures import Metric, Problem, point_for
 from bench.reports.paper import PaperCell, PaperTable, shown
 from bench.reports.paper_terminal import print_papers
 from bench.reports.records import Run, load_runs
-from bench.reports.stats import Point
+from bench.reports.stats import Point, Stat
+from bench.reports.tables import Cell
 from bench.reports.write import paper_tables, write_report
 from bench.suites.suite import names
 
@@ -136,6 +137,23 @@ def test_csv(store: Store) -> None:
     assert float(line["measured"]) == pytest.approx(statistics.mean(asr("badnet", "clip")))
     assert float(line["difference"]) == pytest.approx(statistics.mean(asr("badnet", "clip")) - 0.31)
     assert line["attack_took"] == "yes"
+
+
+@pytest.mark.parametrize(
+    ("published", "measured", "text"),
+    [
+        (5.0, 0.050371, "0.0"),
+        (5.0, 0.049629, "0.0"),
+        (5.0, 0.0512, "+0.1"),
+        (0.0, 0.312, "+31.2"),
+        (90.0, 0.5, "−40.0"),
+        (0.000375, 0.000212, "+0.0208"),
+        (0.01, 0.00005, "−0.005"),
+    ],
+)
+def test_a_difference_is_as_fine_as_what_it_is_between(published: float, measured: float, text: str) -> None:
+    cell = PaperCell(f"{published:g}", published, Cell(Stat((0,), (Point(measured),))), Metric())
+    assert cell.difference_text == text
 
 
 def test_terminal_shows_published_measured_and_difference_within_100_columns(store: Store) -> None:
