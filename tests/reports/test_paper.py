@@ -152,7 +152,7 @@ def test_csv(store: Store) -> None:
     ],
 )
 def test_a_difference_is_as_fine_as_what_it_is_between(published: float, measured: float, text: str) -> None:
-    cell = PaperCell(f"{published:g}", published, Cell(Stat((0,), (Point(measured),))), Metric())
+    cell = PaperCell("", f"{published:g}", published, Cell(Stat((0,), (Point(measured),))), Metric())
     assert cell.difference_text == text
 
 
