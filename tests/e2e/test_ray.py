@@ -125,7 +125,7 @@ def test_the_driver_stops(bench: Bench, cluster: Cluster, trace: Path, tmp_path:
         assert list(out.glob("runs/*/checkpoint.pt"))
     assert bench(*arguments, *on_ray, "--out", out).code == 0
     words = [word for word, _, _ in lines(trace)[before:]]
-    assert ("resumed" in words) == (number != signal.SIGKILL)
+    assert "resumed" in words or number == signal.SIGKILL
     check_none_twice(trace, out, before)
     assert bench(*arguments, "--out", whole).code == 0
     assert values(out) == values(whole)
