@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ from bench.matrix.store import Store
 from bench.matrix.workspace import Source
 
 _RETRIES = 3
+_CONNECT_SECONDS = 5.0
 _POLL_SECONDS = 0.5
 _HELD_SECONDS = 2.0
 
@@ -38,6 +40,7 @@ def connected(place: Place) -> Iterator[None]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     own: dict[str, Any] = {"include_dashboard": False} if place.address == "local" else {}
+    _check_listens(place.address)
     try:
         ray.init(place.address, logging_level=logging.ERROR, log_to_driver=False, **own)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -50,6 +53,20 @@ def connected(place: Place) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_listens(address: str) -> None:
+    """Ray itself tries a dead HOST:PORT for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not (colon and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"--ray-address {address}: nothing answers there ({_one_line(error)}); "
+            "give the address that `ray start --head` showed, or use --ray-address local"
+        ) from None
 
 
 def _check_fits(place: Place) -> None:

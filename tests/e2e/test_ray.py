@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,12 +9,17 @@ from typing import Any
 
 import pytest
 
+from bench.cluster.place import Place
+from bench.errors import UserError
+
 from .conftest import Bench, started
 from .test_shards import FOUR, MATRIX, TWELVE
 from .traces import SOURCE, check_none_twice, lines, values
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'clip-poison-bench[ray]'")
 from ray.cluster_utils import Cluster  # noqa: E402
+
+from bench.cluster.driver import connected  # noqa: E402
 
 NODE: dict[str, Any] = {
     "num_cpus": 1,
@@ -50,6 +56,15 @@ def cluster(trace: Path) -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.shutdown()
+
+
+def test_an_address_where_nothing_listens_is_one_sentence_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    began = time.monotonic()
+    with pytest.raises(UserError, match=rf"--ray-address {address}: nothing answers there"), connected(Place(address)):
+        pass
+    assert time.monotonic() - began < 10
 
 
 def test_a_matrix_on_two_nodes(bench: Bench, cluster: Cluster, trace: Path, tmp_path: Path) -> None:
