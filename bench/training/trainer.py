@@ -75,8 +75,8 @@ class Trainer:
 
     `train` is the spec's recipe with what the defense replaces of it. `guide` loads the model that the defense selects pairs
     with, where it does. `stop()` true ends the run with KeyboardInterrupt after a checkpoint. One is also written after a step
-    when `seconds` have passed since the last, before the scoring that ends an epoch, and at the end. Of several processes every
-    one runs this; the first alone selects pairs, and reads and writes the checkpoint.
+    when `checkpoint_seconds` have passed since the last, before the scoring that ends an epoch, and at the end. Of several
+    processes every one runs this; the first alone selects pairs, and reads and writes the checkpoint.
     """
 
     def __init__(
