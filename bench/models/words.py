@@ -28,6 +28,7 @@ def by_words(tokenizer: Tokenizer) -> Tokenizer:
 
 class _WordTokenizer:
     def __init__(self, tokenizer: SimpleTokenizer) -> None:
+        self.vocab_size = tokenizer.vocab_size
         self._tokenizer = tokenizer
         self._word = _cached(tokenizer)
 

@@ -16,3 +16,7 @@ def test_tokens_are_those_of_the_whole_text(registries: None) -> None:
     texts += [" ".join(draw.choice(words) for _ in range(draw.randint(1, 20))) for _ in range(300)]
     assert torch.equal(ours(texts), whole(texts))
     assert ours(texts).dtype == torch.int64
+
+
+def test_two_bytes_hold_any_token() -> None:
+    assert factory.tokenizer("scenes-small").vocab_size == len(open_clip.get_tokenizer("RN50").encoder) < 2**16  # type: ignore[attr-defined]

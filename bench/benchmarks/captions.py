@@ -1,6 +1,6 @@
 """Opens, tokenises and shuffles a made download of Conceptual Captions: seconds, and peak resident memory of each step.
 
-    python benchmarks/captions.py --pairs 3000000 --folder /tmp/cc3m
+    python -m bench.benchmarks.captions --pairs 3000000 --folder /tmp/cc3m
 
 The captions are random words of CLIP's vocabulary, about ten each, and the images empty files: nothing decodes them. The
 download stays in the folder and is used again; the steps run in processes of their own, one after the other.
@@ -38,7 +38,7 @@ def main(pairs: int, folder: Path, step: str | None) -> None:
     shutil.rmtree(folder / "cache", ignore_errors=True)
     (folder / "cache").mkdir()
     for each in STEPS:
-        command = [sys.executable, __file__, "--folder", str(folder), "--step", each]
+        command = [sys.executable, "-m", "bench.benchmarks.captions", "--folder", str(folder), "--step", each]
         subprocess.run(command, check=True, env={**os.environ, "BENCH_CACHE": str(folder / "cache")})
 
 

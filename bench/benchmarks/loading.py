@@ -1,6 +1,6 @@
 """Pairs per second of decoding and augmenting JPEG files on one core, ours against the same written plainly with torchvision.
 
-    python benchmarks/loading.py --folder /data/coco/train2017 --side 64
+    python -m bench.benchmarks.loading --folder /data/coco/train2017 --side 64
 
 "light" is one slightly cropped view, as plain CLIP trains on; "strong" is two views of SimCLR. Nothing is kept between batches.
 Rounds of both ways alternate on the same files; the medians are of the time that this process had its core.
@@ -105,8 +105,8 @@ class Files(Dataset):
 
     def __getitem__(self, index: int) -> torch.Tensor:
         with Image.open(self.files[index]) as image:
-            image = image.convert("RGB")
-            return torch.stack([self.change(self.tensor(self.crop(image))) for _ in range(self.views)])
+            colours = image.convert("RGB")
+            return torch.stack([self.change(self.tensor(self.crop(colours))) for _ in range(self.views)])
 
 
 def plain(files: Sequence[Path], side: int, size: int, view: str) -> None:
