@@ -7,7 +7,8 @@ from bench.models import factory
 
 
 def test_tokens_are_those_of_the_whole_text(registries: None) -> None:
-    whole, ours = open_clip.get_tokenizer("scenes-small"), factory.tokenizer("scenes-small")
+    ours = factory.tokenizer("scenes-small")
+    whole = open_clip.get_tokenizer("scenes-small")
     draw = random.Random(0)
     letters = "abcXYZ019 '&<>;-_.,!  éß中\n"
     words = ("red", "Square", "19th", "s", "ll", "t", "2020", "antidisestablishmentarianism")
