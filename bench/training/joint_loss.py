@@ -43,7 +43,7 @@ def synchronised(model: nn.Module, device: torch.device, ranks: Ranks) -> nn.Mod
     if device.type != "cuda":
         raise UserError(
             "torchrun: the model has batch normalisation, which PyTorch synchronises between GPUs only; "
-            "on a CPU use one process, or a model without it, for example --model scenes-vit"
+            "on a CPU use one process, or a model without it, for example --model scenes-vit-8"
         )
     return convert_sync_batchnorm(model)
 

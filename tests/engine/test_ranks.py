@@ -42,9 +42,9 @@ def test_an_image_is_augmented_as_within_the_whole_batch(rows: slice) -> None:
 def test_batch_normalisation_needs_gpus() -> None:
     model = factory.create("scenes-small", 0)
     assert synchronised(model, CPU, Ranks()) is model
-    with pytest.raises(UserError, match=r"batch normalisation.*scenes-vit"):
+    with pytest.raises(UserError, match=r"batch normalisation.*scenes-vit-8"):
         synchronised(model, CPU, Ranks(0, 2))
-    transformer = factory.create("scenes-vit", 0)
+    transformer = factory.create("scenes-vit-8", 0)
     assert synchronised(transformer, CPU, Ranks(0, 2)) is transformer
     converted = synchronised(model, torch.device("cuda"), Ranks(0, 2))
     kinds = {type(module).__name__ for module in converted.modules()}

@@ -101,7 +101,7 @@ def test_variants_of_safeclip() -> None:
 def test_models_and_sizes_stand_in() -> None:
     plan = plan_of("table12", "table13", options=())
     specs = specs_of(plan)
-    assert specs["cc1m | tdpa | safeclip | ViT-B-32"].model.name == "scenes-vit"
+    assert specs["cc1m | tdpa | safeclip | ViT-B-32"].model.name == "scenes-vit-8"
     assert specs["cc1m | tdpa | safeclip | RN50"].model.name == "scenes-small"
     sizes = [specs[f"{name} | tdpa | safeclip"].data.params["train"] for name in ("cc3m", "cc1m", "cc100k")]
     assert sizes == [16384, 8192, 4096]
