@@ -1,20 +1,24 @@
-"""Runs matrices, or shows what would run."""
+"""Runs matrices: in this process, beside others of torchrun, or on a Ray cluster."""
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from bench import keys
+from bench.cli.run_options import RunOptions
+from bench.cluster.place import Order, Place
+from bench.console import say
 
 if TYPE_CHECKING:
     import torch
 
-    from bench.cluster.place import Order, Place
-    from bench.matrix.expand import Cell, Matrix
+    from bench.matrix.expand import Matrix
     from bench.matrix.store import Store
     from bench.training.ranks import Ranks
 
@@ -30,7 +34,7 @@ def run(requests: Sequence[dict[str, Any]], store: Store, console: Console, fini
     with store.lock("report"):
         paths = write_report(store)
     print_tables(store, console)
-    console.print(f"Report: {paths['index.html']}", markup=False, highlight=False, soft_wrap=True)
+    say(console, f"Report: {paths['index.html']}")
     if outcomes["failed"]:
         cells = "1 cell" if outcomes["failed"] == 1 else f"{outcomes['failed']} cells"
         console.print(f"{cells} failed; the report says why", highlight=False)
@@ -40,11 +44,9 @@ def run(requests: Sequence[dict[str, Any]], store: Store, console: Console, fini
 def locally(
     matrices: Sequence[Matrix],
     store: Store,
+    asked: RunOptions,
     device: torch.device,
-    retry_failed: bool,
-    checkpoint_seconds: float,
     ranks: Ranks,
-    track: str | None,
     console: Console,
 ) -> Counter[str]:
     """Settle every cell in this process, or as the first of several that train together; counts of outcomes."""
@@ -56,15 +58,15 @@ def locally(
 
     outcomes: Counter[str] = Counter()
     with MatrixProgress(console, _cells(matrices)) as progress, stoppable() as stop, followed(ranks):
-        runtime = Runtime(device, progress, stop, checkpoint_seconds, track, ranks=ranks)
+        runtime = Runtime(device, progress, stop, asked.checkpoint_seconds, asked.track, ranks=ranks)
         for matrix in matrices:
-            console.print(_data_line(matrix), markup=False, highlight=False, soft_wrap=True)
-            outcomes += LocalExecutor(matrix, store, runtime, progress, retry_failed).run()
+            say(console, _data_line(matrix))
+            outcomes += LocalExecutor(matrix, store, runtime, progress, asked.retry_failed).run()
     return outcomes
 
 
 def along(
-    matrices: Sequence[Matrix], store: Store, device: torch.device, checkpoint_seconds: float, ranks: Ranks, console: Console
+    matrices: Sequence[Matrix], store: Store, asked: RunOptions, device: torch.device, ranks: Ranks, console: Console
 ) -> int:
     """Train what the first process of several trains; the exit code."""
     from bench.matrix.followers import follow
@@ -74,20 +76,36 @@ def along(
 
     with stoppable() as stop:
         progress = MatrixProgress(console, _cells(matrices))
-        follow(matrices, store, Runtime(device, progress, stop, checkpoint_seconds, ranks=ranks))
+        follow(matrices, store, Runtime(device, progress, stop, asked.checkpoint_seconds, ranks=ranks))
     return 0
 
 
-def on_cluster(matrices: Sequence[Matrix], store: Store, place: Place, order: Order, console: Console) -> Counter[str]:
-    """Settle every cell on a Ray cluster; counts of outcomes."""
+def on_cluster(
+    matrices: Sequence[Matrix], store: Store, asked: RunOptions, place: Place, request: str, console: Console
+) -> Counter[str]:
+    """Settle every cell on a Ray cluster; counts of outcomes. `request` is the key of one that is in the store."""
     from bench.cluster.driver import RayExecutor, connected
     from bench.cluster.progress import ClusterProgress
     from bench.matrix.stop import stoppable
 
     for matrix in matrices:
-        console.print(_data_line(matrix), markup=False, highlight=False, soft_wrap=True)
+        say(console, _data_line(matrix))
     with connected(place), stoppable() as stop, ClusterProgress(console, _cells(matrices)) as progress:
-        return RayExecutor(matrices, store, place, order, progress, stop).run()
+        return RayExecutor(matrices, store, place, _order(store, asked, place, request), progress, stop).run()
+
+
+def _order(store: Store, asked: RunOptions, place: Place, request: str) -> Order:
+    return Order(
+        store=store.root.absolute(),
+        request=request,
+        plugins=tuple(str(Path(file).absolute()) for file in asked.plugins),
+        device="cpu" if asked.device == "auto" and not place.gpus else asked.device,
+        threads=place.cpus,
+        retry_failed=asked.retry_failed,
+        checkpoint_seconds=asked.checkpoint_seconds,
+        command=tuple(sys.argv[1:]),
+        track=asked.track,
+    )
 
 
 def _cells(matrices: Sequence[Matrix]) -> int:
@@ -100,54 +118,3 @@ def _data_line(matrix: Matrix) -> str:
         f"{name.replace('_', ' ')} {count:,}" for name, count in bundle.facts.items() if name.startswith("skipped") and count
     ]
     return f"{matrix.workspace.data.name}: " + ", ".join([f"{len(bundle.train):,} training pairs", *skipped])
-
-
-def show_plan(
-    matrices: Sequence[Matrix], store: Store | None, device: torch.device, retry_failed: bool, console: Console
-) -> None:
-    """Each cell with what is to be done of it, and what that takes."""
-    from bench.matrix.estimate import training_seconds, weights_bytes
-
-    seconds, disk, count = 0.0, 0, 0
-    for matrix in matrices:
-        todo = []
-        for cell in matrix.cells:
-            state = _state(cell, store, retry_failed)
-            if state == _TO_TRAIN:
-                todo.append(cell.spec)
-            console.print(f"{cell.key}  {cell.title}: {state}", markup=False, highlight=False, soft_wrap=True)
-        seconds += training_seconds(matrix, todo, store, device)
-        disk += weights_bytes(todo)
-        count += len(todo)
-    console.print(
-        f"{_cells(matrices)} cells, {count} to be trained: "
-        f"about {_duration(seconds)} of training on {device.type} and {_size(disk)} of disk",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-_TO_TRAIN = "to be trained"
-
-
-def _state(cell: Cell, store: Store | None, retry_failed: bool) -> str:
-    from bench.matrix.cell import is_trained
-    from bench.matrix.local import is_done
-
-    if cell.unsupported:
-        return f"unsupported: {cell.unsupported}"
-    if store and is_done(cell, store):
-        return "on record"
-    if store and store.failure(cell.key) and not retry_failed:
-        return "failed before; --retry-failed tries again"
-    return "trained, to be evaluated" if store and is_trained(store, cell.spec) else _TO_TRAIN
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"

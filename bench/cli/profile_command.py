@@ -5,18 +5,40 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
-from bench.cli.options import load_plugins, plugin_option, some_names
+from bench.cli.options import data_and_root, load_plugins, plugin_option, some_names
+from bench.console import say
 from bench.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.matrix.expand import Matrix
+    from bench.matrix.expand import Cell, Matrix
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The options as click gives them."""
+
+    data: str
+    data_root: Path | None
+    defenses: tuple[str, ...]
+    attack: str
+    model: str | None
+    steps: int
+    epochs: int | None
+    sizes: tuple[str, ...]
+    options: tuple[str, ...]
+    plugins: tuple[str, ...]
+    device: str
+    precision: str
+    out: Path | None
+    trace: Path | None
 
 
 @click.command("profile")
@@ -41,22 +63,7 @@ if TYPE_CHECKING:
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures as JSON too.")
 @click.option("--trace", type=click.Path(path_type=Path), metavar="FILE", help="Write a Chrome trace of three steps a phase.")
-def command(
-    data: str,
-    data_root: Path | None,
-    defenses: tuple[str, ...],
-    attack: str,
-    model: str | None,
-    steps: int,
-    epochs: int | None,
-    sizes: tuple[str, ...],
-    options: tuple[str, ...],
-    plugins: tuple[str, ...],
-    device: str,
-    precision: str,
-    out: Path | None,
-    trace: Path | None,
-) -> None:
+def command(**given: Any) -> None:
     """Measure where the time of a training goes; no record is written.
 
     Trains a few steps of each phase of a defense and foretells the whole run from the numbers of pairs in its phases: pairs
@@ -69,48 +76,60 @@ def command(
     bench profile --defense clip,safeclip --trace trace.json
     bench profile --sizes 16k,64k,256k --defense clip,roclip,cleanclip,safeclip
     """
-    from bench.matrix.device import device_of
-
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # read when torch is loaded; a machine without GPU is no error
-    load_plugins(plugins)
-    from bench.matrix.expand import UNDEFENDED, Request, choose, expand
+    asked = _Options(**given)
+    load_plugins(asked.plugins)
+    from bench.matrix.device import device_of
+    from bench.matrix.expand import UNDEFENDED, choose
     from bench.profiling.measure import Limit
     from bench.profiling.profile import Profile, profile
     from bench.profiling.table import print_profile, print_sizes
     from bench.profiling.trace import traced, write_trace
-    from bench.registry import defenses as registry
+    from bench.registry import defenses
 
-    chosen = [entry.plugin.name for entry in choose(registry, some_names("--defense", defenses))]
-    wanted = list(dict.fromkeys([UNDEFENDED, *chosen])) if not sizes else chosen
-    request: dict[str, Any] = {
-        "data": data,
-        "attacks": [attack],
-        "defenses": wanted,
-        "data_root": data_root,
-        "model": model,
-        "precision": None if precision == "auto" else precision,
-    }
-    target, limit, console = device_of(device), Limit(steps, epochs), Console()
+    chosen = [entry.plugin.name for entry in choose(defenses, some_names("--defense", asked.defenses))]
+    sizes = _sizes(asked.sizes)
+    wanted = chosen if sizes else list(dict.fromkeys([UNDEFENDED, *chosen]))
+    device, limit, console = device_of(asked.device), Limit(asked.steps, asked.epochs), Console()
     events: list[dict[str, Any]] = []
     found: list[Profile] = []
-    for extra in [[f"data.train={size}"] for size in _sizes(sizes)] or [[]]:
-        matrix = expand(Request(**request, options=[*options, *extra]))
+    for matrix in _matrices(asked, wanted, sizes):
         for name in wanted:
+            then = (lambda trainer, phases: events.extend(traced(trainer, phases))) if asked.trace and name in chosen else None
             with console.status(f"profiling {name}"):
-                then = (lambda trainer, phases: events.extend(traced(trainer, phases))) if trace and name in chosen else None
-                found.append(profile(_cell(matrix, name, attack), matrix.workspace, target, limit, then))
+                found.append(profile(_cell(matrix, name, asked.attack), matrix.workspace, device, limit, then))
             if not sizes and name in chosen:
                 print_profile(found[-1], found[0], console)
     if sizes:
         print_sizes(found, console)
-    if out:
-        _write(found, out)
-    if trace:
-        write_trace(events, trace)
-        console.print(f"Trace: {trace}", markup=False, highlight=False, soft_wrap=True)
+    if asked.out:
+        _write(found, asked.out)
+    if asked.trace:
+        write_trace(events, asked.trace)
+        say(console, f"Trace: {asked.trace}")
 
 
-def _cell(matrix: Matrix, defense: str, attack: str) -> Any:
+def _matrices(asked: _Options, defenses: Sequence[str], sizes: Sequence[int]) -> Iterator[Matrix]:
+    """One for each size of the training set, or a single one of the size that it has."""
+    from bench.matrix.expand import Request, expand
+
+    data, data_root = data_and_root(asked.data, asked.data_root)
+    request = Request(
+        data=data,
+        attacks=[asked.attack],
+        defenses=defenses,
+        data_root=data_root,
+        model=asked.model,
+        precision=None if asked.precision == "auto" else asked.precision,
+        options=asked.options,
+    )
+    if not sizes:
+        yield expand(request)
+    for size in sizes:
+        yield expand(replace(request, options=[*asked.options, f"data.train={size}"]))
+
+
+def _cell(matrix: Matrix, defense: str, attack: str) -> Cell:
     for cell in matrix.cells:
         own = cell.spec.attack.name if cell.spec.attack else "none"
         if (cell.spec.defense.name, own) == (defense, attack):

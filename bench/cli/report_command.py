@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from bench.cli.options import names, out_option, some_names
+from bench.console import say
 
 
 @click.command("report")
@@ -42,4 +43,4 @@ def command(out: Path, suites: tuple[str, ...], formats: tuple[str, ...]) -> Non
     else:
         print_tables(store, console)
     for path in paths.values():
-        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+        say(console, str(path))

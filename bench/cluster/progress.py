@@ -11,6 +11,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from bench.console import say
 from bench.matrix.expand import Cell
 from bench.matrix.heartbeat import Beat
 
@@ -74,4 +75,4 @@ class ClusterProgress:
         return f"{ended - failed} of {self._cells} cells done, {failed} failed, {running} running{eta}"
 
     def _say(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(self._console, line)

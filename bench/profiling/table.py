@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from bench.console import say
 from bench.profiling.profile import Profile
 
 _BETWEEN = ("selection", "scoring", "split")
@@ -31,13 +32,13 @@ def print_profile(profile: Profile, undefended: Profile, console: Console) -> No
     for stage in _STAGES:
         table.add_row(f"{stage}, %", *(_share(part, stage) for part in columns.values()))
     console.print(table)
-    _say(console, f"whole run, predicted: {profile['seconds']:.0f} s, {_relative(profile, undefended)}")
+    say(console, f"whole run, predicted: {profile['seconds']:.0f} s, {_relative(profile, undefended)}")
     outside = 1 - sum(profile["shares"][stage] for stage in _TRAINING)
-    _say(console, f"outside forward, backward and optimiser: {outside:.1%}")
+    say(console, f"outside forward, backward and optimiser: {outside:.1%}")
     rate, most = profile["flop_per_second"], profile["matmul_flop_per_second"]
     machine = f"a matrix product in {profile['precision']} here ({most / 1e9:,.0f})"
-    _say(console, f"{rate / 1e9:,.1f} GFLOP/s, {rate / most:.1%} of {machine}")
-    _say(console, f"peak memory {_memory(profile)}\n")
+    say(console, f"{rate / 1e9:,.1f} GFLOP/s, {rate / most:.1%} of {machine}")
+    say(console, f"peak memory {_memory(profile)}\n")
 
 
 def print_sizes(profiles: Sequence[Profile], console: Console) -> None:
@@ -78,7 +79,3 @@ def _relative(profile: Profile, undefended: Profile) -> str:
 def _memory(profile: Profile) -> str:
     rss, cuda = profile["peak_bytes"]["rss"], profile["peak_bytes"]["cuda"]
     return f"{rss / 2**20:,.0f} MiB" + (f", on the GPU {cuda / 2**20:,.0f} MiB" if cuda is not None else "")
-
-
-def _say(console: Console, line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,93 @@
+"""From the options of `bench run` to the matrices that it settles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rich.console import Console
+
+from bench.cli.options import data_and_root, names, seeds, some_names
+from bench.cli.run_options import DEFAULT_ATTACKS, DEFAULT_DEFENSES, RunOptions
+from bench.console import say
+from bench.errors import UserError
+
+if TYPE_CHECKING:
+    from bench.matrix.expand import Matrix
+
+
+class Work(NamedTuple):
+    """Matrices, of several shards those of this one, and the requests that the report is made from."""
+
+    matrices: Sequence[Matrix]
+    requests: Sequence[dict[str, Any]]
+
+
+def planned(asked: RunOptions, console: Console) -> Work:
+    """Resolve the options; says of suites and downstream sets what cannot be run, and why. Raises UserError."""
+    from bench.matrix.shard import Shard
+
+    part = Shard.parse(asked.shard or "1/1")
+    work = _of_suites(asked, console) if names(asked.suites) else _of_options(asked)
+    matrices = part.of(work.matrices)
+    for matrix in matrices:
+        for line in _downstream_lines(matrix):
+            say(console, line)
+    return Work(matrices, work.requests)
+
+
+def _of_options(asked: RunOptions) -> Work:
+    from bench.matrix.expand import Request, expand
+
+    attacks, defenses = some_names("--attack", asked.attacks), some_names("--defense", asked.defenses)
+    matrix = expand(Request(attacks=attacks, defenses=defenses, **_common(asked, data="scenes")))
+    return Work([matrix], [matrix.as_request()])
+
+
+def _of_suites(asked: RunOptions, console: Console) -> Work:
+    """The matrices of suites; says which arms cannot be run, and why."""
+    from bench.matrix.suites import SuiteRequest, expand_suites
+    from bench.suites.suite import chosen
+
+    _refuse_with_suites("attack", asked.attacks, DEFAULT_ATTACKS)
+    _refuse_with_suites("defense", asked.defenses, DEFAULT_DEFENSES)
+    plan = expand_suites(SuiteRequest(suites=chosen(names(asked.suites)), **_common(asked, data=None)))
+    for each in plan.suites:
+        count = f"{len(each.cells)} cells" if each.suite.arms() else "nothing to run"
+        say(console, f"{each.suite.name}: {each.suite.title}: {count}")
+        for reason in dict.fromkeys(each.reasons.values()):
+            arms = sum(reason == other for other in each.reasons.values())
+            say(console, f"    {arms} without runs: {reason}")
+    return Work(plan.matrices, plan.requests)
+
+
+def _refuse_with_suites(kind: str, given: tuple[str, ...], default: tuple[str, ...]) -> None:
+    if given != default:
+        raise UserError(f"--{kind} and --suite exclude each other: a suite names its own {kind}s")
+
+
+def _common(asked: RunOptions, data: str | None) -> dict[str, Any]:
+    """What both kinds of request have; `data` where no data set was given."""
+    data, data_root = data_and_root(asked.data, asked.data_root) if asked.data else (data, asked.data_root)
+    return {
+        "data": data,
+        "data_root": data_root,
+        "downstream_root": asked.downstream_root,
+        "evaluators": names(asked.evaluators),
+        "model": asked.model,
+        "seeds": seeds(asked.seeds),
+        "precision": None if asked.precision == "auto" else asked.precision,
+        "options": asked.options,
+    }
+
+
+def _downstream_lines(matrix: Matrix) -> Iterator[str]:
+    """The sets of --downstream-root, those that are left out and why, and those that are not whole."""
+    sets = matrix.workspace.downstream
+    if sets.tasks:
+        yield f"downstream: {', '.join(sets.fingerprints)}"
+    for reason in dict.fromkeys(sets.skipped.values()):
+        left_out = [name for name, why in sets.skipped.items() if why == reason]
+        yield f"downstream, skipped: {', '.join(left_out)} ({reason})"
+    for name, lack in sets.partial.items():
+        yield f"downstream, not whole: {name} ({lack})"
