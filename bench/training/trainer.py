@@ -26,6 +26,7 @@ from bench.models.encoder import ClipEncoder
 from bench.training.checkpoint import Checkpoint, Position
 from bench.training.joint_loss import joint_loss
 from bench.training.late import LateLosses, StepLoss
+from bench.training.meter import EpochMeter
 from bench.training.optimizer import adamw
 from bench.training.ranks import Ranks
 from bench.training.schedule import warmup_cosine
@@ -111,7 +112,7 @@ class Trainer:
         self.optimizer = adamw([encoder, *defense.modules()], train)
         self.position = Position()
         self.curves: list[dict[str, Any]] = []
-        self.partial: dict[str, float] = {}
+        self.meter = EpochMeter()
         self.stages = Stages()
         self._losses = LateLosses()
 
@@ -171,9 +172,9 @@ class Trainer:
             loss = self._step(phase, batch, place)
             self._losses.put(phase.name, epoch, self.position.step, loss)
             self._average(self._losses.ready())
-            self._count(len(batch.indices), time.perf_counter() - clock)
+            self.meter.add_time(time.perf_counter() - clock, pairs=len(batch.indices))
             self.position.step += 1
-            self.progress.step((epoch + passed) / self.train.epochs, self._rate(), self.partial.get("loss", math.nan))
+            self.progress.step((epoch + passed) / self.train.epochs, self.meter.pairs_per_second, self.meter.loss)
             yield
             clock = time.perf_counter()
 
@@ -206,7 +207,7 @@ class Trainer:
         action()
         spent = time.perf_counter() - started
         self.stages.add(stage, spent)
-        self.partial["seconds"] = self.partial.get("seconds", 0.0) + spent
+        self.meter.add_time(spent)
 
     def _set_lr(self, phase: Phase, progress: float) -> None:
         scheduled = self.train.lr * warmup_cosine(progress, self.train.epochs, self.train.warmup_epochs)
@@ -218,19 +219,12 @@ class Trainer:
         """Take losses into the means of the epoch. Raises TrainingDiverged on every process when one diverges on any."""
         sound = list(takewhile(lambda loss: abs(loss.value) < _EXPLODED, losses))
         for loss in sound:
-            for suffix in ("", f"_{loss.phase}"):
-                steps = self.partial.get(f"steps{suffix}", 0) + 1
-                mean = self.partial.get(f"loss{suffix}", 0.0)
-                self.partial |= {f"steps{suffix}": steps, f"loss{suffix}": mean + (loss.value - mean) / steps}
+            self.meter.add_loss(loss)
         if self.ranks.any(len(sound) < len(losses)):
-            wrong = losses[len(sound)] if len(sound) < len(losses) else None
-            if wrong is None:
+            if len(sound) == len(losses):
                 raise self._diverged("the loss of another process diverged", self.position.epoch, self.position.step)
+            wrong = losses[len(sound)]
             raise self._diverged(f"the loss became {wrong.value:g}", wrong.epoch, wrong.step)
-
-    def _count(self, pairs: int, seconds: float) -> None:
-        self.partial["pairs"] = self.partial.get("pairs", 0) + pairs
-        self.partial["seconds"] = self.partial.get("seconds", 0.0) + seconds
 
     def _check_weights(self) -> None:
         """The loss is taken before the last step, which may be the one that diverges."""
@@ -239,15 +233,12 @@ class Trainer:
                 raise self._diverged(f"the weights {name} are not finite", self.position.epoch, self.position.step)
 
     def _diverged(self, what: str, epoch: int, step: int) -> TrainingDiverged:
-        before = f"the mean loss before it was {self.partial['loss']:.3g}, " if self.partial.get("steps") else ""
+        before = "" if math.isnan(self.meter.loss) else f"the mean loss before it was {self.meter.loss:.3g}, "
         return TrainingDiverged(
             f"{what} in epoch {epoch}, step {step}: {before}the logit scale is "
             f"{float(self.encoder.logit_scale.detach()):.3g}; "
             f"a lower learning rate (train.lr, now {self.train.lr:g}) or precision fp32 may help"
         )
-
-    def _rate(self) -> float:
-        return self.partial.get("pairs", 0) / max(self.partial.get("seconds", 0.0), 1e-9)
 
     def _end_epoch(self, epoch: int, scorer: PairScorer) -> None:
         self._average(self._losses.ready(keep=0))
@@ -259,8 +250,8 @@ class Trainer:
             seen |= first_look(scorer, self.pairs.poisoned, rng)
         curve: dict[str, Any] = {
             "epoch": epoch,
-            **{"steps": 0, "loss": 0.0, "pairs": 0, "seconds": 0.0, **self.partial},
-            "pairs_per_second": self._rate(),
+            **self.meter.numbers,
+            "pairs_per_second": self.meter.pairs_per_second,
             "lr": float(self.optimizer.param_groups[0]["lr"]),
             "logit_scale": float(self.encoder.logit_scale.detach()),
             **self.defense.telemetry(),
@@ -268,7 +259,7 @@ class Trainer:
         }
         self.curves.append(curve)
         self.progress.epoch(curve, self.train.epochs)
-        self.partial = {}
+        self.meter = EpochMeter()
         self.position = Position(epoch + 1, 0, 0)
 
     def _save(self) -> None:
@@ -281,7 +272,7 @@ class Trainer:
             self.optimizer.state_dict(),
             self.defense.state_dict(),
             self.curves,
-            self.partial,
+            self.meter.numbers,
             self.stages.seconds,
         ).save(self.checkpoint)
 
@@ -296,6 +287,6 @@ class Trainer:
         self.encoder.load_state_dict(found.model)
         self.optimizer.load_state_dict(found.optimizer)
         self.defense.load_state_dict(found.defense)
-        self.position, self.curves, self.partial = found.position, found.curves, found.partial
+        self.position, self.curves, self.meter = found.position, found.curves, EpochMeter(found.partial)
         self.stages.seconds = found.seconds
         return True
