@@ -1,3 +1,4 @@
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -6,6 +7,7 @@ from typing import Any
 import numpy as np
 import open_clip
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 
@@ -52,6 +54,26 @@ def test_names() -> None:
     assert [factory.image_size(name) for name in ("scenes-small", "small-64", "RN50")] == [32, 64, 224]
     with pytest.raises(UserError, match="unknown model; did you mean 'RN50'"):
         factory.config("RN55")
+
+
+ARCHITECTURES = {
+    "scenes-small": "8bc441502d767b6e75585a97d238f2a46144806f1d07488921528c267318f146",
+    "scenes-vit-8": "4345f98d02e0e7bcc99c056119474e0c45de6018d63cda577288e4b1ae32a319",
+    "small-64": "ce7c02083325b99f6649f8ae1298200810bf0eaaecbdd870365e80e15d128c0c",
+}
+NEW_NAME = "runs are identified by the model's name alone: a changed architecture needs a new name, and a new name a line here"
+
+
+@pytest.mark.parametrize("name", sorted({*ARCHITECTURES, *factory.own_models()}))
+def test_a_name_means_one_architecture(name: str) -> None:
+    canonical = json.dumps(factory.config(name), sort_keys=True, separators=(",", ":"))
+    assert ARCHITECTURES.get(name) == hashlib.sha256(canonical.encode()).hexdigest(), NEW_NAME
+
+
+def test_the_small_network_means_one_architecture() -> None:
+    network = timm.create_model("bench_resnet10").eval()
+    assert sum(parameter.numel() for parameter in network.parameters()) == 653_352, NEW_NAME
+    assert network.forward_features(torch.zeros(1, 3, 32, 32)).shape == (1, 144, 2, 2), NEW_NAME
 
 
 def _train(compact: bool) -> tuple[list[float], Any]:
