@@ -11,13 +11,25 @@ from .small import small_matrix
 
 
 class Brighter(Attack):
-    """Adds the edit's number to all pixels and the plan's to the first row."""
+    """Adds the edit's number to all pixels and the plan's to the first row; every third image is left as it is."""
 
     def plan(self, ctx: AttackContext) -> PoisonPlan:
-        raise NotImplementedError
+        rng = ctx.rng("poisons")
+        poisons = []
+        for split, size in (("train", 256), ("holdout", 64), ("holdout", 64)):
+            for number, index in enumerate(rng.choice(size, 9, replace=False)):
+                edit: Edit | None = None if number % 3 == 0 else {"add": number}
+                poisons.append(
+                    Poison(split=split, index=index, uid="u", caption=f"{split} {index} {number}", target=0, edit=edit)  # type: ignore[arg-type]
+                )
+        order = rng.permutation(len(poisons))
+        return PoisonPlan(attack="brighter", targets=("ring",), poisons=tuple(poisons[i] for i in order), tensors={"row": ROW})
 
     def probes(self, ctx: AttackContext, plan: PoisonPlan) -> list[Probe]:
-        raise NotImplementedError
+        return [
+            Probe(split=("test", "holdout")[number % 2], index=number, label=0, edit=None if number % 3 else {"add": number})  # type: ignore[arg-type]
+            for number in range(20)
+        ]
 
     def apply(self, images: torch.Tensor, edits: Sequence[Edit], plan: PoisonPlan) -> torch.Tensor:
         made = images + torch.tensor([int(edit["add"]) for edit in edits], dtype=torch.uint8)[:, None, None, None]
@@ -42,21 +54,12 @@ def bundle() -> DatasetBundle:
     return small_matrix(attacks=["none"]).workspace.bundle
 
 
-def _plan(bundle: DatasetBundle) -> PoisonPlan:
-    rng = np.random.default_rng(0)
-    poisons = []
-    for split, size in (("train", 256), ("holdout", 64), ("holdout", 64)):
-        for number, index in enumerate(rng.choice(size, 9, replace=False)):
-            edit: Edit | None = None if number % 3 == 0 else {"add": number}
-            poisons.append(
-                Poison(split=split, index=index, uid="u", caption=f"{split} {index} {number}", target=0, edit=edit)  # type: ignore[arg-type]
-            )
-    order = rng.permutation(len(poisons))
-    return PoisonPlan(attack="brighter", targets=("ring",), poisons=tuple(poisons[i] for i in order), tensors={"row": ROW})
+def _context(bundle: DatasetBundle) -> AttackContext:
+    return AttackContext(bundle, lambda _: np.random.default_rng(0))
 
 
 def test_against_a_list_made_one_by_one(bundle: DatasetBundle) -> None:
-    plan = _plan(bundle)
+    plan = ATTACK.plan(_context(bundle))
     clean = bundle.train.images.load(np.arange(256)).clone()
     held = bundle.holdout.images.load(np.arange(64))
     expected = [(bundle.train.captions[index], clean[index].numpy().astype(int), False) for index in range(256)]
@@ -98,11 +101,8 @@ def test_without_an_attack(bundle: DatasetBundle) -> None:
 
 
 def test_probe_images(bundle: DatasetBundle) -> None:
-    probes = [
-        Probe(split=("test", "holdout")[number % 2], index=number, label=0, edit=None if number % 3 else {"add": number})  # type: ignore[arg-type]
-        for number in range(20)
-    ]
-    plan = PoisonPlan(attack="brighter", targets=(), poisons=(), tensors={"row": ROW})
+    plan = ATTACK.plan(_context(bundle))
+    probes = ATTACK.probes(_context(bundle), plan)
     images = ProbeImages(bundle, ATTACK, plan, probes)
     assert len(images) == 20
     rows = np.array([19, 0, 3, 3, 7])
@@ -115,7 +115,7 @@ def test_probe_images(bundle: DatasetBundle) -> None:
 
 def test_the_first_class_that_a_caption_names(bundle: DatasetBundle) -> None:
     names = ["holdout", "circle", "red", "train"]
-    pairs = PoisonedPairs(bundle, ATTACK, _plan(bundle), np.random.default_rng(0))
+    pairs = PoisonedPairs(bundle, ATTACK, ATTACK.plan(_context(bundle)), np.random.default_rng(0))
     words = [set(caption.lower().replace(",", " ").replace(".", " ").split()) for caption in pairs.captions]
     expected = [next((n for n, name in enumerate(names) if name in each), -1) for each in words]
     assert len({*expected}) >= 4
