@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, overload
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.data.columns import Column
 from bench.data.eda import augment, words
 from bench.data.thesaurus import Synonyms
 from bench.data.tokens import Tokenize
@@ -25,7 +26,7 @@ class TokenRows(Protocol):
     def __getitem__(self, indices: NDArray[np.int64], /) -> NDArray[Any]: ...
 
 
-class PoisonedCaptions(Sequence[str]):
+class PoisonedCaptions(Column[str]):
     """Caption i is poisons[row[i]], or clean[place[i]] where row[i] is negative; row, place: int64 (n,)."""
 
     def __init__(self, clean: Sequence[str], poisons: Sequence[str], place: NDArray[np.int64], row: NDArray[np.int64]) -> None:
@@ -37,15 +38,9 @@ class PoisonedCaptions(Sequence[str]):
     def __len__(self) -> int:
         return len(self._row)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[each] for each in range(len(self))[index]]
-        row = self._row[index]
-        return self._clean[self._place[index]] if row < 0 else self._poisons[row]
+    def _at(self, row: int) -> str:
+        poison = self._row[row]
+        return self._clean[self._place[row]] if poison < 0 else self._poisons[poison]
 
     def tokens(self, clean: NDArray[np.integer], tokenize: Tokenize) -> TokenRows:
         """Tokens of these captions, given those of the clean ones."""

@@ -1,16 +1,33 @@
-"""Columns of millions of texts without an object for each."""
+"""Columns of millions of values without an object for each."""
 
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import overload
+from typing import TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+Value = TypeVar("Value")
 
-class Texts(Sequence[str]):
+
+class Column(Sequence[Value]):
+    """Values that are made when they are asked for; a slice gives a list of them."""
+
+    @abstractmethod
+    def _at(self, row: int) -> Value: ...
+
+    @overload
+    def __getitem__(self, row: int) -> Value: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[Value]: ...
+    def __getitem__(self, row: int | slice) -> Value | list[Value]:
+        return [self._at(each) for each in range(len(self))[row]] if isinstance(row, slice) else self._at(row)
+
+
+class Texts(Column[str]):
     """UTF-8 texts in one buffer of bytes: text i lies at starts[i]:ends[i]. It is decoded when asked for.
 
     buffer: uint8 (bytes,); starts, ends: int64 (n,), in bytes.
@@ -24,13 +41,7 @@ class Texts(Sequence[str]):
     def __len__(self) -> int:
         return len(self._starts)
 
-    @overload
-    def __getitem__(self, row: int) -> str: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[str]: ...
-    def __getitem__(self, row: int | slice) -> str | list[str]:
-        if isinstance(row, slice):
-            return [self[place] for place in range(len(self))[row]]
+    def _at(self, row: int) -> str:
         return self._buffer[self._starts[row] : self._ends[row]].tobytes().decode()
 
     @property
@@ -50,7 +61,7 @@ class Texts(Sequence[str]):
         return Texts(self._buffer, self._starts[rows], self._ends[rows])
 
 
-class Paths(Sequence[str]):
+class Paths(Column[str]):
     """`PREFIX/FOLDER/NAME`: folders by number, names as ASCII bytes of one width.
 
     folder_of: int32 (n,), indices into `folders`; names: bytes (n,), numpy kind S.
@@ -65,11 +76,5 @@ class Paths(Sequence[str]):
     def __len__(self) -> int:
         return len(self._names)
 
-    @overload
-    def __getitem__(self, row: int) -> str: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[str]: ...
-    def __getitem__(self, row: int | slice) -> str | list[str]:
-        if isinstance(row, slice):
-            return [self[place] for place in range(len(self))[row]]
+    def _at(self, row: int) -> str:
         return f"{self._prefix}/{self._folders[self._folder_of[row]]}/{self._names[row].decode()}"

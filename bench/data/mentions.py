@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import overload
+
+from bench.data.columns import Column
 
 _WORD = re.compile(r"[^\W_]+")
 
@@ -39,7 +40,7 @@ class MentionIndex:
         return tuple(sorted(found))
 
 
-class LazyMembers(Sequence[tuple[int, ...]]):
+class LazyMembers(Column[tuple[int, ...]]):
     """The classes that each caption mentions, found when asked for."""
 
     def __init__(self, captions: Sequence[str], index: MentionIndex) -> None:
@@ -49,13 +50,7 @@ class LazyMembers(Sequence[tuple[int, ...]]):
     def __len__(self) -> int:
         return len(self._captions)
 
-    @overload
-    def __getitem__(self, row: int) -> tuple[int, ...]: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[tuple[int, ...]]: ...
-    def __getitem__(self, row: int | slice) -> tuple[int, ...] | list[tuple[int, ...]]:
-        if isinstance(row, slice):
-            return [self._index.members(caption) for caption in self._captions[row]]
+    def _at(self, row: int) -> tuple[int, ...]:
         return self._index.members(self._captions[row])
 
 
