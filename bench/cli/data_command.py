@@ -27,7 +27,7 @@ def command() -> None:
 
 @command.command("verify")
 @click.argument("name")
-@click.option("--data-root", type=click.Path(path_type=Path), help="Folder of the data set.")
+@click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data set lies; or NAME:DIR.")
 @click.option("--decode", is_flag=True, help="Open every image, and name those that are damaged.")
 @click.option("--set", "options", multiple=True, metavar="data.OPTION=VALUE", help="Change an option; repeatable.")
 @plugin_option

@@ -13,7 +13,9 @@ _KINDS = ("attacks", "defenses", "evaluators", "datasets", "models")
 @click.argument("kind", required=False, type=click.Choice(_KINDS))
 @plugin_option
 def command(kind: str | None, plugins: tuple[str, ...]) -> None:
-    """Show what there is, where it comes from, and what could not be loaded."""
+    """Show the attacks, defenses, evaluators, data sets and models there are, where each comes from, and what could not be
+    loaded.
+    """
     from bench import plugins as plugin_loader
     from bench.models import factory
     from bench.registry import KINDS
@@ -29,8 +31,9 @@ def command(kind: str | None, plugins: tuple[str, ...]) -> None:
         else:
             rows = [(entry.plugin.name, entry.origin, entry.plugin.summary()) for entry in KINDS[name]]
         click.echo(f"{name}:")
+        width = max((len(plugin) for plugin, _, _ in rows), default=0)
         for plugin, origin, summary in rows:
-            click.echo(f"  {plugin:16} {summary}  [{origin}]" if summary else f"  {plugin:16} [{origin}]")
+            click.echo(f"  {plugin:{width}}  {summary}  [{origin}]" if summary else f"  {plugin:{width}}  [{origin}]")
     if broken:
         click.echo("not loaded:")
         for failure in broken:

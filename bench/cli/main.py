@@ -15,12 +15,12 @@ from bench.errors import Stopped, UserError
 _COMMANDS = {
     "run": "Train and evaluate a matrix of attacks x defenses.",
     "status": "Show what is done, running, failed and waiting in a results folder.",
-    "report": "Make tables from the records of a results folder.",
+    "report": "Make tables and an HTML page from the records of a results folder.",
     "profile": "Measure where the time of a training goes.",
     "show": "Draw an attack: clean, poisoned, difference.",
     "list": "Show what attacks, defenses, evaluators, data sets and models there are.",
     "data": "Count what is wrong with a data set before training on it.",
-    "check": "Run the contract checks on a plugin file.",
+    "check": "Run the contract checks on the plugins of a Python file.",
 }
 
 
@@ -43,9 +43,10 @@ class _Lazy(click.Group):
 @click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="bench")
 def cli() -> None:
-    """Which defense stops data poisoning and backdoors in CLIP training, at what cost.
+    """Which defense stops data poisoning and backdoors in CLIP training, at what cost?
 
-    `bench run` trains and measures, `bench report` makes the tables. Finished cells are kept and never done twice.
+    `bench run` trains and measures, `bench report` makes the tables. A cell is one training
+    and what is measured on it; finished cells are kept and never done twice.
     """
 
 

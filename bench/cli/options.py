@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench.errors import UserError
-
-if TYPE_CHECKING:
-    pass
 
 OUT = Path("results")
 
@@ -49,20 +45,26 @@ def data_and_root(data: str, root: Path | None) -> tuple[str, Path | None]:
     return name, Path(place)
 
 
-def out_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=True, help="Results folder.")(
-        function
-    )
-
-
-def plugin_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "--plugin",
-        "plugins",
-        multiple=True,
-        metavar="FILE",
-        help="Load plugins from a Python file (runs its code); repeatable.",
-    )(function)
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="auto: a GPU where there is one.",
+)
+precision_option = click.option(
+    "--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True, help="auto: the recipe's."
+)
+out_option = click.option(
+    "--out", type=click.Path(path_type=Path), default=OUT, show_default=True, metavar="DIR", help="Results folder."
+)
+plugin_option = click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="FILE",
+    help="Load plugins from a Python file (runs its code); repeatable.",
+)
 
 
 def load_plugins(files: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from bench.cli.options import data_and_root, load_plugins, plugin_option, some_names
+from bench.cli.options import data_and_root, device_option, load_plugins, plugin_option, precision_option, some_names
 from bench.console import say
 from bench.errors import UserError
 
@@ -43,12 +43,20 @@ class _Options:
 
 @click.command("profile")
 @click.option("--data", default="scenes", show_default=True, metavar="NAME", help="Data set.")
-@click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data set lies.")
 @click.option(
-    "--defense", "defenses", multiple=True, default=["clip,safeclip"], show_default=True, metavar="LIST", help="Or all."
+    "--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data set lies; or --data NAME:DIR."
 )
-@click.option("--attack", default="none", show_default=True, metavar="NAME")
-@click.option("--model", metavar="NAME", help="open_clip architecture; the data set's recipe by default.")
+@click.option(
+    "--defense",
+    "defenses",
+    multiple=True,
+    default=["clip,safeclip"],
+    show_default=True,
+    metavar="LIST",
+    help="Names from `bench list` with commas between, or all.",
+)
+@click.option("--attack", default="none", show_default=True, metavar="NAME", help="What poisons the data, or none.")
+@click.option("--model", metavar="NAME", help="From `bench list models`; by default the recipe of the data set says which.")
 @click.option("--steps", type=click.IntRange(min=1), default=20, show_default=True, help="Steps measured of each phase.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Whole epochs measured of each phase, in place of --steps.")
 @click.option(
@@ -59,14 +67,14 @@ class _Options:
 )
 @click.option("--set", "options", multiple=True, metavar="PATH=VALUE", help="Change an option, e.g. train.batch_size=64.")
 @plugin_option
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
+@device_option
+@precision_option
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures as JSON too.")
 @click.option("--trace", type=click.Path(path_type=Path), metavar="FILE", help="Write a Chrome trace of three steps a phase.")
 def command(**given: Any) -> None:
     """Measure where the time of a training goes; no record is written.
 
-    Trains a few steps of each phase of a defense and foretells the whole run from the numbers of pairs in its phases: pairs
+    Trains a few steps of each phase of each defense and predicts the whole run from the numbers of pairs in its phases: pairs
     per second, seconds and their shares by stage, peak memory, FLOP/s against a matrix product on this machine. Every pair is
     scored once. A defense that splits the pairs by similarity does so here with a model hardly trained.
 

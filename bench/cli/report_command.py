@@ -14,18 +14,27 @@ from bench.console import say
 @click.command("report")
 @out_option
 @click.option(
-    "--suite", "suites", multiple=True, metavar="LIST", help="Paper tables to show, or all; by default those that were run."
+    "--suite",
+    "suites",
+    multiple=True,
+    metavar="LIST",
+    help="Tables and figures of the paper, or all; by default those that were run.",
 )
 @click.option(
-    "--format", "formats", multiple=True, default=("csv,html",), show_default=True, metavar="LIST", help="csv, html, latex."
+    "--format",
+    "formats",
+    multiple=True,
+    default=("csv,html",),
+    show_default=True,
+    metavar="LIST",
+    help="Of csv, html and latex.",
 )
 def command(out: Path, suites: tuple[str, ...], formats: tuple[str, ...]) -> None:
     """Make results.csv, table.csv and index.html from the records of a results folder, and show the tables.
 
-    With --suite shows those tables of the paper: measured, published, difference.
-
-    Suites that were run, or that --suite names, are shown as the paper arranges them, published beside measured; each has a
-    CSV file too, and with --format latex a table for LaTeX.
+    Suites that were run, or that --suite names, stand in index.html as the paper arranges them, published beside measured;
+    each has a CSV file too, and with --format latex a table for LaTeX. With --suite the terminal shows those: measured,
+    published, difference.
 
     Reads records only: it needs neither the data nor the plugins that made them.
     """

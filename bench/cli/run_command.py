@@ -12,7 +12,7 @@ from rich.console import Console
 from bench import keys
 from bench.cli import execute
 from bench.cli.dry_run import show_plan
-from bench.cli.options import load_plugins, out_option, plugin_option
+from bench.cli.options import device_option, load_plugins, out_option, plugin_option, precision_option
 from bench.cli.run_options import DEFAULT_ATTACKS, DEFAULT_DEFENSES, RunOptions
 from bench.cli.work import Work, planned
 from bench.cluster.place import Place
@@ -26,12 +26,26 @@ if TYPE_CHECKING:
 
 @click.command("run")
 @click.option(
-    "--defense", "defenses", multiple=True, default=DEFAULT_DEFENSES, show_default=True, metavar="LIST", help="Or all."
+    "--defense",
+    "defenses",
+    multiple=True,
+    default=DEFAULT_DEFENSES,
+    show_default=True,
+    metavar="LIST",
+    help="Names from `bench list`, or all.",
 )
 @click.option(
-    "--attack", "attacks", multiple=True, default=DEFAULT_ATTACKS, show_default=True, metavar="LIST", help="Or all, none."
+    "--attack",
+    "attacks",
+    multiple=True,
+    default=DEFAULT_ATTACKS,
+    show_default=True,
+    metavar="LIST",
+    help="Names from `bench list`, or all, or none.",
 )
-@click.option("--suite", "suites", multiple=True, metavar="LIST", help="Tables and figures of the paper, e.g. table1. Or all.")
+@click.option(
+    "--suite", "suites", multiple=True, metavar="LIST", help="Tables and figures of the paper, e.g. table1,figure2, or all."
+)
 @click.option("--data", metavar="NAME", help="Pre-training data set, scenes by default; with --suite in place of the paper's.")
 @click.option(
     "--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data set lies; or --data NAME:DIR."
@@ -49,26 +63,30 @@ if TYPE_CHECKING:
     default=("asr,zero_shot,linear_probe",),
     show_default=True,
     metavar="LIST",
-    help="Or all.",
+    help="Names from `bench list`, or all.",
 )
-@click.option("--model", metavar="NAME", help="open_clip architecture; the data set's recipe by default.")
-@click.option("--seeds", multiple=True, default=["0"], show_default=True, metavar="LIST", help="E.g. 0,1,2.")
+@click.option("--model", metavar="NAME", help="From `bench list models`; by default the recipe of the data set says which.")
+@click.option("--seeds", multiple=True, default=["0"], show_default=True, metavar="LIST", help="Whole numbers, e.g. 0,1,2.")
 @click.option("--set", "options", multiple=True, metavar="PATH=VALUE", help="Change an option, e.g. train.epochs=2.")
 @plugin_option
 @out_option
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option(
-    "--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True, help="auto: the recipe's."
-)
+@device_option
+@precision_option
 @click.option("--shard", metavar="I/N", help="Do the I-th of N parts of the matrix, counted from 1: for job arrays.")
-@click.option("--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True)
+@click.option(
+    "--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Run cells here, or on Ray."
+)
 @click.option("--ray-address", metavar="ADDRESS", help="auto (a cluster that this machine is part of), local, or HOST:PORT.")
-@click.option("--cpus-per-cell", type=click.IntRange(min=1), metavar="N", help="With --executor ray; 1 by default.")
-@click.option("--gpus-per-cell", type=click.FloatRange(min=0), metavar="N", help="With --executor ray; 0 by default.")
+@click.option(
+    "--cpus-per-cell", type=click.IntRange(min=1), metavar="N", help="CPU cores a cell, with --executor ray; 1 by default."
+)
+@click.option(
+    "--gpus-per-cell", type=click.FloatRange(min=0), metavar="N", help="GPUs a cell, with --executor ray; 0 by default."
+)
 @click.option(
     "--track",
     type=click.Choice(["tensorboard", "wandb"]),
-    help="Write the curves for it too, in DIR/track of --out; wandb stays offline.",
+    help="Write the curves for it too, in the folder track of --out; wandb stays offline.",
 )
 @click.option("--dry-run", is_flag=True, help="Show the cells, what is on record, and an estimate of time; train nothing.")
 @click.option("--retry-failed", is_flag=True, help="Try cells again that failed before.")
@@ -83,7 +101,7 @@ if TYPE_CHECKING:
 def command(**given: Any) -> int:
     """Train and evaluate a matrix of attacks x defenses, then show the table.
 
-    Options that take a LIST take names with commas between, and can be repeated.
+    Options that take a LIST take names or numbers with commas between, and can be repeated.
 
     With no option: plain CLIP against BadNet and TDPA on the embedded data set, a few minutes on two cores. Ctrl-C
     stops; the same command goes on from there.

@@ -25,9 +25,11 @@ _GAIN = 4
 @click.command("show")
 @click.argument("attack")
 @click.option("--data", default="scenes", show_default=True, metavar="NAME", help="Data set.")
-@click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data set lies.")
+@click.option(
+    "--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data set lies; or --data NAME:DIR."
+)
 @click.option("--model", metavar="NAME", help="Model, which sets the image size; the data set's recipe by default.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Seed of the poison.")
 @click.option("--set", "options", multiple=True, metavar="PATH=VALUE", help="Change an option, e.g. attack.patch=32.")
 @click.option(
     "--picture", type=click.Path(path_type=Path), metavar="FILE", help="The PNG to write; ATTACK-DATA.png by default."
