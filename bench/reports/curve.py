@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from bench.reports.labels import is_number, plain
 from bench.reports.records import Record
 
-WIDTH, HEIGHT = 320, 120
 LEFT, RIGHT, TOP, BOTTOM = 40, 312, 10, 98
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A polyline in a box of WIDTH x HEIGHT."""
+    """A polyline in a box of 320 x 120."""
 
     points: list[tuple[float, float]]
     low: str

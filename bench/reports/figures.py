@@ -1,4 +1,4 @@
-"""Drawings of similarities as shapes in a box of WIDTH units: heat map, mixture and overlaid histograms."""
+"""Drawings of similarities as shapes in a box of 320 units: heat map, mixture and overlaid histograms."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from bench.reports.axes import Scale, Tick, hundredths, line, place, signed
 from bench.reports.similarities import BINS, Component, Distribution, Examples, Split
 
-WIDTH = 320
 CELL, MAP_LEFT, MAP_TOP = 30, 104, 4
 LETTERS = 12
 """Characters of a label that fit beside the heat map."""

@@ -6,8 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.matrix.store import Store
-from bench.reports.records import Evaluation, Run, load_runs
+from bench.reports.records import Evaluation, Run
 
 COLUMNS = [
     "data", "model", "attack", "attack_rate", "defense", "seed", "evaluator", "task", "metric", "value", "unit", "n",
@@ -20,15 +19,11 @@ WIDE = [
 MEASURED = ("task", "metric", "value", "unit", "n", "ci_low", "ci_high", "better", "evaluator_spec", "finished")
 
 
-def results_frame(store: Store) -> pd.DataFrame:
-    """One row per measurement of the results folder, sorted; cells and downstream sets without one have a row that says why."""
-    frame = wide_frame(load_runs(store))[COLUMNS]
-    numbers = dict.fromkeys(("attack_rate", "value", "ci_low", "ci_high"), "float64")
-    return frame.fillna(dict.fromkeys(("task", "metric", "unit"), "")).astype({**numbers, "n": "Int64", "seed": "int64"})
-
-
 def wide_frame(runs: list[Run]) -> pd.DataFrame:
-    """`results_frame` with the specs beside. Values are kept as Python objects: an absent one is None, never NaN."""
+    """One row a measurement, in the order of the runs; cells and downstream sets without one have a row that says why.
+
+    Values are Python objects: an absent one is None, never NaN.
+    """
     rows = [row for run in runs for evaluation in run.evaluations for row in _rows(run, evaluation)]
     return pd.DataFrame(rows, columns=WIDE, dtype=object)
 
