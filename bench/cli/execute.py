@@ -42,12 +42,7 @@ def run(requests: Sequence[dict[str, Any]], store: Store, console: Console, fini
 
 
 def locally(
-    matrices: Sequence[Matrix],
-    store: Store,
-    asked: RunOptions,
-    device: torch.device,
-    ranks: Ranks,
-    console: Console,
+    matrices: Sequence[Matrix], store: Store, asked: RunOptions, device: torch.device, ranks: Ranks, console: Console
 ) -> Counter[str]:
     """Settle every cell in this process, or as the first of several that train together; counts of outcomes."""
     from bench.matrix.followers import followed
