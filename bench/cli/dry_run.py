@@ -21,11 +21,12 @@ _TO_TRAIN = "to be trained"
 
 def show_plan(matrices: Sequence[Matrix], out: Path, device: torch.device, retry_failed: bool, console: Console) -> None:
     """Each cell with what is to be done of it, and what that takes."""
-    from bench.matrix.estimate import training_seconds, weights_bytes
+    from bench.matrix.estimate import lacking_memory, training_seconds, weights_bytes
     from bench.matrix.store import Store
 
     store = Store.open(out) if out.is_dir() else None
     seconds, disk, count = 0.0, 0, 0
+    lacks: list[str] = []
     for matrix in matrices:
         todo = []
         for cell in matrix.cells:
@@ -36,12 +37,15 @@ def show_plan(matrices: Sequence[Matrix], out: Path, device: torch.device, retry
         seconds += training_seconds(matrix, todo, store, device)
         disk += weights_bytes(todo)
         count += len(todo)
+        lacks += lacking_memory(todo, device)
     console.print(
         f"{sum(len(matrix.cells) for matrix in matrices)} cells, {count} to be trained: "
         f"about {_duration(seconds)} of training on {device.type} and {_size(disk)} of disk",
         highlight=False,
         soft_wrap=True,
     )
+    for lack in dict.fromkeys(lacks):
+        say(console, lack)
 
 
 def _state(cell: Cell, store: Store | None, retry_failed: bool) -> str:
