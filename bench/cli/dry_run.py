@@ -38,12 +38,9 @@ def show_plan(matrices: Sequence[Matrix], out: Path, device: torch.device, retry
         disk += weights_bytes(todo)
         count += len(todo)
         lacks += lacking_memory(todo, device)
-    console.print(
-        f"{sum(len(matrix.cells) for matrix in matrices)} cells, {count} to be trained: "
-        f"about {_duration(seconds)} of training on {device.type} and {_size(disk)} of disk",
-        highlight=False,
-        soft_wrap=True,
-    )
+    cells = sum(len(matrix.cells) for matrix in matrices)
+    what = f"about {_duration(seconds)} of training on {device.type} and {_size(disk)} of disk"
+    say(console, f"{cells} cells, {count} to be trained: {what}")
     for lack in dict.fromkeys(lacks):
         say(console, lack)
 
