@@ -32,7 +32,7 @@ STEPS = ("open", "open again", "tokenise", "read again", "train", "eda")
 )
 @click.option("--step", type=click.Choice(STEPS), help="Only this step, in this process.")
 def main(pairs: int, folder: Path, step: str | None) -> None:
-    """Make up a download of `cc3m` and measure each step from its captions to shuffled tokens, on one core."""
+    """Make up a download of `cc3m` and measure each step from its captions to shuffled tokens."""
     if step is not None:
         measure(folder, step)
         return
