@@ -11,6 +11,7 @@ import click
 
 from bench import __version__
 from bench.errors import Stopped, UserError
+from bench.matrix.stop import at_once, stoppable
 
 _COMMANDS = {
     "run": "Train and evaluate a matrix of attacks x defenses.",
@@ -25,7 +26,7 @@ _COMMANDS = {
 
 
 class _Lazy(click.Group):
-    """Imports a command's module only when that command is called."""
+    """Imports a command's module only when that command is called; a signal ends it at once, save where it says otherwise."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -34,6 +35,10 @@ class _Lazy(click.Group):
         if name not in _COMMANDS:
             return None
         return importlib.import_module(f"bench.cli.{name}_command").command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with stoppable() as stop, at_once(stop):
+            return super().invoke(ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

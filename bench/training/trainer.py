@@ -22,6 +22,7 @@ from bench.config import RunSpec, TrainSpec
 from bench.data.captions import CaptionTokens
 from bench.data.loader import ahead, batches
 from bench.data.poisoned import PoisonedPairs
+from bench.matrix.stop import at_once
 from bench.models.encoder import ClipEncoder
 from bench.training.checkpoint import Checkpoint, Position
 from bench.training.joint_loss import joint_loss
@@ -74,9 +75,10 @@ class Trainer:
     """Trains `encoder` in place on `pairs` as `defense` says.
 
     `train` is the spec's recipe with what the defense replaces of it. `guide` loads the model that the defense selects pairs
-    with, where it does. `stop()` true ends the run with KeyboardInterrupt after a checkpoint. One is also written after a step
-    when `checkpoint_seconds` have passed since the last, before the scoring that ends an epoch, and at the end. Of several
-    processes every one runs this; the first alone selects pairs, and reads and writes the checkpoint.
+    with, where it does. `stop()` true ends the run with KeyboardInterrupt after a checkpoint, or within selection or scoring.
+    One is also written after a step when `checkpoint_seconds` have passed since the last, before the scoring that ends an
+    epoch, and at the end. Of several processes every one runs this; the first alone selects pairs, and reads and writes the
+    checkpoint.
     """
 
     def __init__(
@@ -203,7 +205,8 @@ class Trainer:
 
     def _timed(self, stage: str, action: Callable[[], None]) -> None:
         started = time.perf_counter()
-        action()
+        with at_once(self.stop, alone=self.ranks.count == 1):
+            action()
         spent = time.perf_counter() - started
         self.stages.add(stage, spent)
         self.partial["seconds"] = self.partial.get("seconds", 0.0) + spent
