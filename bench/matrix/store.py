@@ -33,7 +33,7 @@ MAX_RECORD = 512 * 2**20
 """Bytes of a JSON file; a longer one counts as none."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
+_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 
 
 class Store:
@@ -156,7 +156,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         if path.stat().st_size > MAX_RECORD:
             return None
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError, RecursionError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
@@ -204,7 +204,7 @@ def told(folder: Path) -> Iterator[None]:
             if number in _FORBIDDEN:
                 why = os.strerror(number or 0)
                 raise UserError(
-                    f"{folder}: cannot write there ({why}); make it writable, then the same command goes on"
+                    f"{folder}: cannot write there ({why}); make it a folder that takes files, then the same command goes on"
                 ) from error
         raise
 

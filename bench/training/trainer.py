@@ -296,9 +296,13 @@ class Trainer:
             self.progress.note(f"{' and '.join(damaged)} cannot be read: {then}")
         if found is None:
             return False
-        self.encoder.load_state_dict(found.model)
-        self.optimizer.load_state_dict(found.optimizer)
-        self.defense.load_state_dict(found.defense)
+        try:
+            self.encoder.load_state_dict(found.model)
+            self.optimizer.load_state_dict(found.optimizer)
+            self.defense.load_state_dict(found.defense)
+        except Exception as error:
+            folder = self.checkpoint.parent
+            raise RuntimeError(f"checkpoints in {folder} are not of this training; delete them, then --retry-failed") from error
         self.position, self.curves, self.partial = found.position, found.curves, found.partial
         self.stages.seconds = found.seconds
         return True

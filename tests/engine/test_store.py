@@ -193,3 +193,18 @@ def test_a_record_of_another_cell_is_none_of_this_one(store: Store) -> None:
         path = store.run_dir("k") / "evals" / "asr-e.json"
         path.write_text(json.dumps({**(read_json(path) or {}), "run_key": run, "eval_key": key}))
         assert store.eval_record("k", "asr", "e") is None
+
+
+def test_a_file_or_folder_that_is_in_the_way_is_named(store: Store) -> None:
+    (store.root / "runs").write_text("")
+    (store.root / "locks").write_text("")
+    (store.root / "requests" / "q.json").mkdir(parents=True)
+    assert store.run_record("k") is None
+    for action, word in (
+        (lambda: store.write_run("k", {}), "runs/k"),
+        (lambda: store.lock("k"), "locks"),
+        (lambda: store.write_request("q", {}), "requests"),
+    ):
+        with pytest.raises(UserError, match=rf"out/{word}: cannot write there \(.*then the same command goes on"):
+            action()
+    assert not list(store.root.rglob("*.tmp"))
