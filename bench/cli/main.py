@@ -55,7 +55,7 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Entry point. Exit codes: 0 fine, 1 some cells failed, 2 bad input or a full disk, 130 SIGINT (Ctrl-C), 143 SIGTERM."""
+    """Entry point. Exit codes: 0 fine, 1 some cells failed, 2 bad input, no room on disk or in memory, 130 SIGINT, 143 SIGTERM."""
     try:
         status = cli.main(args=arguments, standalone_mode=False)
     except UserError as error:
@@ -63,6 +63,9 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.exit(2)
     except click.ClickException as error:
         click.echo(f"bench: {error.format_message()}", err=True)
+        sys.exit(2)
+    except MemoryError:  # outside of a cell, which fails alone
+        click.echo("bench: out of memory while data and models are opened or shown; give the process more", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort, Stopped) as error:
         click.echo("bench: interrupted; the same command goes on from here", err=True)
