@@ -55,7 +55,7 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Entry point. Exit codes: 0 fine, 1 some cells failed, 2 bad input, no room on disk or in memory, 130 SIGINT, 143 SIGTERM."""
+    """Entry point. Exit codes: 0 fine, 1 some cells failed, 2 bad input, a full disk or memory, 130 SIGINT, 143 SIGTERM."""
     try:
         status = cli.main(args=arguments, standalone_mode=False)
     except UserError as error:
