@@ -89,7 +89,7 @@ def measure(folder: Path, step: str) -> None:
         return
     clock.restart()
     tokenize, identity = factory.tokenizer("RN50"), factory.tokenizer_identity("RN50")
-    clean = kept_tokens(bundle.train.captions, tokenize, identity, folder / "cache", lambda count: None, lambda: False)
+    clean = kept_tokens(bundle.train.captions, tokenize, identity, folder / "cache", lambda count: None)
     if step in ("tokenise", "read again"):
         clock.say(step, f"{len(clean) / clock.seconds:,.0f} pairs/s, {clean.nbytes / 1e6:,.0f} MB of {clean.dtype}")
         return

@@ -11,6 +11,7 @@ import click
 
 from bench import __version__
 from bench.errors import Stopped, UserError
+from bench.matrix.stop import at_once, stoppable
 
 _COMMANDS = {
     "run": "Train and evaluate a matrix of attacks x defenses.",
@@ -25,7 +26,7 @@ _COMMANDS = {
 
 
 class _Lazy(click.Group):
-    """Imports a command's module only when that command is called."""
+    """Imports a command's module only when that command is called; a signal ends it at once, save where it says otherwise."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -34,6 +35,10 @@ class _Lazy(click.Group):
         if name not in _COMMANDS:
             return None
         return importlib.import_module(f"bench.cli.{name}_command").command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with stoppable() as stop, at_once(stop):
+            return super().invoke(ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -51,7 +56,7 @@ def cli() -> None:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Entry point. Exit codes: 0 fine, 1 some cells failed, 2 bad input or a full disk, 130 SIGINT (Ctrl-C), 143 SIGTERM."""
+    """Entry point. Exit codes: 0 fine, 1 some cells failed, 2 bad input, a full disk or memory, 130 SIGINT, 143 SIGTERM."""
     try:
         status = cli.main(args=arguments, standalone_mode=False)
     except UserError as error:
@@ -59,6 +64,9 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.exit(2)
     except click.ClickException as error:
         click.echo(f"bench: {error.format_message()}", err=True)
+        sys.exit(2)
+    except MemoryError:  # outside of a cell, which fails alone
+        click.echo("bench: out of memory while data and models are opened or shown; give the process more", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort, Stopped) as error:
         click.echo("bench: interrupted; the same command goes on from here", err=True)

@@ -22,13 +22,13 @@ _BLOCK = 4096
 
 
 def kept_tokens(
-    captions: Sequence[str], tokenize: Tokenize, identity: Any, folder: Path | None, heard: Heard, stop: Callable[[], bool]
+    captions: Sequence[str], tokenize: Tokenize, identity: Any, folder: Path | None, heard: Heard
 ) -> NDArray[np.integer]:
     """Tokens (n, length) of captions: uint16 where every id of the tokenizer fits, else int32.
 
     They are memory-mapped from a file in `folder`, which is found again by the captions and by `identity`, plain data that
     changes with the tokenizer. It holds the rows and their sha256, and is made anew where it is damaged. Without a folder that
-    can be written they are in memory. `heard` is told how many are done so far; `stop()` true raises KeyboardInterrupt.
+    can be written they are in memory. `heard` is told how many are done so far.
     """
     dtype = np.dtype(np.uint16 if getattr(tokenize, "vocab_size", 2**31) <= 2**16 else np.int32)
     shape = len(captions), tokenize([""]).shape[1]
@@ -36,22 +36,18 @@ def kept_tokens(
     if file is not None:
         with contextlib.suppress(OSError):
             if not _is_whole(file, shape, dtype):
-                _write(file, _blocks(captions, tokenize, dtype, heard, stop))
+                _write(file, _blocks(captions, tokenize, dtype, heard))
             return np.memmap(file, dtype, "r", shape=shape)
     tokens = np.empty(shape, dtype)
     start = 0
-    for block in _blocks(captions, tokenize, dtype, heard, stop):
+    for block in _blocks(captions, tokenize, dtype, heard):
         tokens[start : start + len(block)] = block
         start += len(block)
     return tokens
 
 
-def _blocks(
-    captions: Sequence[str], tokenize: Tokenize, dtype: np.dtype[Any], heard: Heard, stop: Callable[[], bool]
-) -> Iterator[NDArray[np.integer]]:
+def _blocks(captions: Sequence[str], tokenize: Tokenize, dtype: np.dtype[Any], heard: Heard) -> Iterator[NDArray[np.integer]]:
     for start in range(0, len(captions), _BLOCK):
-        if stop():
-            raise KeyboardInterrupt
         block = tokenize(captions[start : start + _BLOCK]).numpy().astype(dtype)
         yield block
         heard(start + len(block))

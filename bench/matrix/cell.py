@@ -21,6 +21,7 @@ from bench.data.poisoned import PoisonedPairs
 from bench.matrix.expand import Cell
 from bench.matrix.provenance import provenance
 from bench.matrix.runtime import Runtime
+from bench.matrix.stop import at_once
 from bench.matrix.store import Store, atomic, write_json
 from bench.matrix.tracking import tracked
 from bench.matrix.workspace import Workspace
@@ -70,7 +71,8 @@ def train(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> N
     folder = store.run_dir(key)
     started = _now()
     with tracked(runtime.progress, runtime.track, store.root / "track", spec) as progress:
-        trainer, vocabulary = prepare(cell, workspace, store, replace(runtime, progress=progress))
+        with at_once(runtime.stop):
+            trainer, vocabulary = prepare(cell, workspace, store, replace(runtime, progress=progress))
         trained = trainer.run()
     pairs, encoder = trainer.pairs, trainer.encoder
     scorer = PairScorer(encoder, pairs, trainer.captions, ranks=runtime.ranks)
@@ -155,7 +157,7 @@ def _guide(
 
 
 def _tokens(pairs: PoisonedPairs, model: str, workspace: Workspace, runtime: Runtime) -> TokenRows:
-    clean = workspace.train_tokens(model, runtime.progress.tokenised, runtime.stop)
+    clean = workspace.train_tokens(model, runtime.progress.tokenised)
     return pairs.captions.tokens(clean, factory.tokenizer(model))
 
 

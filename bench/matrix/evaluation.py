@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import Any
 
 import torch
 
@@ -82,22 +83,17 @@ class CellEvalContext:
         return self._models.load(self._clean)
 
 
-def evaluate(spec: RunSpec, evaluation: Evaluation, ctx: CellEvalContext, store: Store) -> None:
-    """Run one evaluator on a trained cell and write its record."""
+def evaluate(evaluation: Evaluation, ctx: CellEvalContext) -> dict[str, Any]:
+    """Run one evaluator on a trained cell: its record."""
     entry = evaluators[evaluation.evaluator.name]
     evaluator = entry.plugin(entry.plugin.Params.model_validate(evaluation.evaluator.params))
     measurements = evaluator.evaluate(ctx)
     sets = ctx.downstream.record() if entry.plugin.needs_tasks and ctx.downstream.tasks else None
-    store.write_eval(
-        keys.run_key(spec),
-        evaluation.evaluator.name,
-        evaluation.key,
-        {
-            "evaluator": evaluation.evaluator.model_dump(mode="json"),
-            "clean_run_key": keys.run_key(evaluation.clean) if evaluation.clean else None,
-            "metrics": [metric.model_dump() for metric in entry.plugin.metrics],
-            "measurements": [measurement.model_dump() for measurement in measurements],
-            **({"downstream": sets} if sets else {}),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        },
-    )
+    return {
+        "evaluator": evaluation.evaluator.model_dump(mode="json"),
+        "clean_run_key": keys.run_key(evaluation.clean) if evaluation.clean else None,
+        "metrics": [metric.model_dump() for metric in entry.plugin.metrics],
+        "measurements": [measurement.model_dump() for measurement in measurements],
+        **({"downstream": sets} if sets else {}),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

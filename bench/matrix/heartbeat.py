@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from filelock import Timeout
+from pydantic import TypeAdapter
 
 from bench.matrix.store import Store, read_json
 
@@ -78,8 +79,8 @@ class Heartbeat:
 
 def last_beat(store: Store, key: str) -> Beat | None:
     """What the holder of a cell said last, whether or not it lives."""
-    with suppress(TypeError):
-        return Beat(**(read_json(store.heartbeat(key)) or {}))
+    with suppress(ValueError):
+        return TypeAdapter(Beat).validate_python(read_json(store.heartbeat(key)))
     return None
 
 

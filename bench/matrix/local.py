@@ -20,6 +20,7 @@ from bench.matrix.expand import Cell, Matrix
 from bench.matrix.heartbeat import Heartbeat
 from bench.matrix.progress import MatrixProgress
 from bench.matrix.runtime import Runtime
+from bench.matrix.stop import at_once
 from bench.matrix.store import Store, told
 from bench.training.memory import LESS_MEMORY
 from bench.training.ranks import Separated
@@ -105,7 +106,8 @@ class LocalExecutor:
 
     def _attempt(self, cell: Cell) -> str:
         stage = "train"
-        self.matrix.workspace.preload(self.progress.images_loaded, self.runtime.stop)
+        with at_once(self.runtime.stop):
+            self.matrix.workspace.preload(self.progress.images_loaded)
         self.progress.cell_started(cell.title)
         self.store.clear_failure(cell.key)
         try:
@@ -115,13 +117,13 @@ class LocalExecutor:
             for evaluation in cell.evaluations:
                 if evaluation.unsupported or self.store.eval_record(cell.key, evaluation.evaluator.name, evaluation.key):
                     continue
-                self._heed_stop()
                 stage = f"eval:{evaluation.evaluator.name}"
                 self.progress.stage(f"evaluating {evaluation.evaluator.name}")
                 if evaluation.clean is not None:
                     self._ensure_trained(evaluation.clean)
-                context = self._context(cell.spec, evaluation.clean)
-                evaluate(cell.spec, evaluation, context, self.store)
+                with at_once(self.runtime.stop):
+                    record = evaluate(evaluation, self._context(cell.spec, evaluation.clean))
+                self.store.write_eval(cell.key, evaluation.evaluator.name, evaluation.key, record)
         except (UserError, Separated):
             raise
         except Timeout:
@@ -163,7 +165,8 @@ class LocalExecutor:
                 self._ensure_trained(below)
         if cell.surrogate is not None:
             self._ensure_trained(cell.surrogate)
-            self.matrix.workspace.craft(cell.spec, self.models.surrogate(cell.surrogate))
+            with at_once(self.runtime.stop):
+                self.matrix.workspace.craft(cell.spec, self.models.surrogate(cell.surrogate))
 
     def _ensure_trained(self, spec: RunSpec) -> None:
         """Do the training of a cell that another one needs. Raises Timeout while another process does it."""

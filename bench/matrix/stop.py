@@ -10,6 +10,8 @@ from typing import Any
 
 from bench.errors import Stopped
 
+_Handler = Callable[[int, FrameType | None], None]
+
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[Callable[[], bool]]:
@@ -24,13 +26,47 @@ def stoppable() -> Iterator[Callable[[], bool]]:
         if len(asked) > 1:
             raise KeyboardInterrupt
 
-    before: dict[int, Any] = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: bool(asked)
+        with _handled(lambda before: ask):
+            yield lambda: bool(asked)
     except KeyboardInterrupt:
         if not asked:
             raise
         raise Stopped(asked[0]) from None
+
+
+@contextlib.contextmanager
+def at_once(stop: Callable[[], bool], alone: bool = True) -> Iterator[None]:
+    """Within work that is redone from its start the first signal, or one before it, raises KeyboardInterrupt wherever it comes.
+
+    Not where others do the same work along, who have to agree on when to stop.
+    """
+
+    def raising(before: Any) -> _Handler:
+        def ask(signum: int, frame: FrameType | None) -> None:
+            if callable(before):
+                before(signum, frame)
+            raise KeyboardInterrupt
+
+        return ask
+
+    if not alone:
+        yield
+        return
+    with _handled(raising):
+        if stop():
+            raise KeyboardInterrupt
+        yield
+
+
+@contextlib.contextmanager
+def _handled(make: Callable[[Any], _Handler]) -> Iterator[None]:
+    """Let `make` give each signal a handler in place of the one that it is told."""
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number, handler in before.items():
+            signal.signal(number, make(handler))
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

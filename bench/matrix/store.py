@@ -26,13 +26,14 @@ from typing import IO, Any
 from filelock import FileLock
 
 from bench.errors import UserError
+from bench.matrix import shapes
 
 SCHEMA = 1
 MAX_RECORD = 512 * 2**20
 """Bytes of a JSON file; a longer one counts as none."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
+_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 
 
 class Store:
@@ -60,7 +61,10 @@ class Store:
             raise UserError(f"--out {root}: no such folder; `bench run --out {root}` makes it")
         marker = root / "store.json"
         if marker.exists():
-            schema = (read_json(marker) or {}).get("schema")
+            content = read_json(marker)
+            if content is None:
+                raise UserError(f"{marker} is damaged; delete it, then the same command goes on")
+            schema = content.get("schema")
             if schema != SCHEMA:
                 raise UserError(
                     f"{marker}: schema {schema!r} is not known to this version, which reads schema {SCHEMA}; "
@@ -73,13 +77,13 @@ class Store:
 
     def run_record(self, key: str) -> dict[str, Any] | None:
         """The record of a trained cell, or None when there is no valid one."""
-        return self._record(self.run_dir(key) / "run.json", run_key=key)
+        return _of(read_record(self.run_dir(key) / "run.json", shapes.Trained), run_key=key)
 
     def eval_record(self, run: str, name: str, key: str) -> dict[str, Any] | None:
-        return self._record(self._eval_path(run, name, key), eval_key=key)
+        return _of(read_record(self._eval_path(run, name, key), shapes.Measured), run_key=run, eval_key=key)
 
     def failure(self, key: str) -> dict[str, Any] | None:
-        return self._record(self.run_dir(key) / "failure.json", run_key=key)
+        return _of(read_record(self.run_dir(key) / "failure.json", shapes.Failure), run_key=key)
 
     def write_run(self, key: str, record: dict[str, Any]) -> None:
         write_json(self.run_dir(key) / "run.json", {"schema": SCHEMA, "run_key": key, **record})
@@ -95,8 +99,17 @@ class Store:
 
     def write_request(self, key: str, request: dict[str, Any]) -> None:
         path = self.root / "requests" / f"{key}.json"
-        if not path.exists():
+        if read_record(path, shapes.Request) is None:
             write_json(path, {"schema": SCHEMA, **request})
+
+    def requests(self) -> list[dict[str, Any]]:
+        """What was asked for, in a fixed order."""
+        return _records(self.root / "requests", shapes.Request)
+
+    def evaluations(self, run: str) -> list[dict[str, Any]]:
+        """Everything that was measured on a cell, in a fixed order."""
+        found = _records(self.run_dir(run) / "evals", shapes.Measured)
+        return [record for record in found if record.get("run_key") == run]
 
     def lock(self, key: str) -> FileLock:
         """An exclusive lock on one cell; the operating system frees it when its holder dies."""
@@ -117,13 +130,24 @@ class Store:
     def _eval_path(self, run: str, name: str, key: str) -> Path:
         return self.run_dir(run) / "evals" / f"{name}-{key}.json"
 
-    def _record(self, path: Path, **expected: str) -> dict[str, Any] | None:
-        record = read_json(path)
-        if record is None or "schema" not in record:
-            return None
-        if record["schema"] != SCHEMA:
-            raise UserError(f"{path}: schema {record['schema']!r} is not known to this version; choose another --out")
-        return record if all(record.get(name) == value for name, value in expected.items()) else None
+
+def read_record(path: Path, shape: type[shapes.Shape]) -> dict[str, Any] | None:
+    """A record, or None where there is none of that shape. Raises UserError for one of an unknown schema."""
+    record = read_json(path)
+    if record is None or "schema" not in record:
+        return None
+    if record["schema"] != SCHEMA:
+        raise UserError(f"{path}: schema {record['schema']!r} is not known to this version; choose another --out")
+    return record if shape.fits(record) else None
+
+
+def _of(record: dict[str, Any] | None, **names: str) -> dict[str, Any] | None:
+    return record if record and all(record.get(name) == value for name, value in names.items()) else None
+
+
+def _records(folder: Path, shape: type[shapes.Shape]) -> list[dict[str, Any]]:
+    found = (read_record(path, shape) for path in sorted(folder.glob("*.json")))
+    return [record for record in found if record]
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -132,7 +156,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         if path.stat().st_size > MAX_RECORD:
             return None
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError, RecursionError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
@@ -180,7 +204,7 @@ def told(folder: Path) -> Iterator[None]:
             if number in _FORBIDDEN:
                 why = os.strerror(number or 0)
                 raise UserError(
-                    f"{folder}: cannot write there ({why}); make it writable, then the same command goes on"
+                    f"{folder}: cannot write there ({why}); make it a folder that takes files, then the same command goes on"
                 ) from error
         raise
 

@@ -81,10 +81,10 @@ class Workspace:
         self._preloaded = False
         self._plans: dict[str, tuple[Attack, PoisonPlan, AttackContext]] = {}
 
-    def preload(self, heard: Callable[[int], None], stop: Callable[[], bool]) -> None:
+    def preload(self, heard: Callable[[int], None]) -> None:
         """Load every image once where all fit in memory, so that a damaged one is found before anything is trained.
 
-        `heard` is told how many images were loaded; `stop()` true raises KeyboardInterrupt. Raises UserError naming the file.
+        `heard` is told how many images were loaded. Raises UserError naming the file.
         """
         if self._preloaded:
             return
@@ -96,8 +96,6 @@ class Workspace:
             if len(images) * 3 * bundle.image_size**2 > MEMORY_BUDGET:
                 continue
             for start in range(0, len(images), _PRELOAD_BATCH):
-                if stop():
-                    raise KeyboardInterrupt
                 chunk = np.arange(start, min(start + _PRELOAD_BATCH, len(images)))
                 images.load(chunk)
                 heard(len(chunk))
@@ -114,12 +112,12 @@ class Workspace:
             self._rows.update(zip(new, self.tokenizer(new), strict=True))
         return torch.stack([self._rows[prompt] for prompt in prompts])
 
-    def train_tokens(self, model: str, heard: Callable[[int, int], None], stop: Callable[[], bool]) -> NDArray[np.integer]:
+    def train_tokens(self, model: str, heard: Callable[[int, int], None]) -> NDArray[np.integer]:
         """A model's tokens of the clean training captions, see `kept_tokens`; `heard` is told of how many how many are done."""
         if model not in self._train_tokens:
             captions, identity = self.bundle.train.captions, factory.tokenizer_identity(model)
             told = partial(heard, len(captions))
-            self._train_tokens[model] = kept_tokens(captions, factory.tokenizer(model), identity, cache_folder(), told, stop)
+            self._train_tokens[model] = kept_tokens(captions, factory.tokenizer(model), identity, cache_folder(), told)
         return self._train_tokens[model]
 
     def poison(self, spec: RunSpec) -> tuple[Attack, PoisonPlan, AttackContext]:

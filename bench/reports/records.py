@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from bench.errors import UserError
-from bench.matrix.store import SCHEMA, Store, read_json
+from bench.matrix.store import Store
 
 Record = dict[str, Any]
 Status = Literal["done", "failed", "missing", "unsupported"]
@@ -88,7 +86,7 @@ def _without_nulls(value: Any) -> Any:
 def load_runs(store: Store) -> list[Run]:
     """All cells of the requests and all run records, in a fixed order."""
     cells: dict[str, list[Record]] = {}
-    for request in load_requests(store):
+    for request in store.requests():
         for cell in request.get("cells") or []:
             cells.setdefault(cell["run_key"], []).append(cell)
     on_disk = {path.parent.name for path in (store.root / "runs").glob("*/run.json")}
@@ -103,22 +101,6 @@ def _order(run: Run) -> tuple[Any, ...]:
     train = run.spec.get("train") or {}
     recipe = train.get("epochs") or 0, train.get("batch_size") or 0, run.setting
     return run.data, run.model, recipe, run.attack, rate, attack, run.defense, defense, run.seed, run.key
-
-
-def load_requests(store: Store) -> list[Record]:
-    """What was asked for, in a fixed order."""
-    return list(_objects(store, "requests/*.json"))
-
-
-def _objects(store: Store, pattern: str) -> Iterator[Record]:
-    for path in sorted(store.root.glob(pattern)):
-        record = read_json(path)
-        if record is None:
-            continue
-        if record.get("schema") != SCHEMA:
-            found = record.get("schema")
-            raise UserError(f"{path}: schema {found!r} is not known to this version; choose another --out")
-        yield record
 
 
 def _run(store: Store, key: str, cells: list[Record]) -> Run | None:
@@ -188,11 +170,9 @@ def _why_not(
 def _latest_evals(store: Store, key: str) -> dict[str, Record]:
     """The newest record of each evaluator. Damaged files count as absent."""
     latest: dict[str, Record] = {}
-    for record in _objects(store, f"runs/{key}/evals/*.json"):
+    for record in store.evaluations(key):
         name = (record.get("evaluator") or {}).get("name")
-        if not name or record.get("run_key") != key:
-            continue
-        if name not in latest or _age(record) > _age(latest[name]):
+        if name and (name not in latest or _age(record) > _age(latest[name])):
             latest[name] = record
     return latest
 

@@ -15,7 +15,7 @@ from bench.reports.latex import latex
 from bench.reports.page import render_page
 from bench.reports.paper import PaperTable, paper_table
 from bench.reports.paper_csv import paper_csv
-from bench.reports.records import Run, load_requests, load_runs
+from bench.reports.records import Run, load_runs
 from bench.reports.sections import Group, Section, sections_of
 from bench.reports.stats import Stat
 from bench.reports.tables import (
@@ -66,7 +66,7 @@ def paper_tables(store: Store, runs: list[Run], suites: Iterable[str] = ()) -> l
     groups = [group for section in sections_of(runs) for group in section.groups.values()]
     anchors = {run.key: group.anchor for group in groups for run in (*group.runs, *group.superseded)}
     by_key = {run.key: run for run in runs}
-    return [paper_table(edition, by_key, anchors) for edition in editions_of(load_requests(store), suites)]
+    return [paper_table(edition, by_key, anchors) for edition in editions_of(store.requests(), suites)]
 
 
 def suite_files(papers: Iterable[PaperTable], formats: Iterable[str]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from bench.config import RunSpec, TrainSpec
 from bench.data.captions import CaptionTokens
 from bench.data.loader import ahead, batches
 from bench.data.poisoned import PoisonedPairs
+from bench.matrix.stop import at_once
 from bench.models.encoder import ClipEncoder
 from bench.training.checkpoint import Checkpoint, Position
 from bench.training.joint_loss import joint_loss
@@ -75,9 +76,10 @@ class Trainer:
     """Trains `encoder` in place on `pairs` as `defense` says.
 
     `train` is the spec's recipe with what the defense replaces of it. `guide` loads the model that the defense selects pairs
-    with, where it does. `stop()` true ends the run with KeyboardInterrupt after a checkpoint. One is also written after a step
-    when `checkpoint_seconds` have passed since the last, before the scoring that ends an epoch, and at the end. Of several
-    processes every one runs this; the first alone selects pairs, and reads and writes the checkpoint.
+    with, where it does. `stop()` true ends the run with KeyboardInterrupt after a checkpoint, or within selection or scoring.
+    One is also written after a step when `checkpoint_seconds` have passed since the last, before the scoring that ends an
+    epoch, and at the end. Of several processes every one runs this; the first alone selects pairs, and reads and writes the
+    checkpoint.
     """
 
     def __init__(
@@ -204,7 +206,8 @@ class Trainer:
 
     def _timed(self, stage: str, action: Callable[[], None]) -> None:
         started = time.perf_counter()
-        action()
+        with at_once(self.stop, alone=self.ranks.count == 1):
+            action()
         spent = time.perf_counter() - started
         self.stages.add(stage, spent)
         self.meter.add_time(spent)
@@ -284,9 +287,13 @@ class Trainer:
             self.progress.note(f"{' and '.join(damaged)} cannot be read: {then}")
         if found is None:
             return False
-        self.encoder.load_state_dict(found.model)
-        self.optimizer.load_state_dict(found.optimizer)
-        self.defense.load_state_dict(found.defense)
+        try:
+            self.encoder.load_state_dict(found.model)
+            self.optimizer.load_state_dict(found.optimizer)
+            self.defense.load_state_dict(found.defense)
+        except Exception as error:
+            folder = self.checkpoint.parent
+            raise RuntimeError(f"checkpoints in {folder} are not of this training; delete them, then --retry-failed") from error
         self.position, self.curves, self.meter = found.position, found.curves, EpochMeter(found.partial)
         self.stages.seconds = found.seconds
         return True

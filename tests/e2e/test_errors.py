@@ -3,6 +3,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -65,6 +66,11 @@ def test_no_gpu(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "--device cuda: PyTorch finds no usable GPU" in _refused(bench, tmp_path / "out", *SMALL, "--device", "cuda")
     assert not (tmp_path / "out").exists()
+
+
+def test_no_memory_to_open_the_data(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.data.scenes.dataset.draw", lambda *arguments: np.empty(2**50))
+    assert "out of memory" in _refused(bench, tmp_path / "out", *SMALL)
 
 
 def test_unwritable_places(bench: Bench, tmp_path: Path) -> None:

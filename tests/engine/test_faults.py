@@ -139,6 +139,25 @@ def test_folders_that_take_nothing(tmp_path: Path) -> None:
         subprocess.run(["umount", str(tmp_path / "disk")], check=True)
 
 
+@pytest.mark.parametrize("part", ["model", "optimizer"])
+def test_a_checkpoint_of_another_training_is_named(matrix: Matrix, tmp_path: Path, part: str) -> None:
+    """It is sound, but cannot be gone on from; that cell fails until someone deletes it."""
+    store = Store.create(tmp_path / "out")
+    clean, poisoned = matrix.cells
+    with pytest.raises(KeyboardInterrupt):
+        execute(matrix, store, stop_after=2)
+    path = store.run_dir(clean.key) / "checkpoint.pt"
+    content = torch.load(path, weights_only=True)
+    content[part].popitem()
+    torch.save(content, path)
+    assert execute(matrix, store)[0]["failed"] == 2
+    said = (store.failure(clean.key) or {})["error"]
+    assert f"checkpoints in {path.parent} are not of this training; delete them, then --retry-failed" in said
+    assert store.run_record(poisoned.key) is not None
+    path.unlink()
+    assert execute(matrix, store, retry_failed=True)[0] == {"done": 2}
+
+
 class _Bomb:
     def __init__(self, target: Path) -> None:
         self.target = target

@@ -24,11 +24,11 @@ def _python(code: str, *arguments: object) -> int:
 
 
 def test_records_come_back(store: Store) -> None:
-    store.write_run("k", {"curves": [1.5], "poison": None})
+    store.write_run("k", {"curves": [{"loss": 1.5}], "poison": None})
     store.write_eval("k", "asr", "e", {"measurements": []})
     store.write_failure("k", {"error": "ü"})
     again = Store.open(store.root)
-    assert again.run_record("k") == {"schema": SCHEMA, "run_key": "k", "curves": [1.5], "poison": None}
+    assert again.run_record("k") == {"schema": SCHEMA, "run_key": "k", "curves": [{"loss": 1.5}], "poison": None}
     assert again.eval_record("k", "asr", "e") == {"schema": SCHEMA, "run_key": "k", "eval_key": "e", "measurements": []}
     assert (again.failure("k") or {})["error"] == "ü"
     again.clear_failure("k")
@@ -157,3 +157,54 @@ def test_a_lock_excludes_other_processes_and_dies_with_its_holder(store: Store) 
     holder.join()
     with store.lock("k").acquire(timeout=5):
         pass
+
+
+def test_a_damaged_request_is_written_again(store: Store) -> None:
+    cell = {"run_key": "k", "evaluators": [{"name": "asr"}]}
+    store.write_request("q", {"cells": [cell]})
+    path = store.root / "requests" / "q.json"
+    whole = path.read_bytes()
+    for content in (
+        b"",
+        whole[:-9],
+        whole.replace(b'"run_key"', b'"key"'),
+        whole.replace(b"[", b"7,", 1).replace(b"]", b"", 1),
+    ):
+        path.write_bytes(content)
+        assert store.requests() == []
+        store.write_request("q", {"cells": [cell]})
+        assert path.read_bytes() == whole
+    assert [request["cells"] for request in store.requests()] == [[cell]]
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"schema": '])
+def test_a_damaged_marker_is_told_from_a_later_one(store: Store, content: str) -> None:
+    (store.root / "store.json").write_text(content)
+    with pytest.raises(UserError, match=r"store\.json is damaged; delete it"):
+        Store.create(store.root)
+    (store.root / "store.json").unlink()
+    Store.create(store.root)
+    assert (read_json(store.root / "store.json") or {}) == {"schema": SCHEMA}
+
+
+def test_a_record_of_another_cell_is_none_of_this_one(store: Store) -> None:
+    for run, key in (("k", "other"), ("other", "e")):
+        store.write_eval("k", "asr", "e", {"measurements": []})
+        path = store.run_dir("k") / "evals" / "asr-e.json"
+        path.write_text(json.dumps({**(read_json(path) or {}), "run_key": run, "eval_key": key}))
+        assert store.eval_record("k", "asr", "e") is None
+
+
+def test_a_file_or_folder_that_is_in_the_way_is_named(store: Store) -> None:
+    (store.root / "runs").write_text("")
+    (store.root / "locks").write_text("")
+    (store.root / "requests" / "q.json").mkdir(parents=True)
+    assert store.run_record("k") is None
+    for action, word in (
+        (lambda: store.write_run("k", {}), "runs/k"),
+        (lambda: store.lock("k"), "locks"),
+        (lambda: store.write_request("q", {}), "requests"),
+    ):
+        with pytest.raises(UserError, match=rf"out/{word}: cannot write there \(.*then the same command goes on"):
+            action()
+    assert not list(store.root.rglob("*.tmp"))

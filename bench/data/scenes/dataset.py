@@ -59,12 +59,12 @@ class RenderedImages:
 
 def _keep(pixels: torch.Tensor, file: Path) -> None:
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"pixels": pixels}, temporary)
-        os.replace(temporary, file)
-    except (OSError, SafetensorError):
-        with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, SafetensorError):
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            save_file({"pixels": pixels}, temporary)
+            os.replace(temporary, file)
+        finally:
             temporary.unlink(missing_ok=True)
 
 
