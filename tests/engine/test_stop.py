@@ -115,19 +115,19 @@ class _Noise:
     """Features that no hyperplanes part well, so that a fit takes long."""
 
     train_images = None
-    train_labels = np.arange(4000) % 50
+    train_labels = np.arange(30_000) % 50
 
     def image_features(self, images: None) -> torch.Tensor:
-        return torch.randn(4000, 256, generator=torch.Generator().manual_seed(0))
+        return torch.randn(30_000, 256, generator=torch.Generator().manual_seed(0))
 
 
 def test_a_fit_of_the_linear_probe_ends_within() -> None:
-    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM))
     begun = time.monotonic()
     timer.start()
     with pytest.raises(KeyboardInterrupt), at_once(lambda: False):
         linear_probe.fit(_Noise(), _Noise(), linear_probe.LinearProbeParams(c=1e6, max_iter=100_000))  # type: ignore[arg-type]
-    assert 0.5 <= time.monotonic() - begun < _SECONDS
+    assert 0.2 <= time.monotonic() - begun < _SECONDS
 
 
 @pytest.mark.parametrize("alone", [True, False])
