@@ -20,11 +20,12 @@ from bench.api.data import DataPlace, Dataset, DatasetBundle, Images, Pairs, Tas
 from bench.api.plugin import Params as PluginParams
 from bench.data import cifar
 from bench.data.class_captions import FOODS, GARMENTS, PHOTOS, Wording, captions
+from bench.data.decoding import PIXELS
 from bench.data.files import ArrayImages, ImageFiles, Selection
 from bench.errors import UserError
 from bench.registry import register_dataset
 
-FORMAT = "torchvision 1"
+FORMAT = f"torchvision 1, {PIXELS}"
 TASK_TRAIN_IMAGES = 20_000
 
 

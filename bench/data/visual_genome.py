@@ -17,13 +17,14 @@ from pydantic import Field
 
 from bench.api.data import DataPlace, Dataset, DatasetBundle, Pairs
 from bench.api.plugin import Params as PluginParams
+from bench.data.decoding import PIXELS
 from bench.data.files import Faults, ImageFiles, OnError, readable
 from bench.data.mentions import MentionIndex
 from bench.data.vocabularies import imagenet
 from bench.errors import UserError
 from bench.registry import register_dataset
 
-FORMAT = "visual_genome 1"
+FORMAT = f"visual_genome 1, {PIXELS}"
 FOLDERS = ("VG_100K", "VG_100K_2")
 _FILE = "region_descriptions.json"
 _DOWNLOAD = "get it from https://homes.cs.washington.edu/~ranjay/visualgenome/api.html"
