@@ -47,12 +47,21 @@ def random_crop(
     draws = _uniform(generator, part or (n, slice(n)), 4)
     scale = (smallest + (1 - smallest) * draws[:, 0]).sqrt()
     mirror = torch.where((draws[:, 3] < 0.5) & flip, -1.0, 1.0)
-    theta = torch.zeros(n, 2, 3)
-    theta[:, 0, 0] = scale * mirror
-    theta[:, 1, 1] = scale
-    theta[:, :, 2] = (2 * draws[:, 1:3] - 1) * (1 - scale)[:, None]
-    grid = F.affine_grid(moved(theta, images.device), list(images.shape), align_corners=False)
+    centre = (2 * draws[:, 1:3] - 1) * (1 - scale)[:, None]
+    zoom = torch.stack([scale * mirror, scale], dim=1)
+    grid = _grid(moved(zoom, images.device), moved(centre, images.device), images.shape[2])
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _grid(zoom: torch.Tensor, centre: torch.Tensor, side: int) -> torch.Tensor:
+    """Where crops of an upright square are sampled, (n, side, side, 2); zoom and centre: (n, 2), x and y in [-1, 1].
+
+    `F.affine_grid` without its matrix product over every pixel.
+    """
+    n = len(zoom)
+    steps = torch.linspace(-1, 1, side, device=zoom.device) * (side - 1) / side
+    x, y = (zoom[:, :, None] * steps + centre[:, :, None]).unbind(dim=1)
+    return torch.stack([x[:, None, :].expand(n, side, side), y[:, :, None].expand(n, side, side)], dim=3)
 
 
 def simclr(

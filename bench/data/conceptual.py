@@ -17,13 +17,14 @@ from pydantic import Field
 from bench.api.data import DataPlace, Dataset, DatasetBundle, Pairs
 from bench.api.plugin import Params as PluginParams
 from bench.data import shards, tsv
+from bench.data.decoding import PIXELS
 from bench.data.files import Faults, OnError, loadable
 from bench.data.mentions import LazyMembers, MentionIndex
 from bench.data.vocabularies import imagenet
 from bench.errors import UserError
 from bench.registry import register_dataset
 
-FORMAT = "conceptual 1"
+FORMAT = f"conceptual 1, {PIXELS}"
 
 
 class CC3MParams(PluginParams):

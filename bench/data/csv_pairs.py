@@ -18,13 +18,14 @@ from pydantic import Field
 
 from bench.api.data import DataPlace, Dataset, DatasetBundle, Pairs
 from bench.api.plugin import Params as PluginParams
+from bench.data.decoding import PIXELS
 from bench.data.files import Faults, ImageFiles, OnError, readable
 from bench.data.mentions import MentionIndex
 from bench.data.vocabularies import imagenet
 from bench.errors import UserError, did_you_mean
 from bench.registry import register_dataset
 
-FORMAT = "csv 1"
+FORMAT = f"csv 1, {PIXELS}"
 
 
 class CsvPairsParams(PluginParams):

@@ -9,11 +9,15 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from bench.errors import UserError
 
+PIXELS = "pixels 2"
+"""Names the way from an image to its pixels: part of the identity of all data that are decoded or resized here."""
 MAX_PIXELS = 89_478_485
 SKIP = "or leave such images out with --set data.on_error=skip"
 
@@ -69,10 +73,9 @@ def _formats() -> list[str]:
 
 def square_pixels(image: Image.Image, side: int) -> NDArray[np.uint8]:
     """The centre square of an opened image as `decode` gives it: uint8 (3, side, side)."""
-    square = _square(_rgb(image), side)
     turn = _UPRIGHT.get(_orientation(image))
-    upright = square if turn is None else square.transpose(turn)
-    return np.asarray(upright).transpose(2, 0, 1).copy()
+    colours = _rgb(image)
+    return _square(np.asarray(colours if turn is None else colours.transpose(turn)), side)
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -93,12 +96,18 @@ def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
     return (values * (255 / white)).round().astype(np.uint8)
 
 
-def _square(image: Image.Image, side: int) -> Image.Image:
-    """The shorter side resized to `side`, then the centre cropped, without building what the crop drops."""
-    width, height = image.size
-    edge = min(width, height)
-    left, top = (width - edge) / 2, (height - edge) / 2
-    return image.resize((side, side), Image.Resampling.BICUBIC, box=(left, top, left + edge, top + edge))
+def _square(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """The centre cropped from uint8 (height, width, 3), and resized bicubically: uint8 (3, side, side).
+
+    The kernel is Pillow's. Torch's integers are nearer to the exact result, alike on every processor and take a quarter of
+    the time; the crop is a copy because torch would wake a pool of threads to make it contiguous.
+    """
+    height, width, _ = pixels.shape
+    edge = min(height, width)
+    top, left = (height - edge) // 2, (width - edge) // 2
+    centre = pixels[top : top + edge, left : left + edge].copy()
+    channels = torch.from_numpy(centre).permute(2, 0, 1)[None]
+    return F.interpolate(channels, (side, side), mode="bicubic", antialias=True)[0].numpy()  # type: ignore[no-any-return]
 
 
 def _orientation(image: Image.Image) -> int:

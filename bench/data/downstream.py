@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.api.data import Images, Task, Vocabulary
+from bench.data.decoding import PIXELS, square_pixels
 from bench.data.files import MEMORY_BUDGET, ImageFiles
 from bench.data.labelled import READERS, Source, Split
 from bench.data.vocabularies import imagenet
 from bench.errors import UserError
 
-FORMAT = "downstream 1"
+FORMAT = f"downstream 1, {PIXELS}"
 NAMES = tuple(READERS)
 NOT_THERE = "no folder of its name in --downstream-root"
 SAME_NAME = "the data set has a task of this name"
@@ -71,10 +72,7 @@ class SmallImages:
         """uint8 (n, 3, side, side) of the given positions; bicubic where that is another size."""
         images = np.empty((len(indices), 3, self._side, self._side), dtype=np.uint8)
         for row, index in enumerate(indices):
-            image = Image.fromarray(self._pixels[index])
-            if image.size != (self._side, self._side):
-                image = image.resize((self._side, self._side), Image.Resampling.BICUBIC)
-            images[row] = np.asarray(image).transpose(2, 0, 1)
+            images[row] = square_pixels(Image.fromarray(self._pixels[index]), self._side)
         return torch.from_numpy(images)
 
 

@@ -15,14 +15,14 @@ from pydantic import Field
 from bench.api.data import DataPlace, Dataset, DatasetBundle, Pairs
 from bench.api.plugin import Params as PluginParams
 from bench.data.columns import Paths, Texts
-from bench.data.decoding import decode
+from bench.data.decoding import PIXELS, decode
 from bench.data.files import Faults, KeptImages, OnError, loadable
 from bench.data.mentions import LazyMembers, MentionIndex
 from bench.data.vocabularies import imagenet
 from bench.errors import UserError, did_you_mean
 from bench.registry import register_dataset
 
-FORMAT = "hf 1"
+FORMAT = f"hf 1, {PIXELS}"
 _CAPTION = "caption"
 _PATH_COLUMNS = ("image", "image_path", "file_name", "filepath")
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.data import cifar
 from bench.errors import UserError
 
 IMAGENET_TRAIN = 50
@@ -46,15 +47,11 @@ Reader = Callable[[Path], Source]
 
 
 def _cifar(kind: str) -> Reader:
-    """Pickles, which are opened only after their published checksums are found right."""
-
     def read(folder: Path) -> Source:
         data = _torchvision(kind)
-        sums = [*data.train_list, *data.test_list, (data.meta["filename"], data.meta["md5"])]
-        _verify(folder / data.base_folder, sums)
-        train, test = data(folder, train=True), data(folder, train=False)
-        splits = [Split(np.array(each.targets, dtype=np.int64), pixels=each.data) for each in (train, test)]
-        return Source(train.classes, *splits)
+        _verify(folder / data.base_folder, cifar.published(data))
+        train, test = (cifar.read(data, folder, part) for part in (True, False))
+        return Source(train.classes, *(Split(part.targets, pixels=part.data) for part in (train, test)))
 
     return read
 

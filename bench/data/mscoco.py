@@ -17,13 +17,14 @@ from pydantic import Field
 
 from bench.api.data import DataPlace, Dataset, DatasetBundle, Findings, Pairs, Task, Vocabulary
 from bench.api.plugin import Params as PluginParams
+from bench.data.decoding import PIXELS
 from bench.data.files import Faults, ImageFiles, OnError, Selection, readable
 from bench.data.mentions import MentionIndex
 from bench.data.vocabularies import imagenet
 from bench.errors import UserError
 from bench.registry import register_dataset
 
-FORMAT = "mscoco 1"
+FORMAT = f"mscoco 1, {PIXELS}"
 TASK_TRAIN_IMAGES = 20_000
 _DOWNLOAD = "get the annotations and images of https://cocodataset.org"
 

@@ -18,12 +18,14 @@ from pydantic import Field
 
 from bench.api.data import DataPlace, Dataset, DatasetBundle, Images, Pairs, Task
 from bench.api.plugin import Params as PluginParams
+from bench.data import cifar
 from bench.data.class_captions import FOODS, GARMENTS, PHOTOS, Wording, captions
+from bench.data.decoding import PIXELS
 from bench.data.files import ArrayImages, ImageFiles, Selection
 from bench.errors import UserError
 from bench.registry import register_dataset
 
-FORMAT = "torchvision 1"
+FORMAT = f"torchvision 1, {PIXELS}"
 TASK_TRAIN_IMAGES = 20_000
 
 
@@ -113,12 +115,16 @@ def _first(local: Callable[[], Any], download: Callable[[], Any], problem: str) 
     """What is there, else what can be downloaded. Raises UserError with `problem` and why neither can be had."""
     try:
         return local()
+    except UserError:
+        raise
     except RuntimeError:
         pass
     except Exception as error:  # torchvision reads damaged files without checks
         raise UserError(f"{problem} ({_reason(error)}): delete them, and they are downloaded anew") from error
     try:
         return download()
+    except UserError:
+        raise
     except Exception as error:  # of the network, of archives, of the file system
         raise UserError(f"{problem}, and the download failed ({_reason(error)}): put them there in that layout") from error
 
@@ -146,7 +152,7 @@ class CIFAR10(_Arrays):
     layout = "cifar-10-batches-py/"
 
     def _source(self, root: Path, train: bool, download: bool) -> Any:
-        return torchvision.datasets.CIFAR10(root, train=train, download=download)
+        return cifar.read(torchvision.datasets.CIFAR10, root, train, download)
 
 
 @register_dataset("cifar100")
@@ -157,7 +163,7 @@ class CIFAR100(_Arrays):
     layout = "cifar-100-python/"
 
     def _source(self, root: Path, train: bool, download: bool) -> Any:
-        return torchvision.datasets.CIFAR100(root, train=train, download=download)
+        return cifar.read(torchvision.datasets.CIFAR100, root, train, download)
 
 
 @register_dataset("fashion_mnist")

@@ -7,21 +7,24 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+import ijson
 import numpy as np
 from pydantic import Field
 
 from bench.api.data import DataPlace, Dataset, DatasetBundle, Pairs
 from bench.api.plugin import Params as PluginParams
+from bench.data.decoding import PIXELS
 from bench.data.files import Faults, ImageFiles, OnError, readable
 from bench.data.mentions import MentionIndex
 from bench.data.vocabularies import imagenet
 from bench.errors import UserError
 from bench.registry import register_dataset
 
-FORMAT = "visual_genome 1"
+FORMAT = f"visual_genome 1, {PIXELS}"
 FOLDERS = ("VG_100K", "VG_100K_2")
 _FILE = "region_descriptions.json"
 _DOWNLOAD = "get it from https://homes.cs.washington.edu/~ranjay/visualgenome/api.html"
@@ -93,46 +96,48 @@ def _root(place: DataPlace) -> Path:
     return place.root
 
 
-def _phrase(row: dict[str, Any]) -> Any:
-    """A region's description in place of the region, so that millions of boxes are not kept."""
-    return row.get("phrase", row)
-
-
 def _phrases(file: Path, faults: Faults) -> tuple[dict[int, tuple[str, ...]], str]:
     """The distinct descriptions of each image by its id, and the file's sha256."""
     try:
-        content = file.read_bytes()
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            stream.seek(0)
+            return _distinct(file, stream, faults), digest
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror}): {_DOWNLOAD}") from error
-    digest = hashlib.sha256(content).hexdigest()
-    try:
-        table = json.loads(content, object_hook=_phrase)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is not whole JSON ({error}): download it again") from error
-    if not isinstance(table, list):
+    except ijson.JSONError as error:
+        raise UserError(f"{file} is not whole JSON: download it again") from error
+
+
+def _distinct(file: Path, stream: BufferedReader, faults: Faults) -> dict[int, tuple[str, ...]]:
+    if not stream.peek().lstrip().startswith(b"["):
         raise UserError(f"{file} is not a list of images with their regions: {_DOWNLOAD}")
     phrases: dict[int, tuple[str, ...]] = {}
-    for number, row in enumerate(table):
+    for number, row in enumerate(ijson.items(stream, "item", use_float=True)):
         where = f"{file}: [{number}]"
-        image, regions = _checked(where, row)
-        distinct = tuple(dict.fromkeys(text for region in regions if (text := region.strip())))
+        image, texts = _checked(where, row)
+        distinct = tuple(dict.fromkeys(text for each in texts if (text := each.strip())))
         if image in phrases:
             faults.note("duplicate", f"{where}: the image id {image} occurs twice; remove one of them")
         elif not distinct:
             faults.note("captionless", f"{where}: image {image} has no region with a phrase; add one")
         else:
             phrases[image] = distinct
-    return phrases, digest
+    return phrases
 
 
 def _checked(where: str, row: Any) -> tuple[int, list[str]]:
+    """The image's id and the descriptions of its regions."""
     regions = row.get("regions") if isinstance(row, dict) else None
     if not isinstance(regions, list) or not isinstance(row.get("id"), int) or isinstance(row["id"], bool):
         raise UserError(f"{where} has no whole number 'id' and list 'regions'; mend or download the file again")
+    texts = []
     for place, region in enumerate(regions):
-        if not isinstance(region, str):
+        text = region.get("phrase") if isinstance(region, dict) else None
+        if not isinstance(text, str):
             raise UserError(f"{where}: regions[{place}] has no text 'phrase'; mend or download the file again")
-    return row["id"], regions
+        texts.append(text)
+    return row["id"], texts
 
 
 def _sizes(root: Path) -> dict[str, int]:

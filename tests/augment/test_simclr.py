@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from bench.data import augment
-from bench.data.augment import simclr
+from bench.data.augment import random_crop, simclr
 
 SIDE = 16
 
@@ -30,6 +31,20 @@ def test_views_stay_in_the_range(side: int, kind: str) -> None:
     assert made.dtype == torch.float32
     assert made.min() >= 0
     assert made.max() <= 1
+
+
+@pytest.mark.parametrize("side", [8, 15, 32])
+@pytest.mark.parametrize("flip", [False, True])
+def test_crops_are_those_of_an_affine_grid(side: int, flip: bool) -> None:
+    images, draws = _images(40, side), torch.rand(40, 4, generator=_generator(3))
+    scale = (0.2 + 0.8 * draws[:, 0]).sqrt()
+    theta = torch.zeros(40, 2, 3)
+    theta[:, 0, 0] = torch.where(draws[:, 3] < 0.5, -scale, scale) if flip else scale
+    theta[:, 1, 1] = scale
+    theta[:, :, 2] = (2 * draws[:, 1:3] - 1) * (1 - scale)[:, None]
+    grid = F.affine_grid(theta, [40, 3, side, side], align_corners=False)
+    expected = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    assert torch.allclose(random_crop(images, 0.2, _generator(3), flip), expected, rtol=0, atol=1e-5)
 
 
 def test_views_follow_the_generator_alone() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -16,6 +15,8 @@ from scipy.io import savemat
 from torchvision import datasets
 
 from bench.data.downstream import facts
+
+from .torchvision_maker import pickled
 
 TRAIN, TEST = "train", "test"
 
@@ -46,7 +47,7 @@ def make_cifar(root: Path, patch: pytest.MonkeyPatch, name: str = "cifar10") -> 
     sums = {}
 
     def write(file: str, content: object) -> None:
-        (folder / file).write_bytes(pickle.dumps(content))
+        (folder / file).write_bytes(pickled(content))
         sums[file] = hashlib.md5((folder / file).read_bytes()).hexdigest()
 
     for file, _ in [*kind.train_list, *kind.test_list]:

@@ -210,4 +210,4 @@ def test_small_images_at_another_size() -> None:
     assert np.array_equal(same.permute(0, 2, 3, 1).numpy(), pixels[[2, 0]])
     larger = SmallImages(pixels, 48).load(np.array([1]))
     expected = Image.fromarray(pixels[1]).resize((48, 48), Image.Resampling.BICUBIC)
-    assert np.array_equal(larger[0].permute(1, 2, 0).numpy(), np.asarray(expected))
+    assert np.abs(larger[0].permute(1, 2, 0).numpy() - np.asarray(expected, dtype=int)).max() <= 1

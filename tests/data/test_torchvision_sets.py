@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torchvision
 
+import bench.data.torchvision_sets
 from bench.api.data import DataPlace, DatasetBundle, Vocabulary
 from bench.data.class_captions import FOODS, GARMENTS, PHOTOS
 from bench.data.mentions import MentionIndex
@@ -26,7 +27,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object, **options: object) -> None:
         raise OSError("no route to host")
 
-    for module in (torchvision.datasets.cifar, torchvision.datasets.mnist, torchvision.datasets.food101):
+    for module in (bench.data.cifar, torchvision.datasets.mnist, torchvision.datasets.food101):
         monkeypatch.setattr(module, "download_and_extract_archive", refuse)
 
 

@@ -1,5 +1,6 @@
 import json
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,7 @@ def test_missing_places(root: Path, tmp_path: Path) -> None:
         (lambda table: [5], ("[0]", "'regions'")),
         (lambda table: table[2].pop("id") and None, ("[2]", "'id'")),
         (lambda table: table[2]["regions"][1].pop("phrase") and None, ("[2]", "regions[1]", "'phrase'")),
+        (lambda table: table[2]["regions"].insert(1, "a clock"), ("[2]", "regions[1]", "'phrase'")),
         (lambda table: table[2]["regions"][1].update(phrase=None), ("[2]", "regions[1]", "'phrase'")),
     ],
 )
@@ -103,10 +105,24 @@ def test_other_layouts_are_refused(root: Path, change: Callable[[Any], object], 
     complaint(root, "region_descriptions.json", *words, on_error="skip")
 
 
-def test_broken_json(root: Path) -> None:
+@pytest.mark.parametrize(
+    "harm", [lambda text: text[:-10], lambda text: text + b"]", lambda text: text.replace(b"sky", b"\xff")]
+)
+def test_broken_json(root: Path, harm: Callable[[bytes], bytes]) -> None:
     file = root / "region_descriptions.json"
-    file.write_text(file.read_text()[:-10])
+    file.write_bytes(harm(file.read_bytes()))
     complaint(root, "region_descriptions.json is not whole JSON", "download it again")
+
+
+def test_no_more_than_is_kept_is_in_memory(root: Path) -> None:
+    edit(root, lambda table: [row | {"regions": 5 * row["regions"]} for row in 60 * table])
+    size = (root / "region_descriptions.json").stat().st_size
+    expected = list(opened(root, on_error="skip").train.captions)
+    tracemalloc.start()
+    assert list(opened(root, on_error="skip").train.captions) == expected
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < size / 3
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import pickle
 import struct
@@ -18,6 +19,24 @@ GARMENTS = 10
 DISHES = ("apple_pie", "hot_dog", "pad_thai")
 
 
+class _Python2(pickle._Pickler):
+    """Texts and bytes alike are the strings of Python 2, which published the sets."""
+
+    def _string(self, value: str | bytes) -> None:
+        raw = value.encode("latin1") if isinstance(value, str) else value
+        self.write(pickle.BINSTRING + struct.pack("<i", len(raw)) + raw)
+        self.memoize(value)
+
+    dispatch = {**pickle._Pickler.dispatch, str: _string, bytes: _string}
+
+
+def pickled(content: Any) -> bytes:
+    """As Python 2 and numpy 1 wrote it."""
+    stream = io.BytesIO()
+    _Python2(stream, protocol=2).dump(content)
+    return stream.getvalue().replace(b"numpy._core.", b"numpy.core.")
+
+
 def cifar(root: Path, patch: pytest.MonkeyPatch, kind: str = "CIFAR10", train: int = 20, test: int = 12) -> Path:
     """Pickled batches as published, their sums told to torchvision; image i is of class i % 3 and has that grey."""
     plugin = getattr(torchvision.datasets, kind)
@@ -26,7 +45,7 @@ def cifar(root: Path, patch: pytest.MonkeyPatch, kind: str = "CIFAR10", train: i
     folder.mkdir(parents=True)
 
     def write(name: str, content: dict[str, Any]) -> list[str]:
-        (folder / name).write_bytes(pickle.dumps(content))
+        (folder / name).write_bytes(pickled(content))
         return [name, hashlib.md5((folder / name).read_bytes()).hexdigest()]
 
     def batch(name: str, count: int) -> list[str]:
