@@ -106,9 +106,10 @@ def show_plan(
     matrices: Sequence[Matrix], store: Store | None, device: torch.device, retry_failed: bool, console: Console
 ) -> None:
     """Each cell with what is to be done of it, and what that takes."""
-    from bench.matrix.estimate import training_seconds, weights_bytes
+    from bench.matrix.estimate import lacking_memory, training_seconds, weights_bytes
 
     seconds, disk, count = 0.0, 0, 0
+    lacks: list[str] = []
     for matrix in matrices:
         todo = []
         for cell in matrix.cells:
@@ -119,12 +120,15 @@ def show_plan(
         seconds += training_seconds(matrix, todo, store, device)
         disk += weights_bytes(todo)
         count += len(todo)
+        lacks += lacking_memory(todo, device)
     console.print(
         f"{_cells(matrices)} cells, {count} to be trained: "
         f"about {_duration(seconds)} of training on {device.type} and {_size(disk)} of disk",
         highlight=False,
         soft_wrap=True,
     )
+    for lack in dict.fromkeys(lacks):
+        console.print(lack, markup=False, highlight=False, soft_wrap=True)
 
 
 _TO_TRAIN = "to be trained"

@@ -30,6 +30,7 @@ from bench.models.vocabulary import CompactVocabulary
 from bench.registry import defenses
 from bench.training.checkpoint import Checkpoint
 from bench.training.joint_loss import synchronised
+from bench.training.memory import require_memory
 from bench.training.scorer import PairScorer
 from bench.training.telemetry import similarity_map
 from bench.training.trainer import Trained, Trainer
@@ -104,6 +105,8 @@ def prepare(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) ->
     vocabulary = CompactVocabulary(model, CaptionTokens.vocabulary(*texts, synonyms))
     captions = CaptionTokens(*texts, vocabulary.compact, synonyms)
     encoder = ClipEncoder(synchronised(model, runtime.device, runtime.ranks), recipe.precision, runtime.device)
+    share = -(-min(recipe.batch_size, len(pairs)) // runtime.ranks.count)
+    require_memory(encoder, factory.image_size(spec.model.name), share)
     defense = plugin(params, _setup(spec, recipe, pairs, workspace.bundle, runtime.device))
     checkpoint = store.run_dir(cell.key) / _CHECKPOINT
     trainer = Trainer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterable
 
 import torch
 
@@ -12,9 +13,13 @@ from bench.matrix.expand import Matrix
 from bench.matrix.store import Store
 from bench.models import factory
 from bench.models.encoder import ClipEncoder
+from bench.profiling.machine import wait
+from bench.training.memory import LESS_MEMORY, require_memory
 from bench.training.optimizer import adamw
 
-_STEPS = 6
+_STEPS = 3
+_FEW_PAIRS = 8
+_LONG_SECONDS = 1.0
 
 
 def training_seconds(matrix: Matrix, todo: list[RunSpec], store: Store | None, device: torch.device) -> float:
@@ -52,21 +57,45 @@ def _recorded(matrix: Matrix, store: Store | None) -> dict[str, float]:
     return rates
 
 
+def lacking_memory(todo: Iterable[RunSpec], device: torch.device) -> list[str]:
+    """What is to be said of cells in `todo` for whose steps there is not enough memory, once for each reason."""
+    found = []
+    for spec in {(spec.model.name, spec.train.batch_size, spec.train.precision): spec for spec in todo}.values():
+        encoder = ClipEncoder(factory.create(spec.model.name, 0), spec.train.precision, device)
+        try:
+            require_memory(encoder, factory.image_size(spec.model.name), spec.train.batch_size)
+        except MemoryError as error:
+            found.append(f"{spec.model.name}: {error}; {LESS_MEMORY}")
+    return found
+
+
 def _measure(spec: RunSpec, device: torch.device) -> float:
-    """Pairs per second of forward, backward and optimiser on random pairs; loading is not counted."""
-    model = factory.create(spec.model.name, 0)
-    encoder = ClipEncoder(model, spec.train.precision, device)
+    """Pairs per second of forward, backward and optimiser on random pairs; loading is not counted.
+
+    Batches grow to the recipe's size, or until a step takes long.
+    """
+    encoder = ClipEncoder(factory.create(spec.model.name, 0), spec.train.precision, device)
     optimizer = adamw([encoder], spec.train)
-    side = factory.image_size(spec.model.name)
-    size = spec.train.batch_size
-    tokens = factory.tokenizer(spec.model.name)(["a picture of a thing"]).expand(size, -1).to(device)
+    size = min(_FEW_PAIRS, spec.train.batch_size)
+    while (seconds := _step_seconds(encoder, optimizer, spec.model.name, size)) < _LONG_SECONDS / 2:
+        if size == spec.train.batch_size:
+            break
+        size = min(2 * size, spec.train.batch_size)
+    return size / seconds
+
+
+def _step_seconds(encoder: ClipEncoder, optimizer: torch.optim.Optimizer, model: str, size: int) -> float:
+    side, device = factory.image_size(model), encoder.device
+    tokens = factory.tokenizer(model)(["a picture of a thing"]).expand(size, -1).to(device)
     images = torch.rand(size, 3, side, side, device=device)
     started = time.perf_counter()
     for step in range(_STEPS):
         if step == 1:
+            wait(device)
             started = time.perf_counter()
         similarities = encoder.encode_image(images) @ encoder.encode_text(tokens).T
         (encoder.logit_scale * similarities).logsumexp(dim=1).mean().backward()
         optimizer.step()
         optimizer.zero_grad()
-    return size * (_STEPS - 1) / (time.perf_counter() - started)
+    wait(device)
+    return (time.perf_counter() - started) / (_STEPS - 1)

@@ -21,10 +21,10 @@ from bench.matrix.heartbeat import Heartbeat
 from bench.matrix.progress import MatrixProgress
 from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store, told
+from bench.training.memory import LESS_MEMORY
 from bench.training.ranks import Separated
 
 _WAIT_SECONDS = 2.0
-_LESS_MEMORY = "out of memory: --set train.batch_size=..., a smaller --model or --precision bf16 needs less"
 
 
 def is_done(cell: Cell, store: Store) -> bool:
@@ -184,7 +184,7 @@ def _failure(stage: str, error: Exception) -> dict[str, str]:
 
 def _one_line(error: Exception) -> str:
     said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return f"{said} ({_LESS_MEMORY})" if _out_of_memory(error) else said
+    return f"{said} (out of memory: {LESS_MEMORY})" if _out_of_memory(error) else said
 
 
 def _out_of_memory(error: Exception) -> bool:

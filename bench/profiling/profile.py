@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from bench.errors import UserError
 from bench.matrix.cell import prepare, write_untrained
 from bench.matrix.evaluation import CellModels
 from bench.matrix.expand import Cell
@@ -21,6 +22,7 @@ from bench.matrix.store import Store
 from bench.matrix.workspace import Workspace
 from bench.profiling.machine import matmul_rate, peak_cuda, peak_rss, reset_peaks
 from bench.profiling.measure import Limit, PhaseTimes, Times, measure, phase_stages
+from bench.training.memory import LESS_MEMORY
 from bench.training.trainer import Trainer
 
 Profile = dict[str, Any]
@@ -48,7 +50,10 @@ def profile(
         workspace.bundle.train.images.load(np.arange(1))
         started = time.perf_counter()
         runtime = Runtime(device, MatrixProgress(Console(quiet=True), 1), lambda: False)
-        trainer, _ = prepare(cell, workspace, store, runtime)
+        try:
+            trainer, _ = prepare(cell, workspace, store, runtime)
+        except MemoryError as error:
+            raise UserError(f"{cell.title}: {error}; {LESS_MEMORY}") from None
         setup = time.perf_counter() - started
         reset_peaks(device)
         times = measure(trainer, limit)

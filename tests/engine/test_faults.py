@@ -18,12 +18,14 @@ import torch
 
 from bench.api import Batch, Encoder, Phase
 from bench.errors import UserError
+from bench.matrix.estimate import lacking_memory
 from bench.matrix.expand import Matrix
 from bench.matrix.local import LocalExecutor
 from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store
 from bench.models import pretrained
 from bench.registry import register_defense
+from bench.training import memory
 from defenses.clip import CLIP
 
 from .small import small_matrix
@@ -237,3 +239,15 @@ def test_cells_that_fail_leave_the_others_right(registries: None, tmp_path: Path
     fine = small_matrix(defenses=["g_fine"])
     assert execute(fine, alone)[0] == {"done": 1}
     assert _values(fine, store) == _values(fine, alone)
+
+
+def test_a_cell_for_which_there_is_no_memory_fails_before_it_trains(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    store, matrix = Store.create(tmp_path / "out"), small_matrix()
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1e6)
+    assert execute(matrix, store)[0] == {"failed": 1}
+    failure = store.failure(matrix.cells[0].key) or {}
+    assert re.match(
+        r"MemoryError: a step on \d+ pairs needs .* 0\.0 GB are free \(out of memory: --set train", failure["error"]
+    )
+    (said,) = lacking_memory([cell.spec for cell in matrix.cells], torch.device("cpu"))
+    assert said.endswith("0.0 GB are free; --set train.batch_size=..., a smaller --model or --precision bf16 needs less")

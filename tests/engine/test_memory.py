@@ -1,0 +1,85 @@
+"""The least memory of a step, against a count by hand."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from bench.models.encoder import ClipEncoder
+from bench.training import memory
+
+SIDE, WIDTH, EMBEDDING, CONTEXT = 4, 20_000, 2, 3
+
+
+class Tower(nn.Module):
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(inputs, WIDTH), nn.ReLU(), nn.Linear(WIDTH, EMBEDDING), nn.BatchNorm1d(EMBEDDING))
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return self.layers(values.flatten(1).float())
+
+
+class Model(nn.Module):
+    context_length = CONTEXT
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.visual, self.text = Tower(3 * SIDE**2), Tower(CONTEXT)
+        self.logit_scale = nn.Parameter(torch.zeros(()))
+
+    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+        return self.visual(images)
+
+    def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.text(tokens)
+
+
+@pytest.fixture
+def encoder() -> ClipEncoder:
+    return ClipEncoder(Model(), "fp32", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("batch", [1, 64, 1000])
+def test_a_step_keeps_the_hidden_layer_of_each_pair_and_three_copies_of_the_weights(encoder: ClipEncoder, batch: int) -> None:
+    weights = sum(parameter.numel() for parameter in encoder.parameters())
+    hidden = 2 * WIDTH * 4  # what the rectifier gives, which the layer after it keeps too
+    assert memory.step_bytes(encoder, SIDE, batch) == pytest.approx(batch * hidden + 3 * 4 * weights, rel=0.01)
+
+
+def test_looking_changes_nothing(encoder: ClipEncoder) -> None:
+    encoder.train()
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    memory.step_bytes(encoder, SIDE, 8)
+    assert encoder.training
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+
+
+@pytest.mark.parametrize(("free", "enough"), [(1e9, False), (2e9, True)])
+def test_refused_before_it_stalls_the_machine(
+    encoder: ClipEncoder, monkeypatch: pytest.MonkeyPatch, free: float, enough: bool
+) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda device: free)
+    if enough:
+        memory.require_memory(encoder, SIDE, 10_000)
+        return
+    with pytest.raises(MemoryError, match=r"^a step on 10000 pairs needs at least 1\.6 GB of memory, and 1\.0 GB are free$"):
+        memory.require_memory(encoder, SIDE, 10_000)
+
+
+def test_no_more_is_free_than_the_machine_has() -> None:
+    free = memory.free_bytes(torch.device("cpu"))
+    assert 0 < free <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") or free == math.inf
+
+
+@pytest.mark.parametrize(("limit", "left"), [("1000", 1000 - 700 + 200), ("max", math.inf)])
+def test_the_limit_of_a_control_group(tmp_path: Path, limit: str, left: float) -> None:
+    for name, text in {"memory.max": limit, "memory.current": "700", "memory.stat": "anon 400\ninactive_file 200"}.items():
+        (tmp_path / name).write_text(text + "\n")
+    assert memory._free_of_group(tmp_path) == left
+    assert memory._free_of_group(tmp_path / "none") == math.inf
