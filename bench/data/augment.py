@@ -14,6 +14,7 @@ _LUMA = torch.tensor([0.299, 0.587, 0.114])
 # RGB -> YIQ, in whose chroma plane a change of hue is a rotation.
 _YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 _SIGMA = (0.1, 2.0)
+_BLURRED = 16  # images are blurred in multiples of it: for each size of a convolution a kernel is compiled first
 
 Part = tuple[int, slice]
 """The size of a whole batch and the rows of it that are given: each is changed as it would be within the whole."""
@@ -121,9 +122,10 @@ def colour_jitter(
 
 def blur(images: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     """Gaussian blur with a kernel of a tenth of the side (at least 3, odd) and each image's own sigma in pixels; 0 is none."""
-    blurred = sigma.nonzero()[:, 0]
-    if not len(blurred):
+    needed = -(-int(sigma.count_nonzero()) // _BLURRED) * _BLURRED
+    if not needed:
         return images.clone()
+    blurred = sigma.argsort(descending=True)[:needed]
     chosen = moved(blurred, images.device)
     n, (channels, side) = len(blurred), images.shape[1:3]
     radius = max(1, round(side / 10) // 2)
