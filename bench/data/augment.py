@@ -14,6 +14,7 @@ _LUMA = torch.tensor([0.299, 0.587, 0.114])
 # RGB -> YIQ, in whose chroma plane a change of hue is a rotation.
 _YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 _SIGMA = (0.1, 2.0)
+_BLURRED = 16  # images are blurred in multiples of it: for each size of a convolution a kernel is compiled first
 
 Part = tuple[int, slice]
 """The size of a whole batch and the rows of it that are given: each is changed as it would be within the whole."""
@@ -47,21 +48,23 @@ def random_crop(
     draws = _uniform(generator, part or (n, slice(n)), 4)
     scale = (smallest + (1 - smallest) * draws[:, 0]).sqrt()
     mirror = torch.where((draws[:, 3] < 0.5) & flip, -1.0, 1.0)
-    centre = (2 * draws[:, 1:3] - 1) * (1 - scale)[:, None]
-    zoom = torch.stack([scale * mirror, scale], dim=1)
-    grid = _grid(moved(zoom, images.device), moved(centre, images.device), images.shape[2])
+    factors = torch.stack([scale * mirror, scale], dim=1)
+    centres = (2 * draws[:, 1:3] - 1) * (1 - scale)[:, None]
+    grid = _grid(moved(factors, images.device), moved(centres, images.device), images.shape[2])
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def _grid(zoom: torch.Tensor, centre: torch.Tensor, side: int) -> torch.Tensor:
-    """Where crops of an upright square are sampled, (n, side, side, 2); zoom and centre: (n, 2), x and y in [-1, 1].
+def _grid(factors: torch.Tensor, centres: torch.Tensor, side: int) -> torch.Tensor:
+    """Where each pixel comes from, (x, y) in [-1, 1]: float32 (n, side, side, 2) of what scales and shifts x and y, (n, 2).
 
-    `F.affine_grid` without its matrix product over every pixel.
+    What `affine_grid` gives, without its product of matrices: x is the same in all rows, y in all columns.
     """
-    n = len(zoom)
-    steps = torch.linspace(-1, 1, side, device=zoom.device) * (side - 1) / side
-    x, y = (zoom[:, :, None] * steps + centre[:, :, None]).unbind(dim=1)
-    return torch.stack([x[:, None, :].expand(n, side, side), y[:, :, None].expand(n, side, side)], dim=3)
+    pixels = torch.linspace(-1, 1, side, device=factors.device) * (side - 1) / side
+    lines = pixels[None, :, None] * factors[:, None] + centres[:, None]
+    grid = lines.new_empty(len(lines), side, side, 2)
+    grid[..., 0] = lines[:, None, :, 0]
+    grid[..., 1] = lines[:, :, None, 1]
+    return grid
 
 
 def simclr(
@@ -113,19 +116,24 @@ def colour_jitter(
     bright = images * moved(brightness, device)[:, None, None, None]
     mean = (bright.mean(dim=(2, 3)) * moved(_LUMA, device)).sum(dim=1)[:, None, None, None]
     factor = moved(contrast, device)[:, None, None, None]
-    contrasted = factor * bright + (1 - factor) * mean
+    contrasted = bright.mul_(factor).add_((1 - factor) * mean)
     return torch.matmul(chroma, contrasted.flatten(2)).unflatten(2, images.shape[2:])
 
 
 def blur(images: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     """Gaussian blur with a kernel of a tenth of the side (at least 3, odd) and each image's own sigma in pixels; 0 is none."""
-    n, channels, side, _ = images.shape
+    needed = -(-int(sigma.count_nonzero()) // _BLURRED) * _BLURRED
+    if not needed:
+        return images.clone()
+    blurred = sigma.argsort(descending=True)[:needed]
+    chosen = moved(blurred, images.device)
+    n, (channels, side) = len(blurred), images.shape[1:3]
     radius = max(1, round(side / 10) // 2)
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
-    weights = torch.exp(-0.5 * (offsets / sigma.clamp(min=1e-3)[:, None]) ** 2)
+    weights = torch.exp(-0.5 * (offsets / sigma[blurred].clamp(min=1e-3)[:, None]) ** 2)
     weights = moved(weights / weights.sum(dim=1, keepdim=True), images.device)
     kernels = weights.repeat_interleave(channels, dim=0)[:, None]
-    padded = F.pad(images, (radius,) * 4, mode="reflect").reshape(1, n * channels, side + 2 * radius, side + 2 * radius)
-    rows = F.conv2d(padded, kernels[:, :, :, None], groups=n * channels)
-    columns = F.conv2d(rows, kernels[:, :, None, :], groups=n * channels)
-    return columns.view(n, channels, side, side)
+    padded = F.pad(images[chosen], (radius,) * 4, mode="reflect").reshape(1, n * channels, side + 2 * radius, side + 2 * radius)
+    down = F.conv2d(padded, kernels[:, :, :, None], groups=n * channels)
+    across = F.conv2d(down, kernels[:, :, None, :], groups=n * channels)
+    return images.index_copy(0, chosen, across.view(n, channels, side, side))

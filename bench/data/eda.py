@@ -34,7 +34,7 @@ def augment(caption: Sequence[str], rate: float, synonyms: Synonyms, rng: np.ran
         if known := synonyms(caption[int(rng.integers(len(caption)))]):
             changed.insert(int(rng.integers(len(changed) + 1)), known[rng.integers(len(known))])
     for _ in range(count):
-        first, second = rng.integers(len(changed), size=2)
+        first, second = rng.integers(len(changed)), rng.integers(len(changed))
         changed[first], changed[second] = changed[second], changed[first]
-    kept = [word for word, draw in zip(changed, rng.random(len(changed)), strict=True) if draw >= rate]
+    kept = [word for word, draw in zip(changed, rng.random(len(changed)).tolist(), strict=True) if draw >= rate]
     return kept or [changed[rng.integers(len(changed))]]

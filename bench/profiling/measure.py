@@ -59,12 +59,13 @@ class PhaseTimes:
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of a whole training: its phases, and beside them scoring, the rest of what a defense does between epochs, and
-    the selection of pairs before them.
+    """Seconds of a whole training: its phases, and beside them the forward passes of scoring, the rest of scoring, the rest of
+    what a defense does between epochs, and the selection of pairs before them.
     """
 
     phases: list[PhaseTimes]
-    scoring: float
+    scoring_forward: float
+    scoring_rest: float
     split: float
     selection: float = 0.0
 
@@ -75,7 +76,12 @@ class Times:
     @property
     def between(self) -> dict[str, float]:
         """Seconds of what is not training, by stage."""
-        return {"selection": self.selection, "scoring": self.scoring, "split": self.split}
+        return {
+            "selection": self.selection,
+            "scoring_forward": self.scoring_forward,
+            "scoring_rest": self.scoring_rest,
+            "split": self.split,
+        }
 
     @property
     def pairs(self) -> int:
@@ -103,7 +109,8 @@ def measure(trainer: Trainer, limit: Limit) -> Times:
     similarity, and the time is counted. So sets that a defense splits by similarity are those of a model hardly trained.
     """
     trainer.stages = stages = MeasuredStages(trainer.encoder.device)
-    scorer = ScoredOnce(PairScorer(trainer.encoder, trainer.pairs, trainer.captions), len(trainer.pairs), stages)
+    pair_scorer = PairScorer(trainer.encoder, trainer.pairs, trainer.captions, stages=stages)
+    scorer = ScoredOnce(pair_scorer, len(trainer.pairs), stages)
     found: dict[str, PhaseTimes] = {}
     between = selection = 0.0
     if trainer.guide is not None:
@@ -117,7 +124,8 @@ def measure(trainer: Trainer, limit: Limit) -> Times:
             _measure_phase(trainer, times, (phases, epoch, number), limit)
         between += _spent(partial(trainer.defense.after_epoch, epoch, scorer), stages)
     measured = [times for times in found.values() if times.steps]
-    return Times(measured, scorer.whole_seconds, between - scorer.seconds, selection)
+    forward, rest = scorer.whole_seconds()
+    return Times(measured, forward, rest, between - scorer.seconds, selection)
 
 
 def run_steps(trainer: Trainer, place: tuple[Sequence[Phase], int, int], count: int) -> int:
@@ -146,7 +154,8 @@ def _measure_phase(trainer: Trainer, times: PhaseTimes, place: tuple[Sequence[Ph
         wait(trainer.encoder.device)
         times.seconds += time.perf_counter() - started
         for name, seconds in trainer.stages.seconds.items():
-            times.stages[name] = times.stages.get(name, 0.0) + seconds - before.get(name, 0.0)
+            if spent := seconds - before.get(name, 0.0):
+                times.stages[name] = times.stages.get(name, 0.0) + spent
     times.epochs += 1
     times.whole_steps += steps
     times.whole_pairs += min(pairs, steps * size)
@@ -179,14 +188,16 @@ class ScoredOnce:
     def __init__(self, scorer: Scorer, pairs: int, stages: MeasuredStages) -> None:
         self._scorer = scorer
         self._known = np.full(pairs, np.nan, dtype=np.float32)
-        self._device = stages.device
+        self._stages = stages
         self._asked = 0
         self._scored = 0
         self.seconds = 0.0
 
-    @property
-    def whole_seconds(self) -> float:
-        return self.seconds / max(self._scored, 1) * self._asked
+    def whole_seconds(self) -> tuple[float, float]:
+        """Those of the encoder's passes and of the rest, had every pair been scored as often as asked."""
+        factor = self._asked / max(self._scored, 1)
+        forward = self._stages.seconds.get("scoring_forward", 0.0)
+        return forward * factor, (self.seconds - forward) * factor
 
     def similarities(self, indices: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         rows = np.arange(len(self._known)) if indices is None else indices
@@ -205,6 +216,6 @@ class ScoredOnce:
     def _timed(self, pairs: int) -> Iterator[None]:
         started = time.perf_counter()
         yield
-        wait(self._device)
+        wait(self._stages.device)
         self.seconds += time.perf_counter() - started
         self._scored += pairs

@@ -74,7 +74,11 @@ def profile(
 
 
 def figures(times: Times, matmul: float) -> Profile:
-    """`matmul` is the machine's FLOP/s of a matrix product."""
+    """`matmul` is the machine's FLOP/s of a matrix product.
+
+    `outside_with_scoring_forward` is the share of time outside forward, backward and optimiser of training steps, in which the
+    forward passes of scoring are; `outside_without_scoring_forward` is the share outside of these too.
+    """
     phases = []
     flops = 0.0
     for phase in times.phases:
@@ -93,13 +97,17 @@ def figures(times: Times, matmul: float) -> Profile:
             }
         )
     stages = times.stages()
+    shares = {name: seconds / times.seconds for name, seconds in stages.items()}
+    outside = 1 - sum(shares.get(stage, 0.0) for stage in ("forward", "backward", "optimiser"))
     return {
         "phases": phases,
         "pairs": times.pairs,
         "seconds": times.seconds,
         "pairs_per_second": times.pairs / times.seconds,
         "stages": stages,
-        "shares": {name: seconds / times.seconds for name, seconds in stages.items()},
+        "shares": shares,
+        "outside_with_scoring_forward": outside,
+        "outside_without_scoring_forward": outside - shares["scoring_forward"],
         "flop_per_second": flops / times.seconds,
         "matmul_flop_per_second": matmul,
     }

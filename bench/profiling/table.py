@@ -12,9 +12,8 @@ from rich.table import Table
 from bench.console import say
 from bench.profiling.profile import Profile
 
-_BETWEEN = ("selection", "scoring", "split")
+_BETWEEN = ("selection", "scoring_forward", "scoring_rest", "split")
 _STAGES = ("load", "augment", "forward", "backward", "optimiser", *_BETWEEN, "other")
-_TRAINING = ("forward", "backward", "optimiser")
 
 
 def print_profile(profile: Profile, undefended: Profile, console: Console) -> None:
@@ -30,11 +29,10 @@ def print_profile(profile: Profile, undefended: Profile, console: Console) -> No
         table.add_row(name.replace("_", " "), *(f"{part[name]:,.0f}" if name in part else "" for part in columns.values()))
     table.add_row("seconds", *(f"{part['seconds']:,.1f}" for part in columns.values()))
     for stage in _STAGES:
-        table.add_row(f"{stage}, %", *(_share(part, stage) for part in columns.values()))
+        table.add_row(f"{stage.replace('_', ': ')}, %", *(_share(part, stage) for part in columns.values()))
     console.print(table)
     say(console, f"whole run, predicted: {profile['seconds']:.0f} s, {_relative(profile, undefended)}")
-    outside = 1 - sum(profile["shares"][stage] for stage in _TRAINING)
-    say(console, f"outside forward, backward and optimiser: {outside:.1%}")
+    say(console, f"outside forward, backward and optimiser of the steps: {_outside(profile)}")
     rate, most = profile["flop_per_second"], profile["matmul_flop_per_second"]
     machine = f"a matrix product in {profile['precision']} here ({most / 1e9:,.0f})"
     say(console, f"{rate / 1e9:,.1f} GFLOP/s, {rate / most:.1%} of {machine}")
@@ -74,6 +72,12 @@ def _relative(profile: Profile, undefended: Profile) -> str:
     if profile is undefended:
         return "the reference"
     return f"{profile['seconds'] / undefended['seconds']:.2f} times {undefended['defense']}'s {undefended['seconds']:.0f} s"
+
+
+def _outside(profile: Profile) -> str:
+    scoring = profile["shares"]["scoring_forward"]
+    whole, rest = profile["outside_with_scoring_forward"], profile["outside_without_scoring_forward"]
+    return f"{whole:.1%}, of which forward passes of scoring {scoring:.1%}; without these {rest:.1%}"
 
 
 def _memory(profile: Profile) -> str:

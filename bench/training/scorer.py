@@ -13,6 +13,7 @@ from bench.data.captions import CaptionTokens
 from bench.data.poisoned import PoisonedPairs
 from bench.models.encoder import ClipEncoder
 from bench.training.ranks import Ranks
+from bench.training.stages import Stages
 
 _BATCH = 256
 
@@ -20,7 +21,7 @@ _BATCH = 256
 class PairScorer:
     """Embeds unaugmented training pairs in evaluation mode, without gradient; `stop()` true raises KeyboardInterrupt.
 
-    Of several processes each embeds its share.
+    Of several processes each embeds its share. `stages` is told of the passes of the encoder as "scoring_forward".
     """
 
     def __init__(
@@ -30,12 +31,14 @@ class PairScorer:
         captions: CaptionTokens,
         stop: Callable[[], bool] = lambda: False,
         ranks: Ranks | None = None,
+        stages: Stages | None = None,
     ) -> None:
         self._encoder = encoder
         self._pairs = pairs
         self._captions = captions
         self._stop = stop
         self._ranks = ranks or Ranks()
+        self._stages = stages or Stages()
 
     @torch.no_grad()
     def similarities(self, indices: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
@@ -67,6 +70,8 @@ class PairScorer:
                 raise KeyboardInterrupt
             batch = rows[start : start + size]
             chosen = batch[self._ranks.rows(len(batch))]
-            images = self._encoder.encode_image(to_float(self._pairs.load(chosen).to(device)))
-            yield images, self._encoder.encode_text(self._captions.plain(chosen).to(device)), len(batch)
+            images, tokens = to_float(self._pairs.load(chosen).to(device)), self._captions.plain(chosen).to(device)
+            with self._stages("scoring_forward"):
+                embedded = self._encoder.encode_image(images), self._encoder.encode_text(tokens)
+            yield *embedded, len(batch)
         self._encoder.train()

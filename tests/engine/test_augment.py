@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resized_crop
 
@@ -78,6 +79,19 @@ def test_any_crop_against_a_loop_over_pixels(images: torch.Tensor, flip: bool) -
         room = SIDE * (1 - scale)
         expected = _bilinear(image, scale, x * room, y * room)
         assert np.allclose(crop, expected[..., ::-1] if flip and coin < 0.5 else expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("side", [32, 33, 224])
+def test_a_crop_is_the_affine_one_of_pytorch_to_the_bit(side: int) -> None:
+    images = torch.rand(5, 3, side, side, generator=torch.Generator().manual_seed(1))
+    draws = torch.rand(5, 4, generator=torch.Generator().manual_seed(7))
+    scale = (0.4 + (1 - 0.4) * draws[:, 0]).sqrt()
+    theta = torch.diag_embed(torch.stack([torch.where(draws[:, 3] < 0.5, -scale, scale), scale], dim=1))
+    theta = torch.cat([theta, ((2 * draws[:, 1:3] - 1) * (1 - scale)[:, None])[:, :, None]], dim=2)
+    expected = F.grid_sample(
+        images, F.affine_grid(theta, [5, 3, side, side], False), padding_mode="border", align_corners=False
+    )
+    assert torch.equal(random_crop(images, 0.4, torch.Generator().manual_seed(7), flip=True), expected)
 
 
 def test_areas_and_places_are_spread_and_within_the_image() -> None:

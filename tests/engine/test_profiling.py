@@ -11,7 +11,7 @@ from bench.api import Batch, Encoder, Phase, Scorer
 from bench.cli import main
 from bench.profiling import machine, measure
 from bench.profiling.measure import Limit, PhaseTimes, ScoredOnce, Times, phase_stages
-from bench.profiling.profile import Profile, profile
+from bench.profiling.profile import Profile, figures, profile
 from bench.registry import register_defense
 from defenses.clip import CLIP
 
@@ -71,8 +71,9 @@ def test_the_whole_is_that_of_the_schedule(registries: None) -> None:
     assert found["pairs"] == 5 * 256
     assert sum(found["shares"].values()) == pytest.approx(1)
     assert sum(found["stages"].values()) == pytest.approx(found["seconds"])
-    between = found["stages"]["scoring"] + found["stages"]["split"]
+    between = sum(found["stages"][name] for name in ("scoring_forward", "scoring_rest", "split"))
     assert sum(phase["seconds"] for phase in phases.values()) + between == pytest.approx(found["seconds"])
+    assert found["stages"]["scoring_forward"] > found["stages"]["scoring_rest"] > 0
     assert found["stages"]["other"] >= 0
     assert found["stages"]["backward"] > 0
     assert found["peak_bytes"]["rss"] > 2**26
@@ -83,26 +84,35 @@ def test_the_whole_is_that_of_the_schedule(registries: None) -> None:
 def test_seconds_are_extrapolated_by_steps() -> None:
     phase = PhaseTimes("p", ((), 0, 0), steps=4, seconds=2.0, stages={"forward": 1.5}, whole_steps=40, whole_pairs=400)
     assert phase_stages(phase) == {"forward": 15.0, "other": 5.0}
-    times = Times([phase], scoring=3.0, split=1.0)
+    times = Times([phase], scoring_forward=2.0, scoring_rest=1.0, split=1.0)
     assert times.seconds == 24.0
-    assert times.stages() == {"selection": 0.0, "scoring": 3.0, "split": 1.0, "forward": 15.0, "other": 5.0}
+    between = {"selection": 0.0, "scoring_forward": 2.0, "scoring_rest": 1.0, "split": 1.0}
+    assert times.stages() == {**between, "forward": 15.0, "other": 5.0}
+    found = figures(times, 1.0)
+    assert found["outside_with_scoring_forward"] == pytest.approx(9 / 24)
+    assert found["outside_without_scoring_forward"] == pytest.approx(7 / 24)
 
 
 def test_pairs_are_scored_once_and_counted_always(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(100))
     monkeypatch.setattr(measure.time, "perf_counter", lambda: next(clock))
+    stages = measure.MeasuredStages(CPU)
     asked = []
 
     class Fake:
         def similarities(self, indices: Any = None) -> Any:
             asked.append(indices.tolist())
+            if len(indices):
+                with stages("scoring_forward"):
+                    next(clock)
             return (indices / 10).astype("float32")
 
-    scorer = ScoredOnce(Fake(), 6, measure.MeasuredStages(CPU))  # type: ignore[arg-type]
+    scorer = ScoredOnce(Fake(), 6, stages)  # type: ignore[arg-type]
     first = scorer.similarities()
+    assert scorer.whole_seconds() == (2, 2)
     assert scorer.similarities().tolist() == first.tolist() == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5])
     assert [rows for rows in asked if rows] == [[0, 1, 2, 3, 4, 5]]
-    assert scorer.whole_seconds == 2 * scorer.seconds
+    assert scorer.whole_seconds() == (4, 6)  # a second reading of the clock took one
 
 
 def test_a_matrix_product_has_a_rate() -> None:
