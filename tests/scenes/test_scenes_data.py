@@ -138,7 +138,7 @@ def test_the_cache_is_read_again(tmp_path: Path, renders: list[int]) -> None:
     assert [file.name for file in folder.iterdir()] == ["train.safetensors"], "nothing temporary is left"
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "garbage", "other", "shape"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "garbage", "flipped", "other", "shape"])
 def test_a_damaged_cache_file_is_rendered_anew(tmp_path: Path, damage: str, renders: list[int]) -> None:
     first = _all(_open(tmp_path).train.images)
     (file,) = tmp_path.rglob("train.safetensors")
@@ -148,7 +148,8 @@ def test_a_damaged_cache_file_is_rendered_anew(tmp_path: Path, damage: str, rend
     elif damage == "other":
         dataset.save_file({"images": first}, file)
     else:
-        file.write_bytes({"cut": whole[:-100], "empty": b"", "garbage": b"\xff" * 500}[damage])
+        flipped = whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:]
+        file.write_bytes({"cut": whole[:-100], "empty": b"", "garbage": b"\xff" * 500, "flipped": flipped}[damage])
     assert torch.equal(_all(_open(tmp_path).train.images), first)
     assert len(renders) == 2
     assert file.read_bytes() == whole

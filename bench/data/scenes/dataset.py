@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from bench.api import DataPlace, Dataset, DatasetBundle, Pairs, Params, Task, Vocabulary
 from bench.data.scenes import grammar
@@ -48,8 +48,9 @@ class RenderedImages:
         expected = (len(self._scenes), 3, self._side, self._side)
         if self._file and self._file.exists():
             with contextlib.suppress(Exception):  # a damaged cache file is rendered anew, whatever its damage
-                pixels = load_file(self._file)["pixels"]
-                if tuple(pixels.shape) == expected:
+                with safe_open(self._file, framework="pt") as kept:
+                    pixels, digest = kept.get_tensor("pixels"), kept.metadata()["sha256"]
+                if tuple(pixels.shape) == expected and _digest(pixels) == digest:
                     return pixels.numpy()
         pixels = render(self._scenes, self._side)
         if self._file:
@@ -57,12 +58,16 @@ class RenderedImages:
         return pixels.numpy()
 
 
+def _digest(pixels: torch.Tensor) -> str:
+    return hashlib.sha256(pixels.numpy().data).hexdigest()
+
+
 def _keep(pixels: torch.Tensor, file: Path) -> None:
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     with contextlib.suppress(OSError, SafetensorError):
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            save_file({"pixels": pixels}, temporary)
+            save_file({"pixels": pixels}, temporary, {"sha256": _digest(pixels)})
             os.replace(temporary, file)
         finally:
             temporary.unlink(missing_ok=True)
