@@ -136,7 +136,7 @@ def test_a_fit_of_the_linear_probe_ends_within(monkeypatch: pytest.MonkeyPatch) 
         return minimize(counted, *args, **options)
 
     monkeypatch.setattr(scipy.optimize, "minimize", watched)
-    with pytest.raises(KeyboardInterrupt), at_once(lambda: False):
+    with pytest.raises(Stopped), stoppable() as stop, at_once(stop):
         linear_probe.fit(_Noise(), _Noise(), linear_probe.LinearProbeParams(c=1e6))  # type: ignore[arg-type]
     assert len(calls) == 3
 
