@@ -92,7 +92,7 @@ def command(**given: Any) -> None:
     from bench.matrix.expand import UNDEFENDED, choose
     from bench.profiling.measure import Limit
     from bench.profiling.profile import Profile, profile
-    from bench.profiling.table import print_profile, print_sizes
+    from bench.profiling.table import print_profile, print_sizes, size_line
     from bench.profiling.trace import traced, write_trace
     from bench.registry import defenses
 
@@ -107,7 +107,9 @@ def command(**given: Any) -> None:
             then = (lambda trainer, phases: events.extend(traced(trainer, phases))) if asked.trace and name in chosen else None
             with console.status(f"profiling {name}"):
                 found.append(profile(_cell(matrix, name, asked.attack), matrix.workspace, device, limit, then))
-            if not sizes and name in chosen:
+            if sizes:
+                say(console, size_line(found[-1]))
+            elif name in chosen:
                 print_profile(found[-1], found[0], console)
     if sizes:
         print_sizes(found, console)

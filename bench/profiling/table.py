@@ -39,6 +39,12 @@ def print_profile(profile: Profile, undefended: Profile, console: Console) -> No
     say(console, f"peak memory {_memory(profile)}\n")
 
 
+def size_line(profile: Profile) -> str:
+    """What was measured of one defense at one size, for who waits for the others."""
+    cost = 1e6 * profile["seconds"] / profile["train_pairs"]
+    return f"{profile['defense']}, {profile['train_pairs']:,} pairs: {cost:,.0f} us/pair, peak memory {_memory(profile)}"
+
+
 def print_sizes(profiles: Sequence[Profile], console: Console) -> None:
     """Microseconds of a whole run for each training pair, those between its epochs, and those of setting it up.
 

@@ -134,6 +134,27 @@ def test_the_command_prints_and_writes(registries: None, tmp_path: Path, capsys:
     assert {"clip: train", "augment", "forward", "backward", "optimiser"} <= names
 
 
+def test_sizes_are_said_as_they_are_measured_and_compared_at_the_end(
+    registries: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    sets = [part for option in SMALL if not option.startswith("data.train=") for part in ("--set", option)]
+    figures = tmp_path / "sizes.json"
+    with pytest.raises(SystemExit) as ended:
+        main(["profile", "--defense", "clip", "--steps", "1", "--sizes", "128,256", *sets, "--out", str(figures)])
+    assert not ended.value.code
+    smaller, larger = (
+        (each["train_pairs"], 1e6 * each["seconds"] / each["train_pairs"])
+        for each in json.loads(figures.read_text())["profiles"]
+    )
+    said = capsys.readouterr().out
+    assert [smaller[0], larger[0]] == [128, 256]
+    for pairs, cost in (smaller, larger):
+        assert f"clip, {pairs} pairs: {cost:,.0f} us/pair, peak memory" in said
+    assert (
+        said.index("clip, 256 pairs") < said.index("ratio") < said.index(f"{larger[1] / smaller[1]:.2f}", said.index("ratio"))
+    )
+
+
 def test_a_size_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["profile", "--sizes", "16k,many"])
