@@ -77,7 +77,7 @@ class _World:
 
     def __init__(self, request: SuiteRequest) -> None:
         self.request = request
-        self.expanders: dict[tuple[str, str, str], Expander] = {}
+        self.expanders: dict[tuple[str, ...], Expander] = {}
         self._evaluators = choose(evaluators, request.evaluators)
         self._several = request.data is None and len({name for suite in request.suites for name in suite.data}) > 1
 
@@ -86,7 +86,8 @@ class _World:
 
     def expander(self, data: str, options: tuple[str, ...], model: str | None) -> Expander:
         settings = self.settings(data, options, model)
-        key = data, settings.model.name, settings.data(datasets[data].plugin).model_dump_json()
+        parts = settings.data(datasets[data].plugin), settings.train(self.request.precision)
+        key = data, settings.model.name, *(part.model_dump_json() for part in parts)
         if key not in self.expanders:
             for section, registry in (("attack", attacks), ("defense", defenses), ("evaluator", evaluators)):
                 settings.check_options(section, list(registry), registry)
@@ -108,7 +109,11 @@ def _expand_arm(world: _World, plan: Planned, arm: Arm) -> None:
     if reason:
         plan.reasons[arm.id] = reason
         return
-    options = (*instead.data.get(arm.data, ()), *instead.attacks.get(arm.attack, ()))
+    options = (
+        *instead.data.get(arm.data, ()),
+        *instead.attacks.get(arm.attack, ()),
+        *instead.trainings.get(arm.model, ()),
+    )
     model = instead.models.get(arm.model, arm.model) or None
     data = plan.instead or arm.data
     expander, settings = world.expander(data, options, model), world.settings(data, options, model)

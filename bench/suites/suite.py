@@ -75,11 +75,12 @@ class DefenseVariant(_Part):
 
 
 class Instead(_Part):
-    """What stands in on a replacement: options for a data set or an attack of the suite, small models for large ones."""
+    """What stands in on a replacement: options for a data set, an attack or a model of the suite; small models for large."""
 
     data: dict[str, tuple[str, ...]] = {}
     attacks: dict[str, tuple[str, ...]] = {}
     models: dict[str, str] = {}
+    trainings: dict[str, tuple[str, ...]] = {}
 
 
 class Arm(NamedTuple):
