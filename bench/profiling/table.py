@@ -24,7 +24,7 @@ def print_profile(profile: Profile, undefended: Profile, console: Console) -> No
     sizes = f"{profile['epochs']} epochs, {profile['train_pairs']:,} pairs, batches of {profile['batch_size']}"
     table = Table(title=f"{profile['defense']}: {sizes}", title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("", *columns):
-        table.add_column(name, justify="right" if name else "left")
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
     for name in ("pairs", "pairs_per_second"):
         table.add_row(name.replace("_", " "), *(f"{part[name]:,.0f}" if name in part else "" for part in columns.values()))
     table.add_row("seconds", *(f"{part['seconds']:,.1f}" for part in columns.values()))
