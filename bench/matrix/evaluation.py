@@ -95,5 +95,5 @@ def evaluate(evaluation: Evaluation, ctx: CellEvalContext) -> dict[str, Any]:
         "metrics": [metric.model_dump() for metric in entry.plugin.metrics],
         "measurements": [measurement.model_dump() for measurement in measurements],
         **({"downstream": sets} if sets else {}),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="microseconds"),
     }

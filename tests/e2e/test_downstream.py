@@ -35,6 +35,8 @@ def test_sets_that_are_there_are_measured_and_the_others_accounted_for(
         assert len(record["downstream"]["skipped"]) == 8
         assert str(tmp_path) not in json.dumps(record)
 
+    times = [json.loads(path.read_text())["finished"] for path in out.glob("runs/*/evals/*.json")]
+    assert len(set(times)) == 4, "the report takes the newest, and a second is long"
     rows = _rows(out)
     measured = {(row["evaluator"], row["metric"]) for row in rows if row["task"] == "oxford_iiit_pet"}
     assert measured == {(name, metric) for name in ("zero_shot", "linear_probe") for metric in ("top1", "mean_per_class")}
