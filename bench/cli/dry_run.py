@@ -37,7 +37,7 @@ def show_plan(matrices: Sequence[Matrix], out: Path, device: torch.device, retry
         seconds += training_seconds(matrix, todo, store, device)
         disk += weights_bytes(todo)
         count += len(todo)
-        lacks += lacking_memory(todo, device)
+        lacks += lacking_memory(matrix, todo, device)
     cells = sum(len(matrix.cells) for matrix in matrices)
     what = f"about {_duration(seconds)} of training on {device.type} and {_size(disk)} of disk"
     say(console, f"{cells} cells, {count} to be trained: {what}")

@@ -14,8 +14,9 @@ from bench.matrix.store import Store
 from bench.models import factory
 from bench.models.encoder import ClipEncoder
 from bench.profiling.machine import wait
-from bench.training.memory import LESS_MEMORY, require_memory
+from bench.training.memory import LESS_MEMORY, free_bytes, require_memory, step_bytes
 from bench.training.optimizer import adamw
+from bench.training.ranks import launched
 
 _STEPS = 3
 _FEW_PAIRS = 8
@@ -57,13 +58,14 @@ def _recorded(matrix: Matrix, store: Store | None) -> dict[str, float]:
     return rates
 
 
-def lacking_memory(todo: Iterable[RunSpec], device: torch.device) -> list[str]:
+def lacking_memory(matrix: Matrix, todo: Iterable[RunSpec], device: torch.device) -> list[str]:
     """What is to be said of cells in `todo` for whose steps there is not enough memory, once for each reason."""
     found = []
     for spec in {(spec.model.name, spec.train.batch_size, spec.train.precision): spec for spec in todo}.values():
         encoder = ClipEncoder(factory.create(spec.model.name, 0), spec.train.precision, device)
+        share = -(-min(spec.train.batch_size, len(matrix.workspace.bundle.train)) // launched())
         try:
-            require_memory(encoder, factory.image_size(spec.model.name), spec.train.batch_size)
+            require_memory(encoder, factory.image_size(spec.model.name), share)
         except MemoryError as error:
             found.append(f"{spec.model.name}: {error}; {LESS_MEMORY}")
     return found
@@ -72,15 +74,18 @@ def lacking_memory(todo: Iterable[RunSpec], device: torch.device) -> list[str]:
 def _measure(spec: RunSpec, device: torch.device) -> float:
     """Pairs per second of forward, backward and optimiser on random pairs; loading is not counted.
 
-    Batches grow to the recipe's size, or until a step takes long.
+    Batches grow to the recipe's size, or until a step takes long or a larger one has no memory.
     """
     encoder = ClipEncoder(factory.create(spec.model.name, 0), spec.train.precision, device)
     optimizer = adamw([encoder], spec.train)
-    size = min(_FEW_PAIRS, spec.train.batch_size)
-    while (seconds := _step_seconds(encoder, optimizer, spec.model.name, size)) < _LONG_SECONDS / 2:
-        if size == spec.train.batch_size:
+    name, most = spec.model.name, spec.train.batch_size
+    size = min(_FEW_PAIRS, most)
+    seconds = _step_seconds(encoder, optimizer, name, size)
+    while size < most and 2 * seconds < _LONG_SECONDS:
+        larger = min(2 * size, most)
+        if step_bytes(encoder, factory.image_size(name), larger) > free_bytes(device):
             break
-        size = min(2 * size, spec.train.batch_size)
+        size, seconds = larger, _step_seconds(encoder, optimizer, name, larger)
     return size / seconds
 
 

@@ -18,6 +18,7 @@ import torch
 
 from bench.api import Batch, Encoder, Phase
 from bench.errors import UserError
+from bench.matrix import estimate
 from bench.matrix.estimate import lacking_memory
 from bench.matrix.expand import Matrix
 from bench.matrix.local import LocalExecutor
@@ -73,8 +74,9 @@ class Disk:
 def _tmpfs(folder: Path, megabytes: int) -> None:
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("only root can mount a small disk")
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
 
 
 def _fill(file: Path) -> None:
@@ -268,5 +270,17 @@ def test_a_cell_for_which_there_is_no_memory_fails_before_it_trains(monkeypatch:
     assert re.match(
         r"MemoryError: a step on \d+ pairs needs .* 0\.0 GB are free \(out of memory: --set train", failure["error"]
     )
-    (said,) = lacking_memory([cell.spec for cell in matrix.cells], torch.device("cpu"))
+    (said,) = lacking_memory(matrix, [cell.spec for cell in matrix.cells], torch.device("cpu"))
     assert said.endswith("0.0 GB are free; --set train.batch_size=..., a smaller --model or --precision bf16 needs less")
+
+
+@pytest.mark.parametrize(("free", "sizes"), [(1e12, [8, 16, 32, 64]), (0, [8])])
+def test_a_dry_run_measures_no_batch_that_memory_cannot_hold(
+    monkeypatch: pytest.MonkeyPatch, free: float, sizes: list[int]
+) -> None:
+    tried: list[int] = []
+    monkeypatch.setattr(estimate, "free_bytes", lambda device: free)
+    monkeypatch.setattr(estimate, "_step_seconds", lambda encoder, optimizer, model, size: tried.append(size) or 0.01)
+    matrix = small_matrix()
+    assert estimate.training_seconds(matrix, [matrix.cells[0].spec], None, torch.device("cpu")) > 0
+    assert tried == sizes

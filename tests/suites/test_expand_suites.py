@@ -129,3 +129,14 @@ def test_one_of_the_papers_data_sets_takes_its_own_part() -> None:
     assert SuiteRequest([suite], data="mscoco").instead(suite) is None
     assert SuiteRequest([suite], data="scenes").instead(suite) == "scenes"
     assert SuiteRequest([suite]).instead(suite) is None
+
+
+def test_a_model_that_stands_in_has_its_own_rate_beside_the_same_model_at_the_recipes() -> None:
+    specs = specs_of(plan_of("table13"))
+    rates = {spec.model.name: spec.train.lr for spec in specs.values()}
+    assert rates == {"scenes-small": 4e-3, "scenes-vit-8": 1e-3}
+    assert {spec.train.lr for spec in specs_of(plan_of("table13", options=(*SIZES, "train.lr=2e-3"))).values()} == {2e-3}
+    both = plan_of("table13", "table3", model="scenes-vit-8")
+    arms = {each.suite.name: {cell.spec.train.lr for cell in each.cells.values()} for each in both.suites}
+    assert arms["table3"] == {4e-3}
+    assert 1e-3 in arms["table13"]
