@@ -10,8 +10,11 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bench import sources
 from bench.api.plugin import Params, Plugin
+from bench.canonical import digest
 from bench.errors import UserError, did_you_mean
+from bench.models import factory
 from bench.registry import Entry, Registry
 
 
@@ -19,8 +22,14 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ModelSpec(Spec):
+class ModelOptions(Spec):
     name: str = Field(description="an open_clip architecture or a configuration of this project")
+
+
+class ModelSpec(ModelOptions):
+    """`config`: the digest of open_clip's configuration of that name."""
+
+    config: str
 
 
 class TrainSpec(Spec):
@@ -58,6 +67,7 @@ class DataSpec(PluginSpec):
 class RunSpec(Spec):
     """Identity of one cell: everything that determines the trained weights on one machine."""
 
+    engine: str = Field(default_factory=sources.engine)
     data: DataSpec
     attack: PluginSpec | None
     defense: PluginSpec
@@ -103,7 +113,8 @@ class Settings:
 
     @property
     def model(self) -> ModelSpec:
-        return _validate(ModelSpec, self._tree.get("model", {}), "model")
+        name = _validate(ModelOptions, self._tree.get("model", {}), "model").name
+        return ModelSpec(name=name, config=digest(factory.config(name)))
 
     def train(self, precision: str | None = None) -> TrainSpec:
         tree = dict(self._tree.get("train", {}))

@@ -1,32 +1,19 @@
-"""Canonical JSON, run and evaluation keys, and the seeds that follow from them."""
+"""Run and evaluation keys, and the seeds that follow from what a run is."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from bench.canonical import canonical, digest
 from bench.config import PluginSpec, RunSpec
-
-ENGINE = 1
-"""Raised when a change to the engine alters the numbers of runs."""
-
-
-def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-
-
-def digest(value: Any) -> str:
-    """The first 16 hexadecimal digits of the sha256 of the canonical JSON."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
 
 
 def run_key(spec: RunSpec) -> str:
-    return digest({"engine": ENGINE, **spec.model_dump(mode="json", exclude_none=True)})
+    return digest(spec.model_dump(mode="json", exclude_none=True))
 
 
 def eval_key(spec: RunSpec, evaluator: PluginSpec, clean: RunSpec | None, tasks: Mapping[str, str] | None = None) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from bench import sources
 from bench.api.attack import Attack
 from bench.api.data import Dataset
 from bench.api.defense import Defense
@@ -34,12 +35,17 @@ class Entry(Generic[P]):
     origin: str
 
     def identity(self) -> dict[str, Any]:
-        """What of the code belongs to a run's identity: the version, and for foreign plugins their file's digest."""
-        identity: dict[str, Any] = {"name": self.plugin.name, "version": self.plugin.version}
-        if not self.origin.startswith(BUILT_IN):
-            source = inspect.getsourcefile(sys.modules[self.plugin.__module__])
-            identity["source"] = hashlib.sha256(Path(str(source)).read_bytes()).hexdigest()
-        return identity
+        """What of the code belongs to a run's identity: the version; also the digest of the source, for a foreign plugin and
+        for a built-in that somebody has edited.
+        """
+        name, version = self.plugin.name, self.plugin.version
+        module = self.plugin.__module__
+        if self.origin.startswith(BUILT_IN):
+            kind = next(registry.kind for registry in KINDS.values() if issubclass(self.plugin, registry.base))
+            source = sources.edited(kind, name, version, sources.plugin_modules(module))
+        else:
+            source = hashlib.sha256(Path(str(inspect.getsourcefile(sys.modules[module]))).read_bytes()).hexdigest()
+        return {"name": name, "version": version, **({"source": source} if source else {})}
 
 
 class Registry(Generic[P]):

@@ -17,12 +17,14 @@ OPEN_TO_PLUGINS = ("bench.api", "bench.data", "bench.models", "bench.testing", "
 # What a part of the engine may use of the rest of it.
 LAYERS = {
     "bench.errors": (),
+    "bench.canonical": (),
+    "bench.sources": (),
     "bench.api": ("bench.errors",),
-    "bench.registry": ("bench.api", "bench.errors"),
+    "bench.registry": ("bench.api", "bench.errors", "bench.sources"),
     "bench.data": ("bench.api", "bench.registry", "bench.errors"),
     "bench.models": ("bench.api", "bench.data", "bench.errors"),
     "bench.suites": ("bench.errors",),
-    "bench.reports": ("bench.matrix.store", "bench.suites", "bench.errors", "bench.__version__"),
+    "bench.reports": ("bench.canonical", "bench.matrix.store", "bench.suites", "bench.errors", "bench.__version__"),
 }
 
 

@@ -28,7 +28,9 @@ from filelock import FileLock
 from bench.errors import UserError
 from bench.matrix import shapes
 
-SCHEMA = 1
+SCHEMA = 2
+"""Of the records that are written. Schema 1 is read too: its keys hold no revision of the engine and no digests."""
+_READABLE = (1, SCHEMA)
 MAX_RECORD = 512 * 2**20
 """Bytes of a JSON file; a longer one counts as none."""
 
@@ -42,7 +44,10 @@ class Store:
 
     @classmethod
     def create(cls, root: Path) -> Store:
-        """Open a results folder for writing, making it if need be. Raises UserError when that cannot be."""
+        """Open a results folder for writing, making it if need be.
+
+        Raises UserError when that cannot be, or when it holds records of an older schema.
+        """
         try:
             root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=root):
@@ -52,7 +57,17 @@ class Store:
         store = cls.open(root)
         if not (root / "store.json").exists():
             write_json(root / "store.json", {"schema": SCHEMA})
+        if store.schema != SCHEMA:
+            raise UserError(
+                f"--out {root}: its records are of schema {store.schema}, made by an earlier version of bench, and cannot be "
+                "added to; `bench report` still reads them, for new runs choose another --out"
+            )
         return store
+
+    @property
+    def schema(self) -> int:
+        """Of its records; the newest where it does not say."""
+        return int((read_json(self.root / "store.json") or {}).get("schema", SCHEMA))
 
     @classmethod
     def open(cls, root: Path) -> Store:
@@ -65,9 +80,9 @@ class Store:
             if content is None:
                 raise UserError(f"{marker} is damaged; delete it, then the same command goes on")
             schema = content.get("schema")
-            if schema != SCHEMA:
+            if schema not in _READABLE:
                 raise UserError(
-                    f"{marker}: schema {schema!r} is not known to this version, which reads schema {SCHEMA}; "
+                    f"{marker}: schema {schema!r} is not known to this version, which reads up to {SCHEMA}; "
                     "choose another --out or the version of bench that wrote it"
                 )
         return cls(root)
@@ -136,7 +151,7 @@ def read_record(path: Path, shape: type[shapes.Shape]) -> dict[str, Any] | None:
     record = read_json(path)
     if record is None or "schema" not in record:
         return None
-    if record["schema"] != SCHEMA:
+    if record["schema"] not in _READABLE:
         raise UserError(f"{path}: schema {record['schema']!r} is not known to this version; choose another --out")
     return record if shape.fits(record) else None
 

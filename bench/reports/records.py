@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from bench.canonical import without_nulls
 from bench.matrix.store import Store
 
 Record = dict[str, Any]
@@ -68,19 +69,13 @@ class Run:
 
     @property
     def setting(self) -> str:
-        """Canonical JSON of data, model and training recipe: only runs that share it are compared."""
-        return canonical({part: self.spec.get(part) for part in ("data", "model", "train")})
+        """Canonical JSON of engine, data, model and training recipe: only runs that share it are compared."""
+        return canonical({part: self.spec.get(part) for part in ("engine", "data", "model", "train")})
 
 
 def canonical(value: Any) -> str:
     """JSON with sorted keys and without nulls: a null option and an absent one are the same, as in run keys."""
-    return json.dumps(_without_nulls(value), sort_keys=True, separators=(",", ":"))
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    return value
+    return json.dumps(without_nulls(value), sort_keys=True, separators=(",", ":"))
 
 
 def load_runs(store: Store) -> list[Run]:

@@ -25,7 +25,7 @@ from bench.api import (
     PoisonPlan,
     Probe,
 )
-from bench.config import DataSpec, ModelSpec, PluginSpec, RunSpec, TrainSpec
+from bench.config import DataSpec, PluginSpec, RunSpec, Settings, TrainSpec
 from bench.data import thesaurus
 from bench.data.captions import CaptionTokens
 from bench.data.poisoned import ProbeImages
@@ -66,7 +66,7 @@ def spec_of(entry: Entry) -> RunSpec:
         data=DataSpec(name="scenes", version="1", params={}, fingerprint=bundle().fingerprint),
         attack=plugin if issubclass(entry.plugin, Attack) else None,
         defense=other if issubclass(entry.plugin, Attack) else plugin,
-        model=ModelSpec(name="scenes-small"),
+        model=Settings("scenes").model,
         train=TrainSpec(epochs=4, batch_size=64, lr=1e-3),
         seed=0,
     )

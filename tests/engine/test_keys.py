@@ -8,7 +8,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from bench import keys
+from bench import keys, sources
 from bench.config import PluginSpec, RunSpec, TrainSpec
 from bench.matrix.expand import Request, expand
 from bench.registry import defenses
@@ -72,7 +72,7 @@ def _changed(spec: RunSpec, path: tuple[str, ...]) -> RunSpec:
 
 def test_every_field_is_identity(spec: RunSpec) -> None:
     paths = list(_leaves(spec.model_dump()))
-    assert {path[0] for path in paths} == {"data", "attack", "defense", "model", "train", "seed"}
+    assert {path[0] for path in paths} == {"engine", "data", "attack", "defense", "model", "train", "seed"}
     assert len(paths) > 25
     made = {keys.run_key(_changed(spec, path)) for path in paths}
     made |= {keys.run_key(spec), keys.run_key(spec.model_copy(update={"attack": None}))}
@@ -83,9 +83,10 @@ def test_every_field_is_identity(spec: RunSpec) -> None:
 
 
 def test_engine_is_identity(spec: RunSpec, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = keys.run_key(spec)
-    monkeypatch.setattr(keys, "ENGINE", keys.ENGINE + 1)
-    assert keys.run_key(spec) != before
+    before = small_matrix().cells[-1].key
+    assert before == keys.run_key(spec)
+    monkeypatch.setattr(sources, "ENGINE", "next")
+    assert small_matrix().cells[-1].key != before
 
 
 def test_evaluations_have_keys_of_their_own(spec: RunSpec) -> None:

@@ -107,8 +107,18 @@ def test_what_is_no_record_counts_as_none(store: Store, content: bytes) -> None:
 @pytest.mark.parametrize("record", [{"schema": SCHEMA + 1, "run_key": "k"}, {"schema": "next", "id": "k"}])
 def test_a_record_of_an_unknown_schema_is_left_alone(store: Store, record: dict[str, object]) -> None:
     write_json(store.run_dir("k") / "run.json", record)
-    with pytest.raises(UserError, match=r"run\.json: schema (2|'next') is not known"):
+    with pytest.raises(UserError, match=r"run\.json: schema (3|'next') is not known"):
         store.run_record("k")
+
+
+def test_a_store_of_an_older_schema_is_read_and_not_written_to(tmp_path: Path) -> None:
+    write_json(tmp_path / "store.json", {"schema": 1})
+    write_json(tmp_path / "runs" / "k" / "run.json", {"schema": 1, "run_key": "k"})
+    with pytest.raises(UserError, match=r"schema 1, made by an earlier version .* choose another --out"):
+        Store.create(tmp_path)
+    store = Store.open(tmp_path)
+    assert store.schema == 1
+    assert store.run_record("k") == {"schema": 1, "run_key": "k"}
 
 
 def test_folders(tmp_path: Path) -> None:
