@@ -1,3 +1,3 @@
 """bench: attacks x defenses x data sets x evaluators for CLIP-like models trained on web data."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
