@@ -47,6 +47,6 @@ def initial_parts(spec: RunSpec) -> tuple[Any, ...]:
     return ("initial", spec.model.model_dump(mode="json"), spec.seed)
 
 
-def order_parts(spec: RunSpec) -> tuple[Any, ...]:
-    """What order and augmentations depend on: seed."""
-    return ("order", spec.seed)
+def order_parts(spec: RunSpec, poison: str | None) -> tuple[Any, ...]:
+    """What positions, order and augmentations depend on: seed, and the digest of the poison, which no defense can guess."""
+    return ("order", spec.seed, poison)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -59,6 +58,7 @@ class CleanCLIPSupervised(FineTuning):
     cut to half of the fine-tuning where 500 steps would be more.
     """
 
+    version = "2"
     Params = SupervisedParams
     params: SupervisedParams
 
@@ -69,15 +69,9 @@ class CleanCLIPSupervised(FineTuning):
         known = torch.full((setup.pairs,), -1, dtype=torch.int64)
         known[torch.from_numpy(self._clean)] = torch.from_numpy(labels[labels >= 0])
         self._labels = known.to(setup.device)
-        self._head = nn.Linear(setup.embed_dim, setup.classes, bias=True)
-        weights = setup.rng("head").normal(0, setup.embed_dim**-0.5, size=(setup.classes, setup.embed_dim))
-        with torch.no_grad():
-            self._head.weight.copy_(torch.from_numpy(weights))
-            self._head.bias.zero_()
-        self._head.to(setup.device)
-
-    def modules(self) -> Sequence[nn.Module]:
-        return (self._head,)
+        self._head = nn.Linear(setup.embed_dim, setup.classes)
+        nn.init.normal_(self._head.weight, std=setup.embed_dim**-0.5)
+        nn.init.zeros_(self._head.bias)
 
     def phases(self, epoch: int) -> Sequence[Phase]:
         return (Phase("supervised", self._clean, ("light",), ()),)
@@ -85,9 +79,3 @@ class CleanCLIPSupervised(FineTuning):
     def loss(self, batch: Batch, encoder: Encoder, phase: Phase) -> torch.Tensor:
         logits = encoder.logit_scale.detach() * self._head(encoder.encode_image(batch.images[0]))
         return F.cross_entropy(logits, self._labels[batch.indices])
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"head": self._head.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._head.load_state_dict(state["head"])

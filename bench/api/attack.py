@@ -58,8 +58,15 @@ class PoisonPlan(BaseModel):
 
     def hash(self) -> str:
         """sha256 of the canonical manifest."""
-        text = json.dumps(self.manifest(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _sha256(self.manifest())
+
+    def chosen(self) -> str:
+        """sha256 of the choice of images, captions and targets; `craft` leaves it as it is, on every machine."""
+        return _sha256(self.model_dump(mode="json"))
+
+
+def _sha256(data: object) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _digest(tensor: torch.Tensor) -> str:

@@ -56,6 +56,8 @@ class TrainSetup:
 
     For defenses that assume clean data: `trusted(count)` gives that many pairs known to be clean, int64 (count,), and
     `labels(pairs)` the class in the data set's vocabulary (of `classes` classes) that each shows, int64, -1 where unknown.
+    Trusted pairs are the same in every call: fewer are a part of more. ValueError where they would be more than half of all
+    pairs, and where labels are asked of a pair that `trusted` did not give.
     For those that take captions for labels: `named()` gives the first class of the vocabulary that each pair's caption
     mentions in whole words, int64 (pairs,), -1 where it mentions none.
     """
@@ -117,7 +119,12 @@ class Scorer(Protocol):
 
 
 class Defense(Plugin):
-    """A defense. Only `loss` must be given; everything else defaults to plain CLIP training."""
+    """A defense. Only `loss` must be given; everything else defaults to plain CLIP training.
+
+    Every nn.Module and nn.Parameter that it holds once `__init__` is done, in an attribute or in a list, tuple, dict or plain
+    object there, is trained beside the encoder and kept over an interruption; `requires_grad_(False)` leaves it as it is. In
+    `__init__` all global generators follow from model and seed. A loss whose gradient reaches anything else is an error.
+    """
 
     def __init__(self, params: Params, setup: TrainSetup) -> None:
         self.params = params
@@ -138,10 +145,6 @@ class Defense(Plugin):
         """Options of `train` that this defense replaces, such as epochs or lr of a fine-tuning."""
         return {}
 
-    def modules(self) -> Sequence[torch.nn.Module]:
-        """What is trained beside the encoder; part of `state_dict`."""
-        return ()
-
     def select(self, scorer: Scorer) -> None:
         """Called once, before the first epoch, with the model of `selects_with`; what is chosen is part of `state_dict`."""
 
@@ -160,7 +163,7 @@ class Defense(Plugin):
         """Called at the end of every epoch."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that must survive an interruption: tensors, numbers, strings, lists and dicts of them."""
+        """What else must survive an interruption: tensors, numbers, strings, lists and dicts of them."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

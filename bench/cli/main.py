@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -57,6 +58,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Entry point. Exit codes: 0 fine, 1 some cells failed, 2 bad input, a full disk or memory, 130 SIGINT, 143 SIGTERM."""
+    _quiet_libraries()
     try:
         status = cli.main(args=arguments, standalone_mode=False)
     except UserError as error:
@@ -72,3 +74,10 @@ def main(arguments: list[str] | None = None) -> Any:
         click.echo("bench: interrupted; the same command goes on from here", err=True)
         sys.exit(128 + (error.number if isinstance(error, Stopped) else signal.SIGINT))
     sys.exit(status or 0)
+
+
+def _quiet_libraries() -> None:
+    """Warnings of libraries are not for those who run a matrix; those of a --plugin FILE are. `python -W` says otherwise."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("default", module="bench_plugin_")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,6 +34,22 @@ def seeds(values: Sequence[str]) -> list[int]:
     if any(seed < 0 for seed in found):
         raise UserError(f"--seeds {','.join(values)}: seeds are not negative")
     return found
+
+
+def output_file(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
+    """Callback of an option that names a file to write. Raises UserError before any work where it cannot be written."""
+    if path is None:
+        return None
+    problem = None
+    if path.is_dir():
+        problem = "is a folder; name a file in it"
+    elif not path.parent.is_dir():
+        problem = f"there is no folder {path.parent}; create it first, or choose another"
+    elif not os.access(path if path.exists() else path.parent, os.W_OK):
+        problem = "cannot be written (no permission); choose another file"
+    if problem:
+        raise UserError(f"{option.opts[0]} {path}: {problem}")
+    return path
 
 
 def data_and_root(data: str, root: Path | None) -> tuple[str, Path | None]:

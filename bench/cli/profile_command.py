@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from bench.cli.options import data_and_root, device_option, load_plugins, plugin_option, precision_option, some_names
+from bench.cli.options import (
+    data_and_root,
+    device_option,
+    load_plugins,
+    output_file,
+    plugin_option,
+    precision_option,
+    some_names,
+)
 from bench.console import say
 from bench.errors import UserError
 
@@ -69,8 +77,20 @@ class _Options:
 @plugin_option
 @device_option
 @precision_option
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures as JSON too.")
-@click.option("--trace", type=click.Path(path_type=Path), metavar="FILE", help="Write a Chrome trace of three steps a phase.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    callback=output_file,
+    metavar="FILE",
+    help="Write the figures as JSON too.",
+)
+@click.option(
+    "--trace",
+    type=click.Path(path_type=Path),
+    callback=output_file,
+    metavar="FILE",
+    help="Write a Chrome trace of three steps a phase.",
+)
 def command(**given: Any) -> None:
     """Measure where the time of a training goes; no record is written.
 
@@ -85,7 +105,7 @@ def command(**given: Any) -> None:
     bench profile --defense clip,safeclip --trace trace.json
     bench profile --sizes 16k,64k,256k --defense clip,roclip,cleanclip,safeclip
     """
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # read when torch is loaded; a machine without GPU is no error
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # read when torch is loaded; a machine without GPU is no error
     asked = _Options(**given)
     load_plugins(asked.plugins)
     from bench.matrix.device import device_of

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import data_and_root, load_plugins, out_option, plugin_option
+from bench.cli.options import data_and_root, load_plugins, out_option, output_file, plugin_option
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,7 +32,11 @@ _GAIN = 4
 @click.option("--seed", default=0, show_default=True, help="Seed of the poison.")
 @click.option("--set", "options", multiple=True, metavar="PATH=VALUE", help="Change an option, e.g. attack.patch=32.")
 @click.option(
-    "--picture", type=click.Path(path_type=Path), metavar="FILE", help="The PNG to write; ATTACK-DATA.png by default."
+    "--picture",
+    type=click.Path(path_type=Path),
+    callback=output_file,
+    metavar="FILE",
+    help="The PNG to write; ATTACK-DATA.png by default.",
 )
 @plugin_option
 @out_option
@@ -118,7 +122,7 @@ def _draw(clean: list[torch.Tensor], poisoned: list[torch.Tensor], shown: list[P
     for row, name in enumerate(("clean", "poisoned", f"difference x {_GAIN}")):
         axes[row, 0].set_ylabel(name)
     try:
-        figure.savefig(path, dpi=110)
+        figure.savefig(path, dpi=110, format="png")
     except OSError as error:
         raise UserError(f"--picture {path}: cannot be written ({error.strerror}); choose another file") from None
     finally:

@@ -28,6 +28,7 @@ class ClusterProgress:
         self._told = self._began
         self._outcomes: Counter[str] = Counter()
         self._hosts: dict[str, str] = {}
+        self._before: dict[str, float] = {}
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -49,6 +50,8 @@ class ClusterProgress:
     def cell_ended(self, cell: Cell, outcome: str, why: str = "") -> None:
         """`outcome` is done, cached, failed or unsupported; `why` what is to be said of it."""
         self._outcomes[outcome] += 1
+        if outcome != "done":
+            self._before.pop(cell.key, None)
         host = f" on {self._hosts.pop(cell.key)}" if cell.key in self._hosts else ""
         self._say(f"[{self._outcomes.total()}/{self._cells}] {cell.title}: {why or outcome + host}")
 
@@ -58,6 +61,8 @@ class ClusterProgress:
             if self._hosts.get(cell.key) != beat.host:
                 self._hosts[cell.key] = beat.host
                 self._say(f"    {cell.title}: runs on {beat.host}")
+            if beat.first is not None:
+                self._before.setdefault(cell.key, beat.first)
         shares = sum(beat.share or 0.0 for _, beat in running)
         summary = self._summary(len(running), shares)
         self._bars.update(self._task, completed=self._outcomes.total() + shares, description=summary)
@@ -69,8 +74,8 @@ class ClusterProgress:
 
     def _summary(self, running: int, shares: float) -> str:
         ended, failed = self._outcomes.total(), self._outcomes["failed"]
-        worked = self._outcomes["done"] + shares
-        left = (time.monotonic() - self._began) / worked * (self._cells - ended - shares) if worked else None
+        worked = self._outcomes["done"] + shares - sum(self._before.values())  # without what earlier runs did
+        left = (time.monotonic() - self._began) / worked * (self._cells - ended - shares) if worked > 0 else None
         eta = f", ETA {left:.0f} s" if left is not None else ""
         return f"{ended - failed} of {self._cells} cells done, {failed} failed, {running} running{eta}"
 

@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from bench.api import Attack, DatasetBundle, Edit, Images, PoisonPlan, Probe
 from bench.data.captions import PoisonedCaptions
 from bench.data.mentions import MentionIndex
+from bench.data.trusted import TrustedPairs
 
 
 class PoisonedPairs:
     """Clean training pairs, some replaced, and the added ones, shuffled by `rng`: no position tells what is poisoned.
 
     Without `rng` the clean pairs come first, in their order. Batches are all that a defense is given; `poisoned` (bool, one a
-    pair) is for telemetry alone. Indexing is numpy's: a second pool of OpenMP threads, woken from a loading thread, would slow
-    the training threads down.
+    pair) is for telemetry alone, and `digest`, of what the attack chose, for seeds that nobody shall guess. Indexing is
+    numpy's: a second pool of OpenMP threads, woken from a loading thread, would slow the training threads down.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class PoisonedPairs:
         self._place = np.arange(len(row)) if rng is None else rng.permutation(len(row))
         self._row = row[self._place]
         self.poisoned = self._row >= 0
+        self.digest = plan.chosen() if plan else None
         written = [poison.caption for poison in (*replaced, *added)]
         self.captions = PoisonedCaptions(self._clean.captions, written, self._place, self._row)
         poison_pixels = torch.cat(
@@ -52,14 +54,10 @@ class PoisonedPairs:
     def __len__(self) -> int:
         return len(self.captions)
 
-    def trusted(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """`count` random clean pairs, as someone would have who checked them by hand; int64.
-
-        Raises ValueError when that is more than half of the pairs.
-        """
-        if count > len(self) // 2:
-            raise ValueError(f"{count} trusted pairs are more than half of {len(self)}; nobody has that many")
-        return np.sort(rng.choice(np.flatnonzero(self._row < 0), size=count, replace=False))
+    def trusted(self, rng: np.random.Generator) -> TrustedPairs:
+        """Random clean pairs, half of all pairs at most, as someone would have who checked them by hand."""
+        order = rng.permutation(np.flatnonzero(self._row < 0))[: len(self) // 2]
+        return TrustedPairs(order, self._place[order], self._clean.members)
 
     def labels(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """A class that each clean pair's image shows, int64; -1 where it is unknown or the pair is not clean."""

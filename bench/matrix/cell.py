@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
@@ -30,6 +29,7 @@ from bench.models.encoder import ClipEncoder
 from bench.models.vocabulary import CompactVocabulary
 from bench.registry import defenses
 from bench.training.checkpoint import Checkpoint
+from bench.training.held import construct
 from bench.training.joint_loss import synchronised
 from bench.training.memory import require_memory
 from bench.training.scorer import PairScorer
@@ -109,7 +109,8 @@ def prepare(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) ->
     encoder = ClipEncoder(synchronised(model, runtime.device, runtime.ranks), recipe.precision, runtime.device)
     share = -(-min(recipe.batch_size, len(pairs)) // runtime.ranks.count)
     require_memory(encoder, factory.image_size(spec.model.name), share)
-    defense = plugin(params, _setup(spec, recipe, pairs, workspace.bundle, runtime.device))
+    setup = _setup(spec, recipe, pairs, workspace.bundle, runtime.device)
+    defense = construct(plugin, params, setup, *keys.initial_parts(spec), "defense")
     checkpoint = store.run_dir(cell.key) / _CHECKPOINT
     trainer = Trainer(
         spec,
@@ -175,9 +176,10 @@ def _seconds(store: Store, spec: RunSpec) -> float:
 
 
 def _setup(spec: RunSpec, recipe: TrainSpec, pairs: PoisonedPairs, bundle: DatasetBundle, device: torch.device) -> TrainSetup:
-    def rng(purpose: str) -> np.random.Generator:
-        return keys.generator(*keys.order_parts(spec), "defense", purpose)
-
+    """None of the functions holds what a defense shall not know, except `named`, which reads captions."""
+    order = keys.order_parts(spec, pairs.digest)
+    seed = keys.seed_of(*order, "defense")
+    known = pairs.trusted(keys.generator(*order, "trusted"))
     return TrainSetup(
         pairs=len(pairs),
         epochs=recipe.epochs,
@@ -185,9 +187,9 @@ def _setup(spec: RunSpec, recipe: TrainSpec, pairs: PoisonedPairs, bundle: Datas
         batch_size=recipe.batch_size,
         embed_dim=factory.config(spec.model.name)["embed_dim"],
         device=device,
-        rng=rng,
-        trusted=lambda count: pairs.trusted(count, rng("trusted")),
-        labels=pairs.labels,
+        rng=lambda purpose: keys.generator(seed, purpose),
+        trusted=known.draw,
+        labels=known.labels,
         named=lambda: pairs.named(bundle.vocabulary.names),
         classes=len(bundle.vocabulary.names),
     )

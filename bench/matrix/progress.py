@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from bench.console import say
 from bench.matrix.heartbeat import Heartbeat
+from bench.matrix.pace import Pace
 
 
 class MatrixProgress:
@@ -24,6 +25,7 @@ class MatrixProgress:
         self._images = 0
         self._started = time.monotonic()
         self._title = ""
+        self._pace = Pace()
         self.heartbeat: Heartbeat | None = None
         self._bars = Progress(
             TextColumn("{task.description}"),
@@ -55,6 +57,7 @@ class MatrixProgress:
         self._number += 1
         self._title = title
         self._started = time.monotonic()
+        self._pace = Pace()
         self._say(f"[{self._number}/{self._cells}] {title}")
         self._bars.reset(self._task, description=escape(title), total=1.0, note="", visible=True)
 
@@ -86,15 +89,14 @@ class MatrixProgress:
     def step(self, share: float, pairs_per_second: float, loss: float) -> None:
         if self.heartbeat:
             self.heartbeat.step(share)
+        self._pace.step(share)
         self._bars.update(self._task, completed=share, note=f"{pairs_per_second:,.0f} pairs/s · loss {loss:.3f}")
 
     def epoch(self, curve: dict[str, Any], epochs: int) -> None:
-        spent = time.monotonic() - self._started
         done = int(curve["epoch"]) + 1
-        self._say(
-            f"    epoch {done}/{epochs}  loss {curve['loss']:.3f}  {curve['pairs_per_second']:,.0f} pairs/s"
-            f"  ETA {spent / done * (epochs - done):.0f} s"
-        )
+        left = self._pace.seconds_left(done / epochs)
+        eta = "" if left is None else f"  ETA {left:.0f} s"
+        self._say(f"    epoch {done}/{epochs}  loss {curve['loss']:.3f}  {curve['pairs_per_second']:,.0f} pairs/s{eta}")
 
     def note(self, text: str) -> None:
         self._say(f"    {text}")

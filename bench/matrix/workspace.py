@@ -147,7 +147,6 @@ class Workspace:
 
     def pairs(self, spec: RunSpec) -> PoisonedPairs:
         """The training set of a cell."""
-        if spec.attack is None:
-            return PoisonedPairs(self.bundle, rng=keys.generator(*keys.order_parts(spec), "positions"))
-        attack, plan, _ = self.poison(spec)
-        return PoisonedPairs(self.bundle, attack, plan, keys.generator(*keys.order_parts(spec), "positions"))
+        attack, plan, _ = self.poison(spec) if spec.attack else (None, None, None)
+        rng = keys.generator(*keys.order_parts(spec, plan.chosen() if plan else None), "positions")
+        return PoisonedPairs(self.bundle, attack, plan, rng)

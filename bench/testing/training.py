@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ from bench.registry import Entry
 from bench.testing import small
 from bench.training import trainer
 from bench.training.checkpoint import Checkpoint
+from bench.training.held import construct
 from bench.training.scorer import PairScorer
 from bench.training.trainer import Trainer
 
@@ -105,15 +107,14 @@ class World:
         train = self.spec.train
         base = TrainRecipe(len(self.pairs), train.epochs, train.lr, train.batch_size)
         self.recipe = TrainSpec.model_validate({**train.model_dump(), **entry.plugin.training(self.params, base)})
-        self.trusted: set[int] = set()
-        self.labelled: set[int] = set()
         self._plugin = entry.plugin
-        self._clean = np.flatnonzero(~self.pairs.poisoned)
+        self._known = self.pairs.trusted(keys.generator("small", "trusted"))
         if disguised:
             self.plan = _disguise(self.pairs, self.plan)
         self.captions = small.captions(self.pairs.captions)
 
     def defense(self) -> Defense:
+        known = copy.deepcopy(self._known)  # of which nothing is drawn yet
         setup = TrainSetup(
             pairs=len(self.pairs),
             epochs=self.recipe.epochs,
@@ -122,12 +123,12 @@ class World:
             embed_dim=small.EMBED_DIM,
             device=small.CPU,
             rng=lambda purpose: keys.generator("small", "defense", purpose),
-            trusted=self._trusted,
-            labels=self._labels,
+            trusted=known.draw,
+            labels=known.labels,
             named=lambda: self.pairs.named(small.bundle().vocabulary.names),
             classes=len(small.bundle().vocabulary.names),
         )
-        return self._plugin(self.params, setup)
+        return construct(self._plugin, self.params, setup, "small")
 
     def train(self, witness: Witness, encoder: ClipEncoder, checkpoint: Path, leg: int) -> bool:
         """Train until the end, or for `leg` steps where that is not 0. True at the end."""
@@ -142,16 +143,6 @@ class World:
 
     def _guide(self) -> PairScorer:
         return PairScorer(small.encoder(1), self.pairs, self.captions)
-
-    def _trusted(self, count: int) -> NDArray[np.int64]:
-        chosen = np.sort(keys.generator("small", "trusted").choice(self._clean, size=count, replace=False))
-        self.trusted.update(chosen.tolist())
-        return chosen
-
-    def _labels(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        self.labelled.update(np.asarray(rows).tolist())
-        members = small.bundle().train.members
-        return np.array([(*members[row], -1)[0] if row < len(members) else -1 for row in rows], dtype=np.int64)
 
 
 class _Silent:

@@ -30,6 +30,7 @@ class Checkpoint:
     model: dict[str, Any]
     optimizer: dict[str, Any]
     defense: dict[str, Any]
+    held: dict[str, Any]
     curves: list[dict[str, Any]] = field(default_factory=list)
     partial: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)

@@ -4,7 +4,7 @@ Each process takes its rows of a batch through the towers. Embeddings of the who
 the same loss, and pools and splits that follow from embeddings stay the same everywhere. The gradient of the loss is then whole
 on every process; back through a gather goes the part of the process's own rows, which needs no communication, times the number
 of processes. So the mean over processes is right for all parameters: those of the towers, to which each contributes its rows,
-and those that every process sees whole (logit scale, modules of a defense).
+and those that every process sees whole (logit scale, modules that a defense holds).
 
 That mean is taken by DistributedDataParallel, around the loss as a whole: its buckets are reduced while backward still runs,
 which is what counts between GPUs, and it copes with parameters that a phase leaves without a gradient.
@@ -29,11 +29,11 @@ from bench.training.ranks import Ranks
 Loss = Callable[[Batch, Phase], torch.Tensor]
 
 
-def joint_loss(defense: Defense, encoder: ClipEncoder, ranks: Ranks) -> Loss:
+def joint_loss(defense: Defense, encoder: ClipEncoder, held: nn.Module, ranks: Ranks) -> Loss:
     """`defense.loss` on the whole batch, of which each process is given its rows; all start from the first one's weights."""
     if ranks.count == 1:
         return lambda batch, phase: defense.loss(batch, encoder, phase)
-    return DistributedDataParallel(_JointLoss(defense, encoder, ranks), find_unused_parameters=True)
+    return DistributedDataParallel(_JointLoss(defense, encoder, held, ranks), find_unused_parameters=True)
 
 
 def synchronised(model: nn.Module, device: torch.device, ranks: Ranks) -> nn.Module:
@@ -49,10 +49,10 @@ def synchronised(model: nn.Module, device: torch.device, ranks: Ranks) -> nn.Mod
 
 
 class _JointLoss(nn.Module):
-    def __init__(self, defense: Defense, encoder: ClipEncoder, ranks: Ranks) -> None:
+    def __init__(self, defense: Defense, encoder: ClipEncoder, held: nn.Module, ranks: Ranks) -> None:
         super().__init__()
         self._encoder = encoder
-        self._trained_beside = nn.ModuleList(defense.modules())
+        self._held = held
         self._defense = defense
         self._ranks = ranks
 

@@ -18,7 +18,7 @@ _SAMPLE = 2048
 def first_look(scorer: PairScorer, poisoned: NDArray[np.bool_], rng: np.random.Generator) -> dict[str, list[int]]:
     """Histograms of similarity as `poison_telemetry` gives them, of all poisons and a sample of the clean pairs."""
     clean = np.flatnonzero(~poisoned)
-    rows = np.concatenate([np.flatnonzero(poisoned), rng.permutation(clean)[:_SAMPLE]])
+    rows = np.sort(np.concatenate([np.flatnonzero(poisoned), rng.permutation(clean)[:_SAMPLE]]))
     return _histograms(scorer.similarities(rows), poisoned[rows])
 
 
@@ -30,6 +30,7 @@ def poison_telemetry(observed: Mapping[str, NDArray[Any]], poisoned: NDArray[np.
     text_neighbour_poisons: the share of clean pairs for which a poisoned pair's embedding stood in, of those that had one.
     """
     found: dict[str, Any] = {}
+    observed = {name: np.array(values) for name, values in observed.items()}  # no array of the defense's own meets `poisoned`
     if "safe" in observed:
         safe = observed["safe"]
         inside = int((safe & poisoned).sum())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,8 @@ from bench.data.poisoned import PoisonedPairs
 from bench.matrix.stop import at_once
 from bench.models.encoder import ClipEncoder
 from bench.training.checkpoint import Checkpoint, Position
+from bench.training.gradients import Reach
+from bench.training.held import Held
 from bench.training.joint_loss import joint_loss
 from bench.training.late import LateLosses, StepLoss
 from bench.training.meter import EpochMeter
@@ -32,6 +33,7 @@ from bench.training.optimizer import adamw
 from bench.training.ranks import Ranks
 from bench.training.schedule import warmup_cosine
 from bench.training.scorer import PairScorer
+from bench.training.seeds import seed_everything
 from bench.training.stages import Stages
 from bench.training.telemetry import first_look, poison_telemetry
 from bench.training.views import Place, Views
@@ -110,13 +112,16 @@ class Trainer:
         self.guide = guide
         self.ranks = ranks or Ranks()
         self.views = Views(spec, train, pairs, captions, encoder.device, self.ranks)
-        self.loss = joint_loss(defense, encoder, self.ranks)
-        self.optimizer = adamw([encoder, *defense.modules()], train)
+        self.held = Held(defense, encoder.device)
+        self.loss = joint_loss(defense, encoder, self.held, self.ranks)
+        self.optimizer = adamw([encoder, self.held], train)
         self.position = Position()
         self.curves: list[dict[str, Any]] = []
         self.meter = EpochMeter()
         self.stages = Stages()
         self._losses = LateLosses()
+        self._order = keys.order_parts(spec, pairs.digest)
+        self._reach = Reach(self.optimizer, defense)
 
     def run(self) -> Trained:
         """Train from the checkpoint, where there is one, to the end."""
@@ -128,7 +133,7 @@ class Trainer:
         scorer = PairScorer(self.encoder, self.pairs, self.captions, self.stop, self.ranks)
         for epoch in range(self.position.epoch, self.train.epochs):
             if self.position.phase == self.position.step == 0:
-                self._seed("before", epoch)
+                seed_everything(*self._order, "before", epoch)
                 self._timed("scoring", partial(self.defense.before_epoch, epoch, scorer))
             phases = self.ranks.from_first(list(self.defense.phases(epoch)))
             while self.position.phase < len(phases):
@@ -151,7 +156,7 @@ class Trainer:
     def _select(self, guide: Callable[[], Scorer]) -> None:
         if self.ranks.first:
             scorer = guide()
-            self._seed("select")
+            seed_everything(*self._order, "select")
             self.defense.select(scorer)
         if self.ranks.count > 1:
             self.defense.load_state_dict(self.ranks.from_first(self.defense.state_dict()))
@@ -161,7 +166,7 @@ class Trainer:
         number = self.position.phase
         phase = phases[number]
         indices = np.arange(len(self.pairs)) if phase.indices is None else phase.indices
-        rng = keys.generator(*keys.order_parts(self.spec), epoch, number)
+        rng = keys.generator(*self._order, epoch, number)
         steps = batches(indices, self.train.batch_size, rng)
         todo = steps[self.position.step :]
         clock = time.perf_counter()
@@ -183,9 +188,10 @@ class Trainer:
     def _step(self, phase: Phase, loaded: Batch, place: Place) -> torch.Tensor:
         with self.stages("augment"):
             batch = self.views.draw(phase, loaded, place)
-        self._seed("step", *place)
+        seed_everything(*self._order, "step", *place)
         with self.stages("forward"):
             loss = self.loss(batch, phase)
+        self._reach.check(loss, phase.name)
         with self.stages("backward"):
             loss.backward()
         with self.stages("optimiser"):
@@ -196,13 +202,6 @@ class Trainer:
 
     def _loaded(self, phase: Phase, rows: NDArray[np.int64], place: Place) -> tuple[Place, Batch]:
         return place, self.views.load(phase, rows, place)
-
-    def _seed(self, *place: Any) -> None:
-        """Let the state of every global generator follow from the place in the run, so that none has to be kept."""
-        seed = keys.seed_of(*keys.order_parts(self.spec), *place)
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
 
     def _timed(self, stage: str, action: Callable[[], None]) -> None:
         started = time.perf_counter()
@@ -245,12 +244,11 @@ class Trainer:
 
     def _end_epoch(self, epoch: int, scorer: PairScorer) -> None:
         self._average(self._losses.ready(keep=0))
-        self._seed("after", epoch)
+        seed_everything(*self._order, "after", epoch)
         self._timed("scoring", partial(self.defense.after_epoch, epoch, scorer))
         seen = poison_telemetry(self.defense.observed(), self.pairs.poisoned)
         if epoch == 0 and "similarity_clean" not in seen:
-            rng = keys.generator(*keys.order_parts(self.spec), "first look")
-            seen |= first_look(scorer, self.pairs.poisoned, rng)
+            seen |= first_look(scorer, self.pairs.poisoned, keys.generator(*self._order, "first look"))
         curve: dict[str, Any] = {
             "epoch": epoch,
             **self.meter.numbers,
@@ -274,6 +272,7 @@ class Trainer:
             self.encoder.state_dict(),
             self.optimizer.state_dict(),
             self.defense.state_dict(),
+            self.held.state_dict(),
             self.curves,
             self.meter.numbers,
             self.stages.seconds,
@@ -291,6 +290,7 @@ class Trainer:
             self.encoder.load_state_dict(found.model)
             self.optimizer.load_state_dict(found.optimizer)
             self.defense.load_state_dict(found.defense)
+            self.held.load_state_dict(found.held)
         except Exception as error:
             folder = self.checkpoint.parent
             raise RuntimeError(f"checkpoints in {folder} are not of this training; delete them, then --retry-failed") from error

@@ -24,7 +24,7 @@ class Views:
     def __init__(
         self, spec: RunSpec, train: TrainSpec, pairs: PoisonedPairs, captions: CaptionTokens, device: torch.device, ranks: Ranks
     ) -> None:
-        self._order = keys.order_parts(spec)
+        self._order = keys.order_parts(spec, pairs.digest)
         self._train = train
         self._pairs = pairs
         self._captions = captions

@@ -77,6 +77,15 @@ def _count(self: Any, batch: Batch, loss: torch.Tensor) -> torch.Tensor:
     return loss * self.steps
 
 
+def _hold(self: Any, params: Any, setup: Any) -> None:
+    CLIP.__init__(self, params, setup)
+    self.own = torch.nn.Parameter(torch.ones(()))
+
+
+def _hold_late(self: Any, epoch: int, scorer: Scorer) -> None:
+    self.own = torch.nn.Parameter(torch.ones(()))
+
+
 def _selecting(select: Callable[[Any, Scorer], None]) -> dict[str, Any]:
     return {"selects_with": classmethod(lambda cls, params: "undefended"), "select": select}
 
@@ -91,7 +100,9 @@ def _weigh(self: Any, scorer: Scorer) -> None:
         (_loss(lambda self, batch, loss: loss.detach()), "training"),
         (_loss(lambda self, batch, loss: loss * float("nan")), "training"),
         (_loss(lambda self, batch, loss: loss[None]), "training"),
-        (_loss(lambda self, batch, loss: loss.detach() + torch.zeros((), requires_grad=True)), "training"),
+        ({"__init__": _hold, **_loss(lambda self, batch, loss: loss.detach() + self.own)}, "training"),
+        (_loss(lambda self, batch, loss: loss + torch.zeros((), requires_grad=True)), "what_has_gradient_is_optimised"),
+        ({"before_epoch": _hold_late, **_loss(lambda self, _, loss: loss + self.own)}, "what_has_gradient_is_optimised"),
         (_loss(lambda self, batch, loss: loss * (1 + random.SystemRandom().random())), "training_follows_the_seed"),
         (_loss(_count), "interruption_changes_nothing"),
         ({"phases": lambda self, epoch: (Phase(indices=np.array([0, 10_000])),)}, "training"),
@@ -99,14 +110,14 @@ def _weigh(self: Any, scorer: Scorer) -> None:
         ({"phases": lambda self, epoch: ()}, "training"),
         ({"telemetry": lambda self: {"loss": 0.0}}, "telemetry"),
         ({"observed": lambda self: {"safe": np.ones(3, dtype=bool)}}, "telemetry"),
-        ({"before_epoch": lambda self, epoch, scorer: self.setup.labels(np.arange(9))}, "clean_data_is_little"),
+        ({"before_epoch": lambda self, epoch, scorer: self.setup.labels(np.arange(9))}, "training"),
         ({"state_dict": lambda self: {"rng": np.random.default_rng(0)}}, "state_can_be_saved"),
-        ({"phases": lambda self, epoch: (Phase(indices=self.setup.trusted(200)),)}, "clean_data_is_little"),
+        ({"phases": lambda self, epoch: (Phase(indices=self.setup.trusted(200)),)}, "training"),
         ({"starts_from": classmethod(lambda cls: "nothing")}, "start"),
         ({"selects_with": classmethod(lambda cls, params: "nothing")}, "start"),
         ({"starts_from": classmethod(lambda cls: "clip"), **_selecting(lambda self, scorer: None)}, "start"),
         ({**_selecting(_weigh), **_loss(lambda self, batch, loss: loss * self.weight)}, "interruption_changes_nothing"),
-        (_selecting(lambda self, scorer: self.setup.labels(np.arange(9))), "clean_data_is_little"),
+        (_selecting(lambda self, scorer: self.setup.labels(np.arange(9))), "training"),
     ],
 )
 def test_defenses(member: dict[str, Any], check: str) -> None:

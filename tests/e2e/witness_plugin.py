@@ -64,9 +64,6 @@ class Uneven(CLIP):
         self._head = torch.nn.Linear(setup.embed_dim, 1, bias=False)
         torch.nn.init.constant_(self._head.weight, 0.1 * (1 + RANK))  # the first one's must win
 
-    def modules(self) -> list[torch.nn.Module]:
-        return [self._head]
-
     def phases(self, epoch: int) -> list[Phase]:
         return [Phase("all", image_views=("strong",), text_views=("eda",)), Phase("few", np.array([3, 5]))]
 

@@ -25,6 +25,7 @@ def _checkpoint() -> Checkpoint:
         dict(model.state_dict()),
         optimizer.state_dict(),
         defense,
+        {"head.weight": torch.ones(2)},
         [{"epoch": 0, "loss": 0.1}],
         {"steps": 2, "loss": 1 / 3},
         {"load": 1e-9},

@@ -137,7 +137,7 @@ def test_a_downstream_root_changes_no_run_and_only_evaluations_on_tasks(
 
 
 def test_seeds_do_not_depend_on_the_defense_and_depend_on_what_they_should(spec: RunSpec) -> None:
-    parts = {"poison": keys.poison_parts, "initial": keys.initial_parts, "order": keys.order_parts}
+    parts = {"poison": keys.poison_parts, "initial": keys.initial_parts, "order": lambda spec: keys.order_parts(spec, "poison")}
     depends = {"poison": {"data", "attack", "seed"}, "initial": {"model", "seed"}, "order": {"seed"}}
     for path in _leaves(spec.model_dump()):
         if path[0] == "data" and path[1] != "fingerprint":
@@ -147,6 +147,7 @@ def test_seeds_do_not_depend_on_the_defense_and_depend_on_what_they_should(spec:
             same = keys.seed_of(*of(spec)) == keys.seed_of(*of(other))
             assert same == (path[0] not in depends[purpose]), (purpose, path)
     assert len({keys.seed_of(*of(spec)) for of in parts.values()}) == 3
+    assert len({keys.seed_of(*keys.order_parts(spec, digest)) for digest in (None, "poison", "other")}) == 3
 
 
 def test_place_and_cache_are_not_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

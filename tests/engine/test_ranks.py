@@ -63,4 +63,4 @@ def test_a_defense_that_encodes_part_of_a_view_is_told() -> None:
 
     batch = Batch(torch.arange(8), (torch.rand(4, 3, 32, 32),), ())
     with pytest.raises(ValueError, match="encodes 2 rows where this process has 4"):
-        _JointLoss(Half(), small.encoder(), Ranks(0, 2))(batch, Phase())
+        _JointLoss(Half(), small.encoder(), torch.nn.Module(), Ranks(0, 2))(batch, Phase())

@@ -1,0 +1,24 @@
+"""How long the rest of something takes."""
+
+from __future__ import annotations
+
+import time
+
+
+class Pace:
+    """The pace since the first step that was heard of; what an interrupted run did before it tells nothing."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, float] | None = None
+
+    def step(self, share: float) -> None:
+        """`share` of the whole is done."""
+        if self._first is None:
+            self._first = share, time.monotonic()
+
+    def seconds_left(self, share: float) -> float | None:
+        """When `share` is done; None where nothing is known yet."""
+        if self._first is None or share <= self._first[0]:
+            return None
+        first, since = self._first
+        return (time.monotonic() - since) / (share - first) * (1 - share)
