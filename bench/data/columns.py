@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar, overload
 
 import numpy as np
@@ -55,6 +55,11 @@ class Texts(Column[str]):
         known.update(np.ascontiguousarray(self._starts).data)
         known.update(np.ascontiguousarray(self._ends).data)
         return known.digest()
+
+    def encoded(self) -> Iterator[bytes]:
+        """Each text, undecoded."""
+        for start, end in zip(self._starts, self._ends, strict=True):
+            yield self._buffer[start:end].tobytes()
 
     def select(self, rows: NDArray[np.int64] | slice) -> Texts:
         """The texts at `rows`, int64 (n,), sharing the buffer."""

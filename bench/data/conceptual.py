@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,15 +13,16 @@ from pydantic import Field
 
 from bench.api.data import DataPlace, Dataset, DatasetBundle, Pairs
 from bench.api.plugin import Params as PluginParams
-from bench.data import shards, tsv
+from bench.data import shards
 from bench.data.decoding import PIXELS
-from bench.data.files import Faults, OnError, loadable
+from bench.data.download import Download
+from bench.data.files import OnError
 from bench.data.mentions import LazyMembers, MentionIndex
 from bench.data.vocabularies import imagenet
 from bench.errors import UserError
 from bench.registry import register_dataset
 
-FORMAT = f"conceptual 1, {PIXELS}"
+FORMAT = f"conceptual 2, {PIXELS}"
 
 
 class CC3MParams(PluginParams):
@@ -34,7 +32,12 @@ class CC3MParams(PluginParams):
     train_tsv: str = Field(default="Train_GCC-training.tsv", description="captions of the training images, if kept")
     val_tsv: str = Field(default="Validation_GCC-1.1.0-Validation.tsv", description="the same of the validation images")
     test_share: float = Field(default=0.25, gt=0, lt=1, description="validation images that triggers are evaluated on")
-    on_error: OnError = Field(default="error", description="skip leaves out unreadable, captionless and repeated images")
+    overlap: Literal["keep", "drop"] = Field(
+        default="keep", description="drop leaves training images out whose bytes are those of a validation image"
+    )
+    on_error: OnError = Field(
+        default="error", description="skip leaves out missing, unreadable, captionless and repeated images, and reads cut tars"
+    )
 
 
 class SubsetParams(CC3MParams):
@@ -47,8 +50,11 @@ class CC3M(Dataset):
     """Conceptual Captions 3M as img2dataset downloads it, in folders or in WebDataset tars.
 
     train: the training shards. holdout and test: the validation shards, most of them the adversary's. Addresses that no
-    longer answered are counted, and no fault. The classes are ImageNet's, by mention in the caption.
+    longer answered are counted, and no fault, and so are images that both folders hold. Equal pairs of image and caption
+    are one. The classes are ImageNet's, by mention in the caption.
     """
+
+    version = "2"
 
     Params: ClassVar[type[PluginParams]] = CC3MParams
     needs_root = True
@@ -57,14 +63,16 @@ class CC3M(Dataset):
     def open(self, params: PluginParams, image_size: int, place: DataPlace) -> DatasetBundle:
         """Open ROOT/train/ and ROOT/val/, beside the two TSV files where captions are to come from them."""
         assert isinstance(params, CC3MParams)
-        source = _Source(_root(place), params, place)
-        train = self._subset(source.part(params.train_images, params.train_tsv), params)
+        source = Download(_root(place), params.layout, params.on_error, place.cache, place.findings)
+        train = source.part(params.train_images, params.train_tsv)
         val = source.part(params.val_images, params.val_tsv)
+        train, image_of = source.apart(train, val, params.overlap == "drop")
+        train = self._subset(train, params, source)
         settings = params.model_dump(include={"test_share", "on_error", "seed", "pairs"})
         identity = [FORMAT, self.name, settings, image_size, train.digest(), val.digest()]
         fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         kept = max(1, round(params.test_share * len(val)))
-        rank = np.random.default_rng(0).permutation(len(val))
+        rank = np.random.default_rng(0).permutation(len(val))[image_of]
         parts = {"train": train, "holdout": val.select(np.flatnonzero(rank >= kept))}
         parts["test"] = val.select(np.flatnonzero(rank < kept))
         pairs = {}
@@ -72,7 +80,7 @@ class CC3M(Dataset):
             if params.on_error == "skip":
                 part = source.readable(part, f"{fingerprint}-{name}")
             if not len(part):
-                raise UserError(f"{part.folder} has no images for the part '{name}': put more shards there")
+                source.fail("empty", f"{part.folder} has no images for the part '{name}'", "put more shards there")
             pairs[name] = _pairs(part, image_size)
         reason = "Conceptual Captions has no labels"
         everything = (pairs["train"], pairs["holdout"], pairs["test"])
@@ -80,14 +88,14 @@ class CC3M(Dataset):
             fingerprint, image_size, imagenet(), *everything, tasks=(), task_reason=reason, facts=source.faults.facts
         )
 
-    def _subset(self, part: shards.Shards, params: CC3MParams) -> shards.Shards:
+    def _subset(self, part: shards.Shards, params: CC3MParams, source: Download) -> shards.Shards:
         """The pairs whose names' hashes are smallest: subsets of one seed are nested, whatever their size."""
         if not isinstance(params, SubsetParams):
             return part
         size = params.pairs or self.size
         if len(part) < size:
-            hint = "add shards, or set data.pairs to a smaller number"
-            raise UserError(f"{part.folder} holds {len(part):,} usable pairs, fewer than {size:,}: {hint}")
+            problem = f"{part.folder} holds {len(part):,} usable pairs, fewer than {size:,}"
+            source.fail("too few", problem, "add shards, or set data.pairs to a smaller number")
         stems = np.array([name.partition(b".")[0].decode() for name in part.names], dtype=object)
         key = hashlib.sha256(str(params.seed).encode()).hexdigest()[:16]
         order = np.argsort(pd.util.hash_array(stems, hash_key=key, categorize=False), kind="stable")
@@ -108,71 +116,6 @@ class CC100K(CC3M):
 
     Params = SubsetParams
     size = 100_000
-
-
-class _Source:
-    """The folders of one download: reads them, and counts what is wrong."""
-
-    def __init__(self, root: Path, params: CC3MParams, place: DataPlace) -> None:
-        self.root = root
-        self.faults = Faults(params.on_error, ("unreadable", "captionless", "duplicate"), place.findings)
-        self._layout = params.layout
-        self._cache = place.cache
-
-    def part(self, folder: str, table_name: str) -> shards.Shards:
-        """The pairs of one split that have a caption."""
-        table = _Table(self.root / table_name, self._cache)
-        part = shards.read(self.root / folder, self._layout, table.read, table.stamp, self._cache)
-        if part.duplicates:
-            problem = f"{part.folder} has {part.duplicates} images whose name occurs before in the same tar"
-            self.faults.note("duplicate", f"{problem}; make those shards again", part.duplicates)
-        lacking = np.flatnonzero(part.captions.lengths == 0)
-        if len(lacking):
-            problem = f"{part.folder} has {len(lacking)} images without a caption, the first {part.uids(folder)[lacking[0]]}"
-            self.faults.note(
-                "captionless", f"{problem}; put {table_name} into {self.root} or mend the .txt files", len(lacking)
-            )
-        if table.rows:
-            self.faults.facts[f"not_downloaded_{folder}"] = max(0, table.rows - len(part))
-        return part.select(np.flatnonzero(part.captions.lengths))
-
-    def readable(self, part: shards.Shards, note: str) -> shards.Shards:
-        """The pairs whose image can be decoded."""
-        fine = loadable(part.images(32), self._cache / f"readable-{note}.npy" if self._cache else None)
-        self.faults.note("unreadable", "", int((~fine).sum()))
-        return part.select(np.flatnonzero(fine))
-
-
-class _Table:
-    """A TSV of captions that may be absent; read when it is needed, its number of rows kept in the cache."""
-
-    def __init__(self, file: Path, cache: Path | None) -> None:
-        self.file = file
-        facts = file.stat() if file.is_file() else None
-        self.stamp = [str(file.resolve()), facts.st_size, facts.st_mtime_ns] if facts else None
-        self._note = cache / f"tsv-{hashlib.sha256(str(self.stamp).encode()).hexdigest()[:24]}.json" if cache else None
-
-    @cached_property
-    def _table(self) -> tsv.CaptionTable:
-        return tsv.read(self.file)
-
-    def read(self) -> tsv.CaptionTable | None:
-        return self._table if self.stamp else None
-
-    @cached_property
-    def rows(self) -> int:
-        if not self.stamp:
-            return 0
-        if self._note:
-            with contextlib.suppress(OSError, ValueError, TypeError):
-                return int(json.loads(self._note.read_text()))
-        rows = len(self._table)
-        if self._note:
-            with contextlib.suppress(OSError):
-                draft = self._note.with_name(f"{self._note.name}.{os.getpid()}")
-                draft.write_text(json.dumps(rows))
-                os.replace(draft, self._note)
-        return rows
 
 
 def _root(place: DataPlace) -> Path:

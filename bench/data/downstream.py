@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -168,12 +169,14 @@ def _fingerprint(name: str, folder: Path, vocabulary: Vocabulary, source: Source
 
 def _bytes_of(path: str) -> int:
     try:
-        size = os.stat(path).st_size
+        facts = os.stat(path)
     except OSError as error:
         raise UserError(f"image {path} cannot be read ({error.strerror}): {_MEND}") from None
-    if not size:
+    if not stat.S_ISREG(facts.st_mode):
+        raise UserError(f"image {path} is no file: {_MEND}")
+    if not facts.st_size:
         raise UserError(f"image {path} is empty: {_MEND}")
-    return size
+    return facts.st_size
 
 
 def _lack(name: str, source: Source) -> str:

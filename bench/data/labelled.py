@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.data import cifar
+from bench.data.samples import hidden
 from bench.errors import UserError
 
 IMAGENET_TRAIN = 50
@@ -133,7 +134,7 @@ def _classes(folder: Path) -> dict[str, list[str]]:
     """Paths of the images of each subfolder; both sorted by name."""
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir())
+            names = sorted(entry.name for entry in entries if not hidden(entry.name) and entry.is_dir())
         return {name: [os.path.join(folder, name, image) for image in _image_names(folder / name)] for name in names}
     except OSError as error:
         raise UserError(f"{error.filename} cannot be read ({error.strerror}); {_MEND}") from None
@@ -141,7 +142,7 @@ def _classes(folder: Path) -> dict[str, list[str]]:
 
 def _image_names(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.name.lower().endswith(_SUFFIXES))
+        return sorted(entry.name for entry in entries if not hidden(entry.name) and entry.name.lower().endswith(_SUFFIXES))
 
 
 def _draw(name: str, images: Sequence[str], count: int) -> list[str]:

@@ -1,6 +1,6 @@
 """Image-caption pairs as img2dataset writes them: numbered folders of files, or WebDataset tars of the same files.
 
-Each shard is indexed once; the index is kept in the cache until the shard changes. Tars are never unpacked.
+Each shard is indexed once; the index is kept in the cache until the shard changes.
 """
 
 from __future__ import annotations
@@ -9,48 +9,38 @@ import contextlib
 import hashlib
 import json
 import os
-import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.api.data import Findings
+from bench.data import ledger
 from bench.data.columns import Paths, Texts
 from bench.data.decoding import decode
 from bench.data.files import ImageFiles, KeptImages
-from bench.data.tsv import CaptionTable
+from bench.data.same import Read
+from bench.data.samples import IMAGES, Index, Notes, TableReader, hidden, shown
+from bench.data.shard_index import of_folder, of_tar, probe
 from bench.errors import UserError
 
 Layout = Literal["auto", "files", "tars"]
-TableReader = Callable[[], CaptionTable | None]
 
-_FORMAT = 1
-_IMAGES = (".jpg", ".jpeg", ".png", ".webp")
-_MAX_TEXT = 2**20
-"""Bytes of a .txt or .json beside an image; what is longer is no caption."""
-
-
-class _Index(NamedTuple):
-    """One shard. names: S (n,), file names of images, sorted; sizes, offsets: int64 (n,), bytes, offsets within the tar,
-    0 in a folder; starts, ends: int64 (n,), captions in `buffer`, uint8; duplicates: int64 (), images left out as their name
-    recurs.
-    """
-
-    names: NDArray[np.bytes_]
-    sizes: NDArray[np.int64]
-    offsets: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
-    buffer: NDArray[np.uint8]
-    duplicates: NDArray[np.int64]
+_FORMAT = 2
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_LEDGERS = (".parquet", ".json")
 
 
 @dataclass(frozen=True, eq=False)
 class Shards:
-    """The pairs of all shards of a folder, in order; columns as in `_Index`, `shard_of` int32 (n,)."""
+    """The pairs of all shards of a folder, in order; columns as in `Index`, `shard_of` int32 (n,).
+
+    found: of each kind of fault how many, and the first file, as SHARD/NAME. incomplete: why shards are not whole.
+    """
 
     folder: Path
     shards: tuple[str, ...]
@@ -60,7 +50,8 @@ class Shards:
     sizes: NDArray[np.int64]
     offsets: NDArray[np.int64]
     captions: Texts
-    duplicates: int
+    found: Findings
+    incomplete: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -76,6 +67,22 @@ class Shards:
     def images(self, side: int) -> KeptImages:
         paths = self.uids(os.fspath(self.folder))
         return TarImages(self, side) if self.tars else ImageFiles(paths, side)
+
+    def encoded(self) -> Read:
+        """Reads bytes of an image as they are stored; one that cannot be read is like no other."""
+        files = [os.fspath(self.folder / name) for name in self.shards] if self.tars else self.uids(os.fspath(self.folder))
+
+        def read(row: int, start: int, count: int) -> bytes:
+            try:
+                handle = os.open(files[self.shard_of[row]] if self.tars else files[row], os.O_RDONLY)
+                try:
+                    return os.pread(handle, min(count, int(self.sizes[row]) - start), int(self.offsets[row]) + start)
+                finally:
+                    os.close(handle)
+            except OSError:
+                return f"{self.folder} {row}".encode()
+
+        return read
 
     def digest(self) -> str:
         """Of names, sizes, places and captions."""
@@ -109,165 +116,119 @@ def read(folder: Path, layout: Layout, table: TableReader, stamp: object, cache:
     """Open the shards of `folder`.
 
     `table` reads the captions that the images were downloaded from, by row, if there are any; `stamp`, plain data, changes
-    with it. Raises UserError when there are no shards, or when one cannot be read.
+    with it. Raises UserError when there are no shards, or when one cannot be opened; what is wrong within is noted.
     """
-    shards, tars = _shards(folder, layout)
-    found = []
+    found = Findings()
+    shards, tars = _shards(folder, layout, found)
+    indices, incomplete = [], []
     for name in shards:
         path = folder / name
-        make = (lambda path=path: _tar(path)) if tars else (lambda path=path: _folder(path, table()))
-        found.append(_kept(path, [_FORMAT, _stamp(path, tars), None if tars else stamp], cache, make))
-    begins = np.cumsum([0, *(len(index.buffer) for index in found)])
-    starts = np.concatenate([index.starts + begin for index, begin in zip(found, begins[:-1], strict=True)])
-    ends = np.concatenate([index.ends + begin for index, begin in zip(found, begins[:-1], strict=True)])
+        index = _kept(path, stamp, cache, partial(of_tar if tars else of_folder, path, table))
+        notes = _notes(index)
+        for kind, (count, first) in notes.found.items():
+            found.note(kind, f"{shown(name)}/{first}", count)
+        lack = ledger.lack(path, notes.samples)
+        if notes.flaw or lack:
+            incomplete.append(f"{path} is not whole: {' and '.join(filter(None, (notes.flaw, lack)))}")
+        indices.append(index)
+    begins = np.cumsum([0, *(len(index.buffer) for index in indices)])
+    starts = np.concatenate([index.starts + begin for index, begin in zip(indices, begins[:-1], strict=True)])
+    ends = np.concatenate([index.ends + begin for index, begin in zip(indices, begins[:-1], strict=True)])
     return Shards(
         folder,
         tuple(shards),
         tars,
-        np.repeat(np.arange(len(found), dtype=np.int32), [len(index.names) for index in found]),
-        names=np.concatenate([index.names for index in found]),
-        sizes=np.concatenate([index.sizes for index in found]),
-        offsets=np.concatenate([index.offsets for index in found]),
-        captions=Texts(np.concatenate([index.buffer for index in found]), starts, ends),
-        duplicates=int(sum(index.duplicates for index in found)),
+        np.repeat(np.arange(len(indices), dtype=np.int32), [len(index.names) for index in indices]),
+        names=np.concatenate([index.names for index in indices]),
+        sizes=np.concatenate([index.sizes for index in indices]),
+        offsets=np.concatenate([index.offsets for index in indices]),
+        captions=Texts(np.concatenate([index.buffer for index in indices]), starts, ends),
+        found=found,
+        incomplete=tuple(incomplete),
     )
 
 
-def _shards(folder: Path, layout: Layout) -> tuple[list[str], bool]:
-    """Names of the shards, and whether they are tars."""
+def _shards(folder: Path, layout: Layout, found: Findings) -> tuple[list[str], bool]:
+    """Names of the shards, and whether they are tars. Notes what else lies in the folder."""
     try:
-        entries = sorted(os.listdir(folder))
+        entries = sorted(name for name in os.listdir(folder) if not hidden(name))
     except OSError as error:
         hint = "the folder that img2dataset wrote, with 00000/ or 00000.tar in it"
         raise UserError(f"{folder} cannot be read ({error.strerror}): put there {hint}") from error
-    folders = [name for name in entries if name.isdigit() and (folder / name).is_dir()]
-    tars = [name for name in entries if name.endswith(".tar")]
-    if layout != "tars" and folders:
-        return folders, False
-    if layout != "files" and tars:
-        return tars, True
+    numbered = [name for name in entries if name.isascii() and name.isdecimal()]
+    tarred = [name for name in entries if name.lower().endswith(".tar")]
+    folders = [name for name in numbered if (folder / name).is_dir()]
+    tars = [name for name in tarred if (folder / name).is_file()]
+    if layout != "files":
+        _check(folder, layout, folders, tars, entries)
+    by_folder = layout == "files" or (layout == "auto" and bool(folders))
+    chosen, named = (folders, numbered) if by_folder else (tars, tarred)
+    for name in sorted({*named} - {*chosen}):
+        found.note("missing", shown(name))
+    for name in entries:
+        if name not in {*numbered, *tarred} and not name.startswith("_") and not name.lower().endswith(_LEDGERS):
+            found.note(f"beside {_kind(name)}", shown(name))
+    if chosen:
+        return chosen, not by_folder
     wanted = {"auto": "00000/ or 00000.tar", "files": "00000/", "tars": "00000.tar"}[layout]
-    raise UserError(f"{folder} holds no shards such as {wanted}: put there what img2dataset wrote")
+    images = [name for name in entries if os.path.splitext(name)[1].lower() in IMAGES]
+    hint = "put there what img2dataset wrote"
+    if images:
+        hint = f"move its images, such as {shown(images[0])}, and their captions into a folder 00000/ within it"
+    elif entries:
+        hint += f"; there is {shown(entries[0])}"
+    raise UserError(f"{folder} holds no shards such as {wanted}: {hint}")
 
 
-def _stamp(path: Path, tar: bool) -> list[object]:
-    """Changes with a shard: a tar's size and time; a folder's time and those of the notes that img2dataset leaves beside it."""
-    beside = [] if tar else [path.with_name(f"{path.name}{end}") for end in (".parquet", "_stats.json")]
-    facts = [each.stat() for each in (path, *beside) if each.exists()]
-    return [[fact.st_size if tar else 0, fact.st_mtime_ns] for fact in facts]
+def _check(folder: Path, layout: Layout, folders: Sequence[str], tars: Sequence[str], entries: Sequence[str]) -> None:
+    """Raises UserError where a part of the shards would be passed over."""
+    stems = {*folders, *(name[: -len(".tar")] for name in tars)}
+    for name in entries:
+        for ending in _COMPRESSED:
+            if name.lower().endswith(ending) and name[: -len(ending)] not in stems:
+                hint = "unpack it to a plain tar, such as by gunzip, and all like it: tars are read in place"
+                raise UserError(f"{folder / shown(name)} is a compressed tar: {hint}")
+    alone = [name for name in tars if name[: -len(".tar")] not in folders]
+    if layout == "auto" and folders and alone:
+        problem = f"{folder} holds the folder {folders[0]}/ and the tar {shown(alone[0])}, which is of no folder"
+        raise UserError(f"{problem}: choose with --set data.layout=files or tars, or move one kind away")
 
 
-def _kept(path: Path, stamp: list[object], cache: Path | None, make: Callable[[], _Index]) -> _Index:
-    """The index of a shard from the cache, if `stamp` is still the same, else made and kept."""
+def _kind(name: str) -> str:
+    return shown(os.path.splitext(name)[1].lower()) or "files or folders without an ending"
+
+
+def _notes(index: Index) -> Notes:
+    return Notes(*json.loads(str(index.notes)))
+
+
+def _stamp(path: Path) -> list[object]:
+    """Changes with a shard: a tar's size and time, a folder's time."""
+    facts = path.stat()
+    return [facts.st_size if path.is_file() else 0, facts.st_mtime_ns]
+
+
+def _kept(path: Path, stamp: object, cache: Path | None, make: Callable[[], Index]) -> Index:
+    """The index of a shard from the cache, if nothing it was made of has changed, else made and kept.
+
+    `stamp` counts where captions were looked for in the table.
+    """
     if cache is None:
         return make()
     file = cache / "shards" / f"{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:24]}.npz"
-    written = json.dumps(stamp)
+    written, table = json.dumps([_FORMAT, _stamp(path)]), json.dumps(stamp)
     with contextlib.suppress(Exception), np.load(file, allow_pickle=False) as kept:  # a damaged note is made anew
         if str(kept["stamp"]) == written:
-            return _Index(*(kept[column] for column in _Index._fields))
+            index = Index(*(kept[column] for column in Index._fields))
+            notes = _notes(index)
+            if (not notes.tabled or str(kept["table"]) == table) and all(probe(path, each[0]) == each for each in notes.probes):
+                return index
     index = make()
     draft = file.with_name(f".{os.getpid()}-{file.name}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(draft, stamp=np.array(written), **index._asdict())
+        np.savez(draft, stamp=np.array(written), table=np.array(table), **index._asdict())
         os.replace(draft, file)
     except OSError:
         draft.unlink(missing_ok=True)
     return index
-
-
-def _index(entries: dict[str, tuple[int, int]], captions: Sequence[bytes], duplicates: int) -> _Index:
-    """`entries` gives the size and offset of each image, in the order of `captions`."""
-    numbers = np.array(list(entries.values()), dtype=np.int64).reshape(-1, 2)
-    ends = np.cumsum([len(caption) for caption in captions], dtype=np.int64)
-    starts = np.concatenate((np.zeros(1, dtype=np.int64), ends))[:-1]
-    buffer = np.frombuffer(b"".join(captions), dtype=np.uint8)
-    return _Index(
-        np.array([*map(str.encode, entries)], dtype="S"),
-        numbers[:, 0],
-        numbers[:, 1],
-        starts,
-        ends,
-        buffer,
-        np.array(duplicates),
-    )
-
-
-def _folder(folder: Path, table: CaptionTable | None) -> _Index:
-    """Captions are those of the table's rows, whose numbers are the images' names, where the files beside the first and the
-    last image confirm it, else those in the files beside each image.
-    """
-    try:
-        with os.scandir(folder) as found:
-            sizes = {entry.name: entry.stat().st_size for entry in found if entry.name.lower().endswith(_IMAGES)}
-    except OSError as error:
-        raise UserError(f"{folder} cannot be read ({error.strerror}): give a folder that you may read") from error
-    names = sorted(sizes)
-    if table is not None and all(_agrees(folder, name, table) for name in {*names[:1], *names[-1:]}):
-        captions = [table.captions[int(Path(name).stem)].strip().encode() for name in names]
-    else:
-        captions = [_caption(_bytes(folder, name, ".txt"), _bytes(folder, name, ".json")) for name in names]
-    return _index({name: (sizes[name], 0) for name in names}, captions, 0)
-
-
-def _agrees(folder: Path, name: str, table: CaptionTable) -> bool:
-    """Whether an image's number is its row in the table, as far as the files beside it say."""
-    stem = Path(name).stem
-    if not stem.isdigit() or int(stem) >= len(table):
-        return False
-    if url := _field(_bytes(folder, name, ".json"), "url"):
-        return url == table.urls[int(stem)]
-    text = _bytes(folder, name, ".txt")
-    return text is None or text.strip() == table.captions[int(stem)].strip().encode()
-
-
-def _bytes(folder: Path, name: str, ending: str) -> bytes | None:
-    try:
-        with (folder / name).with_suffix(ending).open("rb") as stream:
-            content = stream.read(_MAX_TEXT + 1)
-    except FileNotFoundError:
-        return None
-    return content if len(content) <= _MAX_TEXT else None
-
-
-def _field(content: bytes | None, name: str) -> str:
-    with contextlib.suppress(ValueError, RecursionError):
-        found = json.loads(content or b"{}")
-        if isinstance(found, dict) and isinstance(found.get(name), str):
-            return str(found[name])
-    return ""
-
-
-def _caption(text: bytes | None, notes: bytes | None) -> bytes:
-    """The caption in the .txt or .json beside an image; empty where neither is UTF-8 text."""
-    with contextlib.suppress(UnicodeDecodeError):
-        if caption := (text or b"").decode().strip():
-            return caption.encode()
-    return _field(notes, "caption").strip().encode()
-
-
-def _tar(file: Path) -> _Index:
-    images: dict[str, tuple[str, int, int]] = {}
-    beside: dict[tuple[str, str], bytes] = {}
-    duplicates = 0
-    try:
-        with tarfile.open(file, "r:") as tar:
-            for member in tar:
-                stem, ending = os.path.splitext(member.name.removeprefix("./"))
-                ending = ending.lower()
-                if member.isfile() and ending in _IMAGES:
-                    duplicates += stem in images
-                    images.setdefault(stem, (f"{stem}{ending}", member.size, member.offset_data))
-                elif member.isfile() and ending in (".txt", ".json") and member.size <= _MAX_TEXT:
-                    content = tar.extractfile(member)
-                    beside.setdefault((stem, ending), content.read() if content else b"")
-            end = tar.offset
-        with file.open("rb") as rest:
-            rest.seek(end)
-            if rest.read().strip(b"\0"):
-                raise tarfile.ReadError(f"damaged at byte {end}")
-    except (OSError, tarfile.TarError) as error:
-        raise UserError(f"{file} cannot be read as a tar ({error}): download this shard again") from error
-    captions = [_caption(beside.get((stem, ".txt")), beside.get((stem, ".json"))) for stem in images]
-    return _index({name: (size, offset) for name, size, offset in images.values()}, captions, duplicates)
