@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -73,7 +74,7 @@ class KeptImages(ABC):
         def fill(row: int) -> None:
             images[row] = self._image(int(indices[row]))
 
-        _in_threads(fill, range(len(indices)))
+        in_threads(fill, range(len(indices)))
         return images
 
 
@@ -144,7 +145,7 @@ def readable(paths: Sequence[str | Path], note: Path | None = None) -> list[bool
     """
     if note is not None and (kept := _read_note(note, paths)) is not None:
         return kept
-    answer = _in_threads(_reads, paths)
+    answer = in_threads(_reads, paths)
     if note is not None:
         draft = note.with_name(f"{note.name}.{os.getpid()}")
         with contextlib.suppress(OSError):
@@ -164,7 +165,7 @@ def loadable(images: Images, note: Path | None = None) -> NDArray[np.bool_]:
             kept = np.load(note, allow_pickle=False)
             if kept.dtype == np.bool_ and kept.shape == (len(images),):
                 return kept
-    answer = np.array(_in_threads(lambda row: _loads(images, row) is None, range(len(images))), dtype=np.bool_)
+    answer = np.array(in_threads(lambda row: _loads(images, row) is None, range(len(images))), dtype=np.bool_)
     if note is not None:
         draft = note.with_name(f"{os.getpid()}-{note.name}")
         with contextlib.suppress(OSError):
@@ -178,7 +179,7 @@ def complaints(images: Images) -> Iterator[str]:
     """Why each image that cannot be loaded cannot be."""
     for start in range(0, len(images), _CHUNK):
         rows = range(start, min(start + _CHUNK, len(images)))
-        yield from filter(None, _in_threads(lambda row: _loads(images, row), rows))
+        yield from filter(None, in_threads(lambda row: _loads(images, row), rows))
 
 
 def _loads(images: Images, row: int) -> str | None:
@@ -209,7 +210,17 @@ def _reads(path: str | Path) -> bool:
     return True
 
 
-def _in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+def file_size(path: str | Path) -> int:
+    """In bytes; -1 where there is no file of that name, and no file can have it."""
+    try:
+        facts = os.stat(path)
+    except (OSError, ValueError):
+        return -1
+    return facts.st_size if stat.S_ISREG(facts.st_mode) else -1
+
+
+def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """What `work` gives for each of the items, in their order."""
     results: list[Result] = []
     with ThreadPoolExecutor(_THREADS) as pool:
         for start in range(0, len(items), _CHUNK):
