@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,26 +34,42 @@ def command() -> None:
 def verify(name: str, data_root: Path | None, decode: bool, options: tuple[str, ...], plugins: tuple[str, ...]) -> int:
     """Count the pairs of a data set, and what is missing, unreadable, repeated or without a caption.
 
-    Exit codes: 0 nothing is wrong, 1 something is, 2 the data set cannot be opened.
+    Exit codes: 0 nothing is wrong, 1 something is, 2 the data set cannot be opened; what was found until then is told too.
     """
     load_plugins(plugins)
     from bench.api.data import Findings
 
     name, data_root = data_and_root(name, data_root)
     started, findings = time.perf_counter(), Findings()
-    bundle = _opened(name, data_root, options, findings)
+    try:
+        bundle = _opened(name, data_root, options, findings)
+    except UserError:
+        _tell_findings(findings, None, only_found=True)
+        raise
+    _look_through(name, bundle, findings)
+    damaged = _damaged(bundle, findings) if decode else None
+    _tell(bundle)
+    _tell_findings(findings, damaged)
+    click.echo(f"in {time.perf_counter() - started:.1f} s")
+    return 1 if findings.counts else 0
+
+
+def _look_through(name: str, bundle: DatasetBundle, findings: Findings) -> None:
+    """Note ids that occur again, and empty captions."""
+    import numpy as np
+
+    from bench.data import same
+
     parts = {"train": bundle.train, "holdout": bundle.holdout, "test": bundle.test}
-    repeated = {uid: count for uid, count in Counter(uid for part in parts.values() for uid in part.uids).items() if count > 1}
-    if repeated:
-        problem = f"{name} has the id {next(iter(repeated))} more than once"
-        findings.note("duplicate", problem, sum(repeated.values()) - len(repeated))
+    ids = same.digests(uid.encode(errors="surrogatepass") for pairs in parts.values() for uid in pairs.uids)
+    again = np.flatnonzero(same.first_of(ids) != np.arange(len(ids)))
+    if len(again):
+        uid = next(islice(chain.from_iterable(pairs.uids for pairs in parts.values()), int(again[0]), None))
+        findings.note("duplicate", f"{name} has the id {uid} more than once", len(again))
     for part, pairs in parts.items():
         empty = [row for row, caption in enumerate(pairs.captions) if not caption.strip()]
         if empty:
             findings.note("captionless", f"{name} has no caption for {pairs.uids[empty[0]]} of {part}", len(empty))
-    damaged = _damaged(bundle, findings) if decode else None
-    _tell(bundle, findings, damaged, time.perf_counter() - started)
-    return 1 if findings.counts else 0
 
 
 def _opened(name: str, root: Path | None, options: Sequence[str], findings: Findings) -> DatasetBundle:
@@ -84,7 +100,7 @@ def _damaged(bundle: DatasetBundle, findings: Findings) -> list[str]:
     return list(found)
 
 
-def _tell(bundle: DatasetBundle, findings: Findings, damaged: list[str] | None, seconds: float) -> None:
+def _tell(bundle: DatasetBundle) -> None:
     total = len(bundle.train) + len(bundle.holdout) + len(bundle.test)
     click.echo(f"{total:,} pairs: {len(bundle.train):,} train, {len(bundle.holdout):,} holdout, {len(bundle.test):,} test")
     for task in bundle.tasks:
@@ -93,11 +109,15 @@ def _tell(bundle: DatasetBundle, findings: Findings, damaged: list[str] | None, 
     for fact, value in bundle.facts.items():
         if not fact.startswith("skipped_"):
             click.echo(f"{fact.replace('_', ' ')}: {value:,}" if isinstance(value, int) else f"{fact}: {value}")
+
+
+def _tell_findings(findings: Findings, damaged: list[str] | None, only_found: bool = False) -> None:
     for kind in dict.fromkeys(("missing", "unreadable", "duplicate", "captionless", *findings.counts)):
         count = findings.counts[kind]
+        if only_found and not count:
+            continue
         unknown = kind == "unreadable" and damaged is None and not count
         click.echo(f"{kind}: {'not looked for, see --decode' if unknown else f'{count:,}'}")
         for problem in damaged if damaged and kind == "unreadable" else [findings.first.get(kind, "")] if count else []:
             if problem:
                 click.echo(f"  {problem}")
-    click.echo(f"in {seconds:.1f} s")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
+from array import array
 from collections.abc import Iterator, Sequence
 from typing import TypeVar, overload
 
@@ -28,7 +29,8 @@ class Column(Sequence[Value]):
 
 
 class Texts(Column[str]):
-    """UTF-8 texts in one buffer of bytes: text i lies at starts[i]:ends[i]. It is decoded when asked for.
+    """UTF-8 texts in one buffer of bytes: text i lies at starts[i]:ends[i]. It is decoded when asked for, and what is not
+    UTF-8 replaced.
 
     buffer: uint8 (bytes,); starts, ends: int64 (n,), in bytes.
     """
@@ -42,7 +44,7 @@ class Texts(Column[str]):
         return len(self._starts)
 
     def _at(self, row: int) -> str:
-        return self._buffer[self._starts[row] : self._ends[row]].tobytes().decode()
+        return self._buffer[self._starts[row] : self._ends[row]].tobytes().decode(errors="replace")
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -64,6 +66,23 @@ class Texts(Column[str]):
     def select(self, rows: NDArray[np.int64] | slice) -> Texts:
         """The texts at `rows`, int64 (n,), sharing the buffer."""
         return Texts(self._buffer, self._starts[rows], self._ends[rows])
+
+
+class TextsMaker:
+    """Collects texts one after the other."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._ends = array("q")
+
+    def append(self, text: str) -> None:
+        self._buffer += text.encode(errors="replace")
+        self._ends.append(len(self._buffer))
+
+    def texts(self) -> Texts:
+        ends = np.frombuffer(self._ends, dtype=np.int64)
+        starts = np.concatenate((np.zeros(1, dtype=np.int64), ends))[:-1]
+        return Texts(np.frombuffer(self._buffer, dtype=np.uint8), starts, ends)
 
 
 class Paths(Column[str]):

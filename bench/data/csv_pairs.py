@@ -2,79 +2,81 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import os
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from bench.api.data import DataPlace, Dataset, DatasetBundle, Pairs
 from bench.api.plugin import Params as PluginParams
+from bench.data import delimited, same
+from bench.data.columns import Column, Texts, TextsMaker
 from bench.data.decoding import PIXELS
-from bench.data.files import Faults, ImageFiles, OnError, readable
+from bench.data.files import Faults, ImageFiles, OnError, file_size, readable
 from bench.data.mentions import MentionIndex
 from bench.data.vocabularies import imagenet
-from bench.errors import UserError, did_you_mean
+from bench.errors import UserError
 from bench.registry import register_dataset
 
-FORMAT = f"csv 1, {PIXELS}"
+FORMAT = f"csv 2, {PIXELS}"
+_KINDS = ("missing", "unreadable", "duplicate", "captionless", "malformed")
 
 
 class CsvPairsParams(PluginParams):
     file: str = Field(default="train.csv", description="the file within the data root, unless that is a file itself")
     image_column: str = Field(default="filepath", description="image paths, absolute or relative to the file's folder")
     caption_column: str = Field(default="title", description="column of captions")
-    separator: Literal["auto", ",", "tab"] = Field(default="auto", description="auto: by extension, then header")
+    separator: str = Field(
+        default="auto",
+        pattern=r'^(auto|tab|[^"\r\n])$',
+        description="a character, or tab; auto: of tab , ; | that which the header has",
+    )
+    encoding: str = Field(default="auto", description="a codec's name; auto: UTF-8, or UTF-16 if the file begins like it")
     holdout_share: float = Field(default=0.1, gt=0, lt=1, description="images kept from training, half holdout and half test")
     on_error: OnError = Field(default="error", description="skip leaves out rows and images that are damaged or missing")
-
-
-@dataclass(frozen=True)
-class _Row:
-    line: int
-    image: str
-    caption: str
 
 
 @register_dataset("csv")
 class CsvPairs(Dataset):
     """Pairs of a CSV or TSV file with a header: one row an image path and its caption, no labels.
 
-    An image may have several rows: they stay on one side of the split, and its classes are the ImageNet classes that
-    any of their captions mentions.
+    An image may have several rows, and several names: all rows whose files have the same bytes stay on one side of the
+    split, and its classes are the ImageNet classes that any of their captions mentions. Equal rows are left out as
+    duplicates.
     """
 
     Params = CsvPairsParams
     needs_root = True
+    version = "2"
 
     def open(self, params: PluginParams, image_size: int, place: DataPlace) -> DatasetBundle:
         """Open ROOT/`file`, or ROOT where that is a file; see `Dataset.open`."""
         assert isinstance(params, CsvPairsParams)
         file = _file(place, params.file)
-        faults = Faults(params.on_error, ("missing", "unreadable", "captionless", "malformed"), place.findings)
-        content = _content(file)
-        rows, separator = _rows(file, content, params, faults)
-        sizes = _sizes(file, rows, faults)
-        identity = {**params.model_dump(exclude={"file"}), "separator": separator, "image_size": image_size}
-        listing = [FORMAT, identity, hashlib.sha256(content.encode()).hexdigest(), sorted(sizes.items())]
+        faults = Faults(params.on_error, _KINDS, place.findings)
+        rows = _read(file, params, faults)
+        firsts = same.first_of(same.digests(rows.paths.encoded()))
+        sizes = _sizes(rows, firsts, faults)
+        listing = [FORMAT, params.model_dump(include={"holdout_share", "on_error"}), image_size, rows.digest(sizes)]
         fingerprint = hashlib.sha256(json.dumps(listing, sort_keys=True).encode()).hexdigest()
-        sides = _split(file, list(sizes), params.holdout_share)
-        images = list(sizes)
+        once = np.where(firsts == np.arange(len(firsts)), sizes, 0)
+        files = rows.files
+        image_of = same.first_image(once, lambda row, start, count: same.piece(files[row], start, count))[firsts]
+        usable = _usable(rows, sizes, image_of, faults)
+        parts = same.split(image_of, usable, params.holdout_share, 0, f"{file} lists")
         if faults.skip:
-            note = place.cache / f"readable-{fingerprint}.json" if place.cache else None
-            fine = readable([_path(file, image) for image in images], note)
-            faults.note("unreadable", "", fine.count(False))
-            images = [image for image, reads in zip(images, fine, strict=True) if reads]
-        usable = set(images)
-        pairs = _pairs(file, [row for row in rows if row.image in usable], sides, image_size)
+            parts = _readable(rows, parts, firsts, place.cache, fingerprint, faults)
+        for part, mine in parts.items():
+            if not len(mine):
+                raise UserError(f"{file} has no readable images for the part '{part}': give more images")
+        pairs = {part: _pairs(rows, mine, firsts, image_of, image_size) for part, mine in parts.items()}
         return DatasetBundle(
             fingerprint,
             image_size,
@@ -84,8 +86,55 @@ class CsvPairs(Dataset):
             pairs["test"],
             tasks=(),
             task_reason="a CSV of captions has no labels",
-            facts={"file": file.name, **faults.facts},
+            facts={"file": file.name, **same.sharing(image_of[usable]), **faults.facts},
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Rows that name an image and have a caption; lines: int64 (n,), that each starts at."""
+
+    file: Path
+    paths: Texts
+    captions: Texts
+    lines: NDArray[np.int64]
+
+    @property
+    def files(self) -> Sequence[str]:
+        return _Files(self.file.parent, self.paths)
+
+    def digest(self, sizes: NDArray[np.int64]) -> str:
+        known = hashlib.sha256(sizes.tobytes())
+        for column in (self.paths, self.captions):
+            known.update(same.digests(column.encoded()).tobytes())
+        return known.hexdigest()
+
+
+class _Files(Column[str]):
+    def __init__(self, folder: Path, paths: Sequence[str]) -> None:
+        self._folder = os.fspath(folder)
+        self._paths = paths
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def _at(self, row: int) -> str:
+        return os.path.join(self._folder, self._paths[row])
+
+
+class _Uids(Column[str]):
+    """Paths, with #2, #3 ... for further rows of a path; number: int64 (n,), from 0."""
+
+    def __init__(self, paths: Sequence[str], number: NDArray[np.int64]) -> None:
+        self._paths = paths
+        self._number = number
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def _at(self, row: int) -> str:
+        number = self._number[row]
+        return f"{self._paths[row]}#{number + 1}" if number else self._paths[row]
 
 
 def _file(place: DataPlace, name: str) -> Path:
@@ -97,121 +146,111 @@ def _file(place: DataPlace, name: str) -> Path:
     return file
 
 
-def _content(file: Path) -> str:
-    try:
-        return file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{file}, line {line} is not UTF-8: save the file in that encoding") from error
-    except OSError as error:
-        raise UserError(f"{file} cannot be read ({error.strerror}): give a file that you may read") from error
-
-
-def _rows(file: Path, content: str, params: CsvPairsParams, faults: Faults) -> tuple[list[_Row], str]:
-    """The usable rows, and the separator."""
-    first, _, _ = content.partition("\n")
-    tabbed = file.suffix.lower() == ".tsv" or "\t" in first
-    separator = ("tab" if tabbed else ",") if params.separator == "auto" else params.separator
-    table = _cells(file, content, "\t" if separator == "tab" else ",")
-    _, header = next(table, (0, []))
-    image_at = _column(file, header, "image_column", params.image_column)
-    caption_at = _column(file, header, "caption_column", params.caption_column)
-    rows = []
+def _read(file: Path, params: CsvPairsParams, faults: Faults) -> _Rows:
+    """The rows that name an image and have a caption."""
+    wanted = params.image_column, params.caption_column
+    header, table = delimited.read(file, params.separator, params.encoding, wanted)
+    image_at, caption_at = (
+        _column(file, header, option, getattr(params, option)) for option in ("image_column", "caption_column")
+    )
+    lines, paths, captions = array("q"), TextsMaker(), TextsMaker()
     for line, cells in table:
-        if len(cells) != len(header):
-            problem = f"{file}, line {line} has {len(cells)} fields where the header has {len(header)}"
-            faults.note("malformed", f"{problem}: quote the field that holds the separator, or complete the row")
-        elif not cells[image_at].strip() or "\0" in cells[image_at]:
+        if cells is None:
+            hint = 'write "" for a quote within a quoted field, and close each quote that begins a field'
+            faults.note("malformed", f"{file}, line {line} has a quote that fits no other: {hint}")
+        elif len(cells) != len(header.columns):
+            problem = f"{file}, line {line} has {len(cells)} fields where the header has {len(header.columns)}"
+            faults.note("malformed", f"{problem}: {_hint(header, len(cells))}")
+        elif not (image := cells[image_at].strip()) or "\0" in image:
             faults.note("malformed", f"{file}, line {line} names no image: give its path")
-        elif not cells[caption_at].strip():
+        elif not (caption := cells[caption_at].strip()):
             faults.note("captionless", f"{file}, line {line} has an empty caption: give one")
         else:
-            rows.append(_Row(line, os.path.normpath(cells[image_at].strip()), cells[caption_at].strip()))
-    return rows, separator
+            lines.append(line)
+            paths.append(os.path.normpath(image))
+            captions.append(caption)
+    return _Rows(file, paths.texts(), captions.texts(), np.frombuffer(lines, dtype=np.int64))
 
 
-def _cells(file: Path, content: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows that are not blank, each with the line it starts at."""
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=separator, strict=True)
-    line = 1
+def _hint(header: delimited.Header, fields: int) -> str:
+    if fields < len(header.columns):
+        return "complete the row"
+    if header.separator == "tab":
+        return "write no tab into a caption"
+    return "quote the field that holds the separator"
+
+
+def _column(file: Path, header: delimited.Header, option: str, name: str) -> int:
     try:
-        for cells in reader:
-            if cells:
-                yield line, cells
-            line = reader.line_num + 1
-    except csv.Error as error:
-        hint = 'look for a quote that is never closed, and write quotes within a quoted field as ""'
-        raise UserError(f"{file}, line {line} cannot be parsed ({error}): {hint}") from error
+        return delimited.find(header.columns, name)
+    except LookupError as error:
+        columns = f"{len(header.columns)} columns separated by '{header.separator}'"
+        if len(header.columns) < 2:
+            hint = "name its separator with --set data.separator=, and the columns by their header"
+            raise UserError(f"{file} has no column '{name}', and no separator is seen in its first line: {hint}") from error
+        raise UserError(f"{file} has no column '{name}' among {columns}, set data.{option}; {error}") from error
 
 
-def _column(file: Path, header: Sequence[str], option: str, name: str) -> int:
-    names = [cell.strip() for cell in header]
-    if name not in names:
-        raise UserError(f"{file} has no column '{name}', set data.{option} to one of its header; {did_you_mean(name, names)}")
-    return names.index(name)
+def _sizes(rows: _Rows, firsts: NDArray[np.int64], faults: Faults) -> NDArray[np.int64]:
+    """Bytes of each row's image, -1 where it does not exist: int64 (n,)."""
+    files, own = rows.files, np.flatnonzero(firsts == np.arange(len(firsts)))
+    sizes = np.zeros(len(firsts), dtype=np.int64)
+    sizes[own] = np.fromiter((file_size(files[row]) for row in own.tolist()), dtype=np.int64, count=len(own))
+    missing = own[sizes[own] < 0]
+    if len(missing):
+        first = int(missing[0])
+        problem = f"{rows.file} lists {len(missing):,} images that do not exist, the first in line {rows.lines[first]}"
+        faults.note("missing", f"{problem}: {files[first]}; {_remedy(rows, first)}", len(missing))
+    return sizes[firsts]
 
 
-def _path(file: Path, image: str) -> str:
-    return os.path.join(file.parent, image)
+def _remedy(rows: _Rows, row: int) -> str:
+    """What helps against a missing image."""
+    path = rows.paths[row]
+    if "://" in path or ":/" in path[:8]:
+        return "download the images first, and list their paths"
+    if "\\" in path and file_size(rows.file.parent / path.replace("\\", "/")) >= 0:
+        return "write / for \\ in the paths"
+    if file_size(path) >= 0:
+        return f"write the paths relative to {rows.file.parent}, or absolute"
+    return "restore them"
 
 
-def _sizes(file: Path, rows: Sequence[_Row], faults: Faults) -> dict[str, int]:
-    """Size in bytes of each image that exists, in order of first mention."""
-    sizes: dict[str, int] = {}
-    missing: dict[str, int] = {}
-    for row in rows:
-        if row.image in sizes or row.image in missing:
-            continue
-        path = _path(file, row.image)
-        if os.path.isfile(path):
-            sizes[row.image] = os.path.getsize(path)
-        else:
-            missing[row.image] = row.line
-    if missing:
-        image, line = next(iter(missing.items()))
-        problem = f"{file} lists {len(missing)} images that do not exist, the first in line {line}: {_path(file, image)}"
-        faults.note("missing", f"{problem}; restore them", len(missing))
-    return sizes
+def _usable(rows: _Rows, sizes: NDArray[np.int64], image_of: NDArray[np.int64], faults: Faults) -> NDArray[np.int64]:
+    """The rows with an image that equal none before, int64."""
+    there = np.flatnonzero(sizes >= 0)
+    again = same.repeated(image_of[there], rows.captions.select(there))
+    if again.any():
+        row = int(there[again][0])
+        problem = f"{rows.file} has {int(again.sum()):,} rows whose image and caption a row before has, the first in line"
+        faults.note("duplicate", f"{problem} {rows.lines[row]}; remove them", int(again.sum()))
+    return there[~again]
 
 
-def _split(file: Path, images: Sequence[str], share: float) -> dict[str, str]:
-    """The part of each image: train, holdout or test."""
-    kept = max(2, round(share * len(images)))
-    if len(images) <= kept:
-        raise UserError(f"{file} lists {len(images)} usable images, too few to split: give more, or a lower holdout_share")
-    order = np.random.default_rng(0).permutation(len(images))
-    ends = {"holdout": kept // 2, "test": kept, "train": len(images)}
-    return {
-        image: next(part for part, end in ends.items() if rank < end)
-        for image, rank in zip(images, order.tolist(), strict=True)
-    }
+def _readable(
+    rows: _Rows,
+    parts: dict[str, NDArray[np.int64]],
+    firsts: NDArray[np.int64],
+    cache: Path | None,
+    fingerprint: str,
+    faults: Faults,
+) -> dict[str, NDArray[np.int64]]:
+    """The rows of each part whose image can be decoded."""
+    own = np.unique(firsts[np.concatenate(list(parts.values()))])
+    note = cache / f"readable-{fingerprint}.json" if cache else None
+    fine = np.zeros(len(firsts), dtype=np.bool_)
+    fine[own] = readable(_Files(rows.file.parent, rows.paths.select(own)), note)
+    faults.note("unreadable", "", len(own) - int(fine.sum()))
+    return {part: mine[fine[firsts[mine]]] for part, mine in parts.items()}
 
 
-def _pairs(file: Path, rows: Sequence[_Row], sides: dict[str, str], image_size: int) -> dict[str, Pairs]:
-    captions: dict[str, list[str]] = defaultdict(list)
-    for row in rows:
-        captions[row.image].append(row.caption)
-    index = MentionIndex(imagenet().names)
-    members = {image: index.members(*texts) for image, texts in captions.items()}
-    pairs = {}
-    for part in ("train", "holdout", "test"):
-        mine = [row for row in rows if sides[row.image] == part]
-        if not mine:
-            raise UserError(f"{file} has no readable images for the part '{part}': give more images")
-        pairs[part] = Pairs(
-            uids=_uids(mine),
-            captions=[row.caption for row in mine],
-            images=ImageFiles([_path(file, row.image) for row in mine], image_size),
-            members=[members[row.image] for row in mine],
-        )
-    return pairs
-
-
-def _uids(rows: Sequence[_Row]) -> list[str]:
-    """The image's path, with #2, #3 ... for its further rows."""
-    seen: Counter[str] = Counter()
-    uids = []
-    for row in rows:
-        seen[row.image] += 1
-        uids.append(row.image if seen[row.image] == 1 else f"{row.image}#{seen[row.image]}")
-    return uids
+def _pairs(
+    rows: _Rows, mine: NDArray[np.int64], firsts: NDArray[np.int64], image_of: NDArray[np.int64], image_size: int
+) -> Pairs:
+    paths, captions = rows.paths.select(mine), rows.captions.select(mine)
+    return Pairs(
+        uids=_Uids(paths, same.number(firsts[mine])),
+        captions=captions,
+        images=ImageFiles(_Files(rows.file.parent, paths), image_size),
+        members=same.ImageMembers(image_of[mine], captions, image_of[mine], MentionIndex(imagenet().names)),
+    )

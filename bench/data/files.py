@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -207,6 +208,15 @@ def _reads(path: str | Path) -> bool:
     except UserError:
         return False
     return True
+
+
+def file_size(path: str | Path) -> int:
+    """In bytes; -1 where there is no file of that name, and no file can have it."""
+    try:
+        facts = os.stat(path)
+    except (OSError, ValueError):
+        return -1
+    return facts.st_size if stat.S_ISREG(facts.st_mode) else -1
 
 
 def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,16 @@ from pydantic import Field
 
 from bench.api.data import DataPlace, Dataset, DatasetBundle, Pairs
 from bench.api.plugin import Params as PluginParams
-from bench.data.columns import Paths, Texts
+from bench.data import arrow_texts, same
+from bench.data.columns import Paths
 from bench.data.decoding import PIXELS, decode
-from bench.data.files import Faults, KeptImages, OnError, loadable
-from bench.data.mentions import LazyMembers, MentionIndex
+from bench.data.files import Faults, KeptImages, OnError, file_size, loadable
+from bench.data.mentions import MentionIndex
 from bench.data.vocabularies import imagenet
 from bench.errors import UserError, did_you_mean
 from bench.registry import register_dataset
 
-FORMAT = f"hf 1, {PIXELS}"
+FORMAT = f"hf 2, {PIXELS}"
 _CAPTION = "caption"
 _PATH_COLUMNS = ("image", "image_path", "file_name", "filepath")
 
@@ -31,7 +33,8 @@ class HuggingFaceParams(PluginParams):
     config: str = Field(default="", description="which configuration, where the hub has several")
     split: str = Field(default="train", description="which split; it is split further into train, holdout and test")
     image_column: str = Field(default="", description="images, or their paths; found where there is one such column")
-    caption_column: str = Field(default="", description="texts, or lists whose first is taken; found as the image column is")
+    caption_column: str = Field(default="", description="texts, or lists of them; found as the image column is")
+    caption_seed: int = Field(default=0, ge=0, description="chooses the one caption of a row that has a list of them")
     holdout_share: float = Field(default=0.1, gt=0, lt=1, description="images kept from training, half holdout and half test")
     on_error: OnError = Field(default="error", description="skip leaves out rows without a caption or a readable image")
 
@@ -40,32 +43,36 @@ class HuggingFaceParams(PluginParams):
 class HuggingFace(Dataset):
     """Any data set of Hugging Face with a column of images and one of captions: hf:NAME on the hub, or hf:FOLDER.
 
-    A folder is what save_to_disk wrote, or one of parquet, arrow, JSON or image files. No code of a data set is run. Each row
-    is an image of its own; the classes are ImageNet's, by mention in the caption.
+    A folder is what save_to_disk wrote, or one of parquet, arrow, JSON or image files. No code of a data set is run. A row is a
+    pair; of a list of captions it takes one that is not empty, at random. Rows whose images have the same bytes stay on one
+    side of the split, and are members of the ImageNet classes that any of their captions mentions. Equal rows are left out as
+    duplicates.
     """
 
     Params = HuggingFaceParams
     needs_root = True
+    version = "2"
 
     def open(self, params: PluginParams, image_size: int, place: DataPlace) -> DatasetBundle:
         """Open the data set at `place.root`, a folder or a name on the hub; see `Dataset.open`."""
         assert isinstance(params, HuggingFaceParams)
         if place.root is None:
             raise UserError("the data set hf needs a name: --data hf:NAME of the hub, or hf:FOLDER")
-        faults = Faults(params.on_error, ("missing", "unreadable", "captionless"), place.findings)
+        faults = Faults(params.on_error, ("missing", "unreadable", "duplicate", "captionless"), place.findings)
         rows = _Rows(place.root, params)
-        fine = rows.usable(faults)
-        settings = params.model_dump(include={"holdout_share", "on_error"})
-        identity = [FORMAT, settings, image_size, rows.captions.select(fine).digest().hex(), rows.sizes[fine].tolist()]
+        there = rows.complete(faults)
+        settings = params.model_dump(include={"holdout_share", "on_error", "caption_seed"})
+        content = [
+            rows.texts.digest().hex(),
+            *(same.digests([column.tobytes()]).tolist() for column in (rows.text_row, rows.sizes[there])),
+        ]
+        identity = [FORMAT, settings, image_size, *content]
         fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        kept = max(2, round(params.holdout_share * len(fine)))
-        if len(fine) <= kept:
-            raise UserError(f"{rows.name} has {len(fine)} usable rows, too few to split: give more, or a lower holdout_share")
-        rank = np.random.default_rng(0).permutation(len(fine))
-        ends = {"train": (kept, len(fine)), "holdout": (0, kept // 2), "test": (kept // 2, kept)}
+        image_of = rows.image_of(there)
+        usable = rows.distinct(there, image_of, faults)
+        parts = same.split(image_of, usable, params.holdout_share, 0, f"{rows.name} has")
         pairs = {}
-        for part, (start, end) in ends.items():
-            mine = fine[(start <= rank) & (rank < end)]
+        for part, mine in parts.items():
             if faults.skip:
                 note = place.cache / f"readable-{fingerprint}-{part}.npy" if place.cache else None
                 reads = loadable(RowImages(rows, mine, 32), note)
@@ -73,59 +80,78 @@ class HuggingFace(Dataset):
                 mine = mine[reads]
             if not len(mine):
                 raise UserError(f"{rows.name} has no readable images for the part '{part}': give more images")
-            pairs[part] = _pairs(rows, mine, image_size)
+            pairs[part] = _pairs(rows, mine, image_of, image_size)
         everything = (pairs["train"], pairs["holdout"], pairs["test"])
         reason = "a data set of captions has no labels"
-        return DatasetBundle(fingerprint, image_size, imagenet(), *everything, tasks=(), task_reason=reason, facts=faults.facts)
+        facts = {**same.sharing(image_of[usable]), **faults.facts}
+        return DatasetBundle(fingerprint, image_size, imagenet(), *everything, tasks=(), task_reason=reason, facts=facts)
 
 
 class _Rows:
-    """The two columns of a split: captions as `Texts`, images as Arrow structs of bytes or a path.
+    """The two columns of a split: images as Arrow structs of bytes or a path, and their captions.
 
-    sizes: int64 (n,), bytes of each image, -1 where there is none.
+    sizes: int64 (n,), bytes of each image, -1 where there is none; texts: all captions; text_row: int64 (m,), the row of each;
+    caption_at: int64 (n,), the place in `texts` of each row's caption, -1 where it has none.
     """
 
     def __init__(self, root: Path, params: HuggingFaceParams) -> None:
         table = _split(str(root), _loaded(root, params.config), params.split)
-        from datasets import Image
+        import pyarrow.compute as pc
 
         self.name = f"{root}, split {params.split}"
         self.split = params.split
         image, caption = _columns(self.name, table, params)
         self._folder = root if root.is_dir() else None
-        columns = table.select_columns([image, caption]).cast_column(image, Image(decode=False)).with_format("arrow")[:]
-        self._images = columns[image]
-        self.captions = _texts(columns[caption])
-        self.sizes = self._sizes()
+        columns = _arrow(self.name, table, image, caption)
+        self._bytes, self._paths = (pc.struct_field(columns[image], field) for field in ("bytes", "path"))
+        self.texts, self.text_row = arrow_texts.of_column(columns[caption])
+        self.caption_at = arrow_texts.one_each(self.text_row, len(columns), params.caption_seed)
+        self.sizes = np.array(pc.fill_null(pc.cast(pc.binary_length(self._bytes), "int64"), -1).to_numpy())
+        for row in np.flatnonzero(self.sizes < 0).tolist():
+            self.sizes[row] = file_size(self._path(row)) if self._paths[row].is_valid else -1
 
-    def usable(self, faults: Faults) -> NDArray[np.int64]:
+    def complete(self, faults: Faults) -> NDArray[np.int64]:
         """The rows that have an image and a caption, int64 (n,)."""
-        missing, empty = self.sizes < 0, self.captions.lengths == 0
+        missing, empty = self.sizes < 0, self.caption_at < 0
         for kind, bad, hint in (("missing", missing, "image"), ("captionless", empty & ~missing, "caption")):
             if bad.any():
                 problem = f"{self.name} has {int(bad.sum())} rows without {hint}, the first is row {int(bad.argmax())}"
                 faults.note(kind, f"{problem}; complete them", int(bad.sum()))
         return np.flatnonzero(~missing & ~empty)
 
+    def image_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """For those of all rows that are in `rows` the first that has the same image: int64 (n,)."""
+        firsts = np.arange(len(self.sizes))
+        listed = rows[~np.asarray(self._bytes.is_valid())[rows]]
+        firsts[listed] = listed[same.first_of(same.digests(os.fsencode(self._path(row)) for row in listed.tolist()))]
+        once = np.zeros(len(firsts), dtype=np.int64)
+        own = rows[firsts[rows] == rows]
+        once[own] = self.sizes[own]
+        return same.first_image(once, self._read)[firsts]
+
+    def distinct(self, rows: NDArray[np.int64], image_of: NDArray[np.int64], faults: Faults) -> NDArray[np.int64]:
+        """Those of `rows` that equal none before."""
+        again = same.repeated(image_of[rows], self.texts.select(self.caption_at[rows]))
+        if again.any():
+            problem = f"{self.name} has {int(again.sum())} rows whose image and caption a row before has"
+            faults.note("duplicate", f"{problem}, the first is row {rows[again][0]}; remove them", int(again.sum()))
+        return rows[~again]
+
     def image(self, row: int, side: int) -> NDArray[np.uint8]:
-        found = self._images[row].as_py()
-        if found["bytes"] is not None:
-            return decode(f"of {self.name}, row {row}", side, found["bytes"])
-        return decode(self._path(found["path"]), side)
+        embedded = self._bytes[row]
+        if embedded.is_valid:
+            return decode(f"of {self.name}, row {row}", side, embedded.as_py())
+        return decode(self._path(row), side)
 
-    def _path(self, path: str) -> str:
+    def _read(self, row: int, start: int, count: int) -> bytes:
+        embedded = self._bytes[row]
+        if embedded.is_valid:
+            return memoryview(embedded.as_buffer())[start : start + count].tobytes()
+        return same.piece(self._path(row), start, count)
+
+    def _path(self, row: int) -> str:
+        path = os.fsdecode(self._paths[row].as_buffer().to_pybytes())
         return os.path.join(self._folder, path) if self._folder else path
-
-    def _sizes(self) -> NDArray[np.int64]:
-        import pyarrow.compute as pc
-
-        embedded = pc.struct_field(self._images, "bytes")
-        sizes = np.array(pc.fill_null(pc.cast(pc.binary_length(embedded), "int64"), -1).to_numpy())
-        for row in np.flatnonzero(sizes < 0):
-            path = (self._images[int(row)].as_py() or {}).get("path")
-            if path and os.path.isfile(self._path(path)):
-                sizes[row] = os.path.getsize(self._path(path))
-        return sizes
 
 
 class RowImages(KeptImages):
@@ -154,7 +180,10 @@ def _loaded(root: Path, config: str) -> Any:
             return datasets.load_from_disk(str(root))
         return datasets.load_dataset(str(root), config or None)
     except Exception as error:  # the library and what it rests on raise many kinds
-        what = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason: BaseException = error
+        while reason.__cause__ is not None:
+            reason = reason.__cause__
+        what = str(reason).strip().partition("\n")[0] or type(reason).__name__
         hint = "check the folder" if root.exists() else "check the name and the connection, or give a folder that holds it"
         raise UserError(f"--data hf:{root} cannot be opened ({what}): {hint}") from error
 
@@ -171,22 +200,30 @@ def _columns(name: str, table: Any, params: HuggingFaceParams) -> tuple[str, str
     """The names of the column of images and of that of captions."""
     from datasets import Image, Value
 
+    def holds(feature: Any, *kinds: str) -> bool:
+        return isinstance(feature, Value) and feature.dtype in kinds
+
     def is_text(feature: Any) -> bool:
-        return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+        return any(holds(each, "string", "large_string", "null") for each in (feature, getattr(feature, "feature", None)))
 
     features = table.features
     images = [column for column, feature in features.items() if isinstance(feature, Image)]
-    images = images or [column for column in _PATH_COLUMNS if is_text(features.get(column))]
-    image = _column(name, "image_column", params.image_column, images, list(features))
-    texts = [
+    images = images or [
         column
         for column, feature in features.items()
-        if column != image and (is_text(feature) or is_text(getattr(feature, "feature", None)))
+        if holds(feature, "binary", "large_binary") or (isinstance(feature, dict) and {"bytes", "path"} <= set(feature))
     ]
-    return image, _column(name, "caption_column", params.caption_column, [_CAPTION] if _CAPTION in texts else texts, texts)
+    images = images or [column for column in _PATH_COLUMNS if holds(features.get(column), "string", "large_string")]
+    image = _column(name, "image_column", params.image_column, images, features)
+    texts = [column for column, feature in features.items() if column != image and is_text(feature)]
+    caption = _column(name, "caption_column", params.caption_column, [_CAPTION] if _CAPTION in texts else texts, features)
+    if caption not in texts:
+        problem = f"the column '{caption}' of {name} holds no texts but {features[caption]}"
+        raise UserError(f"{problem}: name another with data.caption_column; {did_you_mean(caption, texts)}")
+    return image, caption
 
 
-def _column(name: str, option: str, wanted: str, candidates: list[str], known: list[str]) -> str:
+def _column(name: str, option: str, wanted: str, candidates: list[str], known: Iterable[str]) -> str:
     """The wanted column, or the only candidate."""
     if wanted and wanted not in known:
         raise UserError(f"{name} has no such column '{wanted}', set data.{option}; {did_you_mean(wanted, known)}")
@@ -196,26 +233,21 @@ def _column(name: str, option: str, wanted: str, candidates: list[str], known: l
     return wanted or candidates[0]
 
 
-def _texts(column: Any) -> Texts:
-    """Arrow strings, or lists whose first is taken; stripped, and empty where there is none."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
+def _arrow(name: str, table: Any, image: str, caption: str) -> Any:
+    """Both columns, that of images as structs of bytes and path."""
+    from datasets import Image
 
-    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
-        column = pc.list_element(pc.if_else(pc.greater(pc.list_value_length(column), 0), column, None), 0)
-    whole = pc.utf8_trim_whitespace(pc.fill_null(pc.cast(column, pa.large_string()), ""))
-    whole = whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
-    _, offsets, content = whole.buffers()
-    places = np.frombuffer(offsets, dtype=np.int64)[whole.offset : whole.offset + len(whole) + 1]
-    return Texts(np.frombuffer(content or b"", dtype=np.uint8), places[:-1], places[1:])
+    try:
+        return table.select_columns([image, caption]).cast_column(image, Image(decode=False)).with_format("arrow")[:]
+    except Exception as error:  # of the library and of Arrow, which raise many kinds
+        problem = f"the column '{image}' of {name} holds no images or paths but {table.features[image]}"
+        raise UserError(f"{problem}: name another with data.image_column") from error
 
 
-def _pairs(rows: _Rows, mine: NDArray[np.int64], image_size: int) -> Pairs:
-    captions = rows.captions.select(mine)
-    names = np.char.zfill(mine.astype("S9"), 9)
+def _pairs(rows: _Rows, mine: NDArray[np.int64], image_of: NDArray[np.int64], image_size: int) -> Pairs:
     return Pairs(
-        uids=Paths("hf", (rows.split,), np.zeros(len(mine), dtype=np.int32), names),
-        captions=captions,
+        uids=Paths("hf", (rows.split,), np.zeros(len(mine), dtype=np.int32), np.char.zfill(mine.astype("S9"), 9)),
+        captions=rows.texts.select(rows.caption_at[mine]),
         images=RowImages(rows, mine, image_size),
-        members=LazyMembers(captions, MentionIndex(imagenet().names)),
+        members=same.ImageMembers(image_of[mine], rows.texts, image_of[rows.text_row], MentionIndex(imagenet().names)),
     )

@@ -15,9 +15,12 @@ from PIL import Image
 
 from bench.api.data import DataPlace, DatasetBundle, Findings
 from bench.cli.main import main
+from bench.data import arrow_texts
 from bench.data.decoding import decode
 from bench.data.huggingface import HuggingFace, HuggingFaceParams
 from bench.errors import UserError
+
+from .pixels import leaks
 
 datasets = pytest.importorskip("datasets", reason="the extra [hf] is not installed")
 
@@ -132,12 +135,118 @@ def test_columns_are_named_or_found(tmp_path: Path) -> None:
     complaint(tmp_path / "two", "no such column 'wrods'", "words", caption_column="wrods")
     table({**made, "caption": ["named"] * ROWS}).save_to_disk(tmp_path / "caption")
     assert opened(tmp_path / "caption").train.captions[0] == "named"
-    lists = [[f"{row} first", "second"] for row in range(ROWS)]
-    table({"picture": made["picture"], "words": lists}).save_to_disk(tmp_path / "lists")
-    bundle = opened(tmp_path / "lists")
-    assert bundle.train.captions[0] == f"{int(Path(bundle.train.uids[0]).name)} first"
+    complaint(tmp_path / "two", "'number'", "holds no texts but", "int64", caption_column="number")
+    complaint(tmp_path / "two", "'number'", "holds no images", "int64", image_column="number", caption_column="words")
     datasets.Dataset.from_dict({"words": made["words"]}).save_to_disk(tmp_path / "none")
     complaint(tmp_path / "none", "none that may be it", "data.image_column")
+
+
+@pytest.mark.parametrize("length", [-1, 3])
+def test_of_a_list_of_captions_one_is_drawn_that_is_not_empty(tmp_path: Path, length: int) -> None:
+    lists = [[None if row % 2 else " ", f"a banana {row}\n", f"a lemon {row}"] for row in range(ROWS)]
+    if length < 0:
+        lists[5], lists[6], lists[7] = lists[5][::-1], [], ["", None]
+    made = datasets.Dataset.from_dict({"picture": columns()["picture"], "words": lists})
+    made = made.cast_column("picture", datasets.Image())
+    made = made.cast_column("words", datasets.Sequence(datasets.Value("string"), length=length))
+    made.save_to_disk(tmp_path / "lists")
+    seen = []
+    for seed in range(8):
+        bundle = opened(tmp_path / "lists", on_error="skip", caption_seed=seed)
+        assert bundle.facts["skipped_captionless"] == (2 if length < 0 else 0)
+        drawn = {
+            int(Path(uid).name): text for part in parts(bundle) for uid, text in zip(part.uids, part.captions, strict=True)
+        }
+        assert drawn == {row: drawn[row] for row in range(ROWS) if length == 3 or row not in (6, 7)}
+        assert all(text in (f"a banana {row}", f"a lemon {row}") for row, text in drawn.items())
+        fruit = {bundle.vocabulary.names[member] for part in parts(bundle) for members in part.members for member in members}
+        assert fruit == {"banana", "lemon"}
+        assert all(len(members) == 2 for part in parts(bundle) for members in part.members)
+        seen.append((bundle.fingerprint, *drawn.values()))
+    assert len(set(seen)) == len(seen)
+    assert 0.25 < np.mean(["banana" in text for _, *texts in seen for text in texts]) < 0.75
+
+
+def test_rows_of_an_image_are_on_one_side(tmp_path: Path) -> None:
+    """Whether their bytes are embedded, or files with names of their own."""
+    lines = []
+    for row in range(60):
+        (tmp_path / f"{row}.jpg").write_bytes(picture(row // 3))
+        lines.append({"image": f"../{row - row % 2}.jpg" if row % 3 == 1 else f"../{row}.jpg", "words": caption(row)})
+    (tmp_path / "listed").mkdir()
+    (tmp_path / "listed" / "train.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    made = {
+        "picture": [{"bytes": picture(row // 3), "path": None} for row in range(60)],
+        "words": list(map(caption, range(60))),
+    }
+    table(made).save_to_disk(tmp_path / "embedded")
+    for name in ("listed", "embedded"):
+        bundle = opened(tmp_path / name, holdout_share=0.3)
+        assert leaks(bundle) == 0
+        assert [len(part) for part in parts(bundle)] == [42, 9, 9]
+        assert bundle.facts["images"] == 20
+        assert bundle.facts["rows_sharing_an_image"] == 60
+        assert all(len(members) == 3 for part in parts(bundle) for members in part.members)
+
+
+def test_equal_rows_are_duplicates(tmp_path: Path) -> None:
+    made = columns()
+    for column in ("picture", "words"):
+        made[column] += made[column][3:5]
+    made["number"] += [0, 0]
+    table(made).save_to_disk(tmp_path / "twice")
+    complaint(tmp_path / "twice", "2 rows whose image and caption a row before has", f"row {ROWS}", "on_error=skip")
+    bundle = opened(tmp_path / "twice", on_error="skip")
+    assert bundle.facts["skipped_duplicate"] == 2
+    assert sum(map(len, parts(bundle))) == ROWS
+
+
+@pytest.mark.parametrize("kind", ["binary", "struct"])
+def test_images_that_no_one_has_declared(tmp_path: Path, kind: str) -> None:
+    """Parquet of other writers has no features: images are binaries, or structs of bytes and path."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    contents = [picture(row) for row in range(ROWS)]
+    images = pa.array(contents if kind == "binary" else [{"bytes": each, "path": "x.jpg"} for each in contents])
+    (tmp_path / "made").mkdir()
+    rows = pa.table({"img": images, "caption": pa.array([caption(row) for row in range(ROWS)])})
+    pyarrow.parquet.write_table(rows, tmp_path / "made" / "train.parquet")
+    bundle = opened(tmp_path / "made")
+    assert len(bundle.train) == ROWS - 2
+    row = int(Path(bundle.train.uids[3]).name)
+    assert np.array_equal(bundle.train.images.load(np.array([3]))[0].numpy(), decode("x", 16, picture(row)))
+
+
+def test_captions_that_are_no_utf8() -> None:
+    """Arrow's writers do not check it."""
+    import pyarrow as pa
+
+    words = pa.array([caption(row).encode() for row in range(4)] + [b" ", b" a lemon \xff\xed\xa0\xbd "])
+    strings = pa.Array.from_buffers(pa.string(), len(words), words.buffers())
+    for column in (strings, pa.ListArray.from_arrays(pa.array([0, 1, 4, 6], type=pa.int32()), strings)):
+        texts, rows = arrow_texts.of_column(pa.chunked_array([column]))
+        assert list(texts)[:4] == [caption(row) for row in range(4)]
+        assert texts[4].startswith("a lemon \ufffd")
+        assert rows.tolist() == ([0, 1, 2, 3, 5] if column is strings else [0, 1, 1, 1, 2])
+        json.dumps(list(texts), ensure_ascii=False).encode()
+
+
+def test_why_a_folder_cannot_be_opened(tmp_path: Path) -> None:
+    """The reason, not that there is one."""
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "train.jsonl").write_text('{"image": "a.jpg", "words": 5}\n{"image": ')
+    complaint(tmp_path / "made", "JSON")
+
+
+def test_nothing_but_empty_captions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table({"picture": columns()["picture"], "caption": [None] * ROWS}).save_to_disk(tmp_path / "none")
+    with pytest.raises(SystemExit) as done:
+        main(["data", "verify", f"hf:{tmp_path / 'none'}"])
+    assert done.value.code == 2
+    told = capsys.readouterr()
+    assert f"captionless: {ROWS}" in told.out
+    assert "0 usable images" in told.err
 
 
 def test_bad_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,7 +257,9 @@ def test_bad_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table(made).save_to_disk(tmp_path / "bad")
     complaint(tmp_path / "bad", "1 rows without image", "row 5", "on_error=skip")
     bundle = opened(tmp_path / "bad", on_error="skip", holdout_share=0.25)
-    assert bundle.facts == {"skipped_missing": 1, "skipped_unreadable": 1, "skipped_captionless": 2}
+    assert {fact: count for fact, count in bundle.facts.items() if fact.startswith("skipped")} == {
+        "skipped_missing": 1, "skipped_unreadable": 1, "skipped_duplicate": 0, "skipped_captionless": 2,
+    }  # fmt: skip
     assert sum(map(len, parts(bundle))) == ROWS - 4
     with pytest.raises(SystemExit) as done:
         main(["data", "verify", f"hf:{tmp_path / 'bad'}", "--decode"])

@@ -1,0 +1,49 @@
+"""Texts of a column of Arrow: strings, or lists of them, whatever they hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.data.columns import Texts
+
+
+def of_column(column: Any) -> tuple[Texts, NDArray[np.int64]]:
+    """The texts of a chunked array, stripped, without empty ones; and the row of each, int64 (m,), in order."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    rows = np.arange(len(column))
+    if pa.types.is_nested(column.type):
+        chunks = [chunk for chunk in column.chunks if len(chunk)]
+        begins = np.cumsum([0, *map(len, chunks)])
+        parents = [pc.list_parent_indices(chunk).to_numpy() + begin for chunk, begin in zip(chunks, begins, strict=False)]
+        rows = np.concatenate([rows[:0], *parents])
+        column = pa.chunked_array([pc.list_flatten(chunk) for chunk in chunks], type=column.type.value_type)
+    texts = _stripped(pc.fill_null(pc.cast(column, pa.large_string()), ""))
+    filled = np.flatnonzero(texts.lengths)
+    return texts.select(filled), rows[filled]
+
+
+def _stripped(strings: Any) -> Texts:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        whole = pc.utf8_trim_whitespace(strings)
+    except pa.ArrowInvalid:  # not UTF-8, which no writer of Arrow checks
+        mended = (text.as_buffer().to_pybytes().decode(errors="replace").strip() for text in strings)
+        whole = pa.array(mended, type=pa.large_string())
+    whole = whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
+    _, offsets, content = whole.buffers()
+    places = np.frombuffer(offsets or bytes(8), dtype=np.int64)[whole.offset : whole.offset + len(whole) + 1]
+    return Texts(np.frombuffer(content or b"", dtype=np.uint8), places[:-1], places[1:])
+
+
+def one_each(row_of: NDArray[np.int64], rows: int, seed: int) -> NDArray[np.int64]:
+    """The place of a text for each row, drawn among the row's own; -1 where there is none: int64 (rows,)."""
+    starts, ends = (np.searchsorted(row_of, np.arange(rows), side) for side in ("left", "right"))
+    drawn = (np.random.default_rng(seed).random(rows) * (ends - starts)).astype(np.int64)
+    return np.where(ends > starts, starts + drawn, -1)
