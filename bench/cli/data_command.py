@@ -92,7 +92,8 @@ def _tell(bundle: DatasetBundle, findings: Findings, damaged: list[str] | None, 
         click.echo(f"task {task.name}: {len(task.vocabulary.names)} classes, {sizes}")
     for fact, value in bundle.facts.items():
         if not fact.startswith("skipped_"):
-            click.echo(f"{fact.replace('_', ' ')}: {value:,}" if isinstance(value, int) else f"{fact}: {value}")
+            said = f"{value:,}" if isinstance(value, int) else value
+            click.echo(f"{fact.replace('_', ' ')}: {said}")
     for kind in dict.fromkeys(("missing", "unreadable", "duplicate", "captionless", *findings.counts)):
         count = findings.counts[kind]
         unknown = kind == "unreadable" and damaged is None and not count
