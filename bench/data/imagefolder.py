@@ -18,7 +18,7 @@ from bench.data.class_folders import Ignored, ImageFile
 from bench.data.class_names import class_names, class_synonyms
 from bench.data.decoding import PIXELS
 from bench.data.files import Faults, ImageFiles, OnError, readable
-from bench.data.labelled_pairs import LabelledParts, Part, halves
+from bench.data.labelled_pairs import Part, halves, labelled_bundle
 from bench.data.varied_captions import TEMPLATES, VariedCaptions
 from bench.errors import UserError
 from bench.registry import register_dataset
@@ -71,7 +71,7 @@ class ImageFolder(Dataset):
                 [file.uid for file in files],
                 [writer.caption(each, params.caption_seed, file.uid) for each, file in zip(labels, files, strict=True)],
             )
-        return LabelledParts(**parts, facts=found.facts).bundle(fingerprint, image_size, vocabulary)
+        return labelled_bundle(fingerprint, image_size, vocabulary, parts, found.facts)
 
 
 def _root(place: DataPlace) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,29 +28,27 @@ class Part:
         return Pairs(self.uids, self.captions, self.images, [(label,) for label in self.labels.tolist()])
 
 
-@dataclass(frozen=True, eq=False)
-class LabelledParts:
-    """train, holdout and test; the task `classes` has at most 20,000 training images and is tested on the test part."""
-
-    train: Part
-    holdout: Part
-    test: Part
-    facts: Mapping[str, str | int] = field(default_factory=dict)
-
-    def bundle(self, fingerprint: str, image_size: int, vocabulary: Vocabulary) -> DatasetBundle:
-        train, test = self.train, self.test
-        learnt = np.sort(np.random.default_rng(0).permutation(len(train.labels))[:TASK_TRAIN_IMAGES])
-        probe = Selection(train.images, learnt)
-        return DatasetBundle(
-            fingerprint,
-            image_size,
-            vocabulary,
-            train.pairs,
-            self.holdout.pairs,
-            test.pairs,
-            tasks=(Task("classes", vocabulary, probe, train.labels[learnt], test.images, test.labels),),
-            facts=dict(self.facts),
-        )
+def labelled_bundle(
+    fingerprint: str,
+    image_size: int,
+    vocabulary: Vocabulary,
+    parts: Mapping[str, Part],
+    facts: Mapping[str, str | int] | None = None,
+) -> DatasetBundle:
+    """`parts` are train, holdout and test; the task `classes` has at most 20,000 training images and the test part."""
+    train, test = parts["train"], parts["test"]
+    learnt = np.sort(np.random.default_rng(0).permutation(len(train.labels))[:TASK_TRAIN_IMAGES])
+    probe = Selection(train.images, learnt)
+    return DatasetBundle(
+        fingerprint,
+        image_size,
+        vocabulary,
+        train.pairs,
+        parts["holdout"].pairs,
+        test.pairs,
+        tasks=(Task("classes", vocabulary, probe, train.labels[learnt], test.images, test.labels),),
+        facts=dict(facts or {}),
+    )
 
 
 def halves(count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

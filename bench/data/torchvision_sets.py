@@ -22,7 +22,7 @@ from bench.data import cifar
 from bench.data.class_captions import FOODS, GARMENTS, PHOTOS, Wording, captions
 from bench.data.decoding import PIXELS
 from bench.data.files import ArrayImages, ImageFiles, Selection
-from bench.data.labelled_pairs import LabelledParts, Part, halves
+from bench.data.labelled_pairs import Part, halves, labelled_bundle
 from bench.errors import UserError
 from bench.registry import register_dataset
 
@@ -72,7 +72,7 @@ class _Labelled(Dataset):
         known = json.dumps([identity, train.digest, test.digest], sort_keys=True)
         held, tested = halves(len(test.labels), params.split_seed)
         rows = {"train": np.arange(len(train.labels)), "holdout": held, "test": tested}
-        parts = {}
+        parts: dict[str, Part] = {}
         for part, chosen in rows.items():
             split = train if part == "train" else test
             labels = split.labels[chosen]
@@ -82,7 +82,8 @@ class _Labelled(Dataset):
                 [f"{'train' if part == 'train' else 'test'}/{row:06d}" for row in chosen.tolist()],
                 captions(labels, vocabulary, np.random.default_rng([params.caption_seed, *part.encode()])),
             )
-        return LabelledParts(**parts).bundle(hashlib.sha256(known.encode()).hexdigest(), image_size, vocabulary)
+        fingerprint = hashlib.sha256(known.encode()).hexdigest()
+        return labelled_bundle(fingerprint, image_size, vocabulary, parts)
 
     def _root(self, place: DataPlace) -> Path:
         if place.root is None:
