@@ -80,7 +80,7 @@ class CleanCLIPSupervised(FineTuning):
         return (self._head,)
 
     def phases(self, epoch: int) -> Sequence[Phase]:
-        return (Phase("supervised", self._clean, ("light",), ()),)
+        return (Phase("supervised", self._clean, ("light",), (), clip_loss=False),)
 
     def loss(self, batch: Batch, encoder: Encoder, phase: Phase) -> torch.Tensor:
         logits = encoder.logit_scale.detach() * self._head(encoder.encode_image(batch.images[0]))
