@@ -50,7 +50,7 @@ class TrainSpec(Spec):
 
 class PluginSpec(Spec):
     """A plugin with its parameters; `builds_on` is the defense whose trained model it starts from, filters with or is crafted
-    against.
+    against, `beside` the one that it is a control of.
     """
 
     name: str
@@ -58,6 +58,7 @@ class PluginSpec(Spec):
     source: str | None = None
     params: dict[str, Any]
     builds_on: PluginSpec | None = None
+    beside: PluginSpec | None = None
 
 
 class DataSpec(PluginSpec):

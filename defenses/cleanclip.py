@@ -74,7 +74,7 @@ class CleanCLIPSupervised(FineTuning):
         nn.init.zeros_(self._head.bias)
 
     def phases(self, epoch: int) -> Sequence[Phase]:
-        return (Phase("supervised", self._clean, ("light",), ()),)
+        return (Phase("supervised", self._clean, ("light",), (), clip_loss=False),)
 
     def loss(self, batch: Batch, encoder: Encoder, phase: Phase) -> torch.Tensor:
         logits = encoder.logit_scale.detach() * self._head(encoder.encode_image(batch.images[0]))

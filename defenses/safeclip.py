@@ -78,7 +78,7 @@ class SafeCLIP(CLIP):
         if epoch < self.params.unimodal_epochs:
             return (self._unimodal(None),)
         if epoch < self._warmup:
-            return (Phase("low_lr", lr=self.params.low_lr * self.setup.lr),)
+            return (Phase("low_lr", lr=self.params.low_lr * self.setup.lr, clip_loss=False),)
         image_view: ImageView = "strong" if self.params.augment_safe else "light"
         text_view: TextView = "eda" if self.params.augment_safe else "plain"
         safe = Phase("safe", np.flatnonzero(self._safe), (image_view,), (text_view,))
@@ -86,7 +86,8 @@ class SafeCLIP(CLIP):
         return (self._unimodal(risky), safe) if self.params.risky_unimodal and len(risky) else (safe,)
 
     def _unimodal(self, indices: NDArray[np.int64] | None) -> Phase:
-        return Phase("unimodal", indices, ("strong", "strong"), ("eda", "eda"), lr_share=self.params.unimodal_lr)
+        share = self.params.unimodal_lr
+        return Phase("unimodal", indices, ("strong", "strong"), ("eda", "eda"), lr_share=share, clip_loss=False)
 
     def loss(self, batch: Batch, encoder: Encoder, phase: Phase) -> torch.Tensor:
         if phase.name != "unimodal":

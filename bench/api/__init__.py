@@ -2,7 +2,7 @@
 
 from .attack import Attack, AttackContext, AttackParams, Edit, Poison, PoisonPlan, Probe, Surrogate
 from .data import DataPlace, Dataset, DatasetBundle, Images, Pairs, Task, Vocabulary
-from .defense import Batch, Defense, Encoder, Guide, ImageView, Phase, Scorer, TextView, TrainRecipe, TrainSetup
+from .defense import Batch, Budget, Defense, Encoder, Guide, ImageView, Phase, Scorer, TextView, TrainRecipe, TrainSetup
 from .evaluator import EvalContext, Evaluator, FrozenModel, Measurement, Metric, class_mean, share, wilson
 from .plugin import Params, Plugin
 
@@ -11,6 +11,7 @@ __all__ = [
     "AttackContext",
     "AttackParams",
     "Batch",
+    "Budget",
     "DataPlace",
     "Dataset",
     "DatasetBundle",

@@ -83,6 +83,8 @@ class Phase:
     lightly cropped (option train.crop) or strongly augmented (SimCLR's pipeline); a caption as it is or changed by EDA. Each
     mention of a view is a draw of its own.
     `lr` None follows the run's schedule, times `lr_share`; a number is held constant.
+    `clip_loss` says whether its steps are of the kind that plain CLIP takes: controls take as many, on as many pairs. It is
+    False where the loss is another, and where the rate is so low that a step hardly teaches.
     """
 
     name: str = "train"
@@ -91,6 +93,17 @@ class Phase:
     text_views: tuple[TextView, ...] = ("plain",)
     lr: float | None = None
     lr_share: float = 1.0
+    clip_loss: bool = True
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a defended cell spent on phases with `Phase.clip_loss`: steps in all, and distinct pairs in an epoch that has such
+    steps, the mean over those epochs, rounded.
+    """
+
+    steps: int
+    pairs: int
 
 
 @dataclass(frozen=True)
@@ -138,6 +151,11 @@ class Defense(Plugin):
     @classmethod
     def selects_with(cls, params: Any) -> Guide | None:
         """The model through which `select` sees the pairs; None: all pairs are trained on, without a selection."""
+        return None
+
+    @classmethod
+    def control(cls, budget: Budget) -> dict[str, Any] | None:
+        """For a control, which is planned beside defended cells: its parameters, by what such a cell spent. None: a defense."""
         return None
 
     @classmethod

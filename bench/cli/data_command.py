@@ -108,7 +108,8 @@ def _tell(bundle: DatasetBundle) -> None:
         click.echo(f"task {task.name}: {len(task.vocabulary.names)} classes, {sizes}")
     for fact, value in bundle.facts.items():
         if not fact.startswith("skipped_"):
-            click.echo(f"{fact.replace('_', ' ')}: {value:,}" if isinstance(value, int) else f"{fact}: {value}")
+            said = f"{value:,}" if isinstance(value, int) else value
+            click.echo(f"{fact.replace('_', ' ')}: {said}")
 
 
 def _tell_findings(findings: Findings, damaged: list[str] | None, only_found: bool = False) -> None:

@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     type=click.Choice(["tensorboard", "wandb"]),
     help="Write the curves for it too, in the folder track of --out; wandb stays offline.",
 )
+@click.option("--controls", is_flag=True, help="Beside each defended cell, plain CLIP with as many steps and pairs.")
 @click.option("--dry-run", is_flag=True, help="Show the cells, what is on record, and an estimate of time; train nothing.")
 @click.option("--retry-failed", is_flag=True, help="Try cells again that failed before.")
 @click.option(

@@ -33,6 +33,7 @@ class RunOptions:
     cpus_per_cell: int | None
     gpus_per_cell: float | None
     track: str | None
+    controls: bool
     dry_run: bool
     retry_failed: bool
     checkpoint_minutes: float

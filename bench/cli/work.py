@@ -78,6 +78,7 @@ def _common(asked: RunOptions, data: str | None) -> dict[str, Any]:
         "seeds": seeds(asked.seeds),
         "precision": None if asked.precision == "auto" else asked.precision,
         "options": asked.options,
+        "controls": asked.controls,
     }
 
 

@@ -16,17 +16,17 @@ import torchvision
 from numpy.typing import NDArray
 from pydantic import Field
 
-from bench.api.data import DataPlace, Dataset, DatasetBundle, Images, Pairs, Task
+from bench.api.data import DataPlace, Dataset, DatasetBundle, Images
 from bench.api.plugin import Params as PluginParams
 from bench.data import cifar
 from bench.data.class_captions import FOODS, GARMENTS, PHOTOS, Wording, captions
 from bench.data.decoding import PIXELS
 from bench.data.files import ArrayImages, ImageFiles, Selection
+from bench.data.labelled_pairs import Part, halves, labelled_bundle
 from bench.errors import UserError
 from bench.registry import register_dataset
 
 FORMAT = f"torchvision 1, {PIXELS}"
-TASK_TRAIN_IMAGES = 20_000
 
 
 class TorchvisionParams(PluginParams):
@@ -70,31 +70,20 @@ class _Labelled(Dataset):
         vocabulary = self.wording.vocabulary(train.classes)
         identity = [FORMAT, self.name, params.model_dump(), image_size, vocabulary.names, vocabulary.templates]
         known = json.dumps([identity, train.digest, test.digest], sort_keys=True)
-        half = np.random.default_rng(params.split_seed).permutation(len(test.labels)) < len(test.labels) // 2
-        rows = {"holdout": np.flatnonzero(half), "test": np.flatnonzero(~half)}
-        labels = {"train": train.labels, **{part: test.labels[chosen] for part, chosen in rows.items()}}
-        images = {"train": train.images, **{part: Selection(test.images, chosen) for part, chosen in rows.items()}}
-        places = {"train": np.arange(len(train.labels)), **rows}
-        pairs = {
-            part: Pairs(
-                uids=[f"{'train' if part == 'train' else 'test'}/{row:06d}" for row in places[part].tolist()],
-                captions=captions(labels[part], vocabulary, np.random.default_rng([params.caption_seed, *part.encode()])),
-                images=images[part],
-                members=[(label,) for label in labels[part].tolist()],
+        held, tested = halves(len(test.labels), params.split_seed)
+        rows = {"train": np.arange(len(train.labels)), "holdout": held, "test": tested}
+        parts: dict[str, Part] = {}
+        for part, chosen in rows.items():
+            split = train if part == "train" else test
+            labels = split.labels[chosen]
+            parts[part] = Part(
+                split.images if part == "train" else Selection(split.images, chosen),
+                labels,
+                [f"{'train' if part == 'train' else 'test'}/{row:06d}" for row in chosen.tolist()],
+                captions(labels, vocabulary, np.random.default_rng([params.caption_seed, *part.encode()])),
             )
-            for part in labels
-        }
-        learnt = np.sort(np.random.default_rng(0).permutation(len(train.labels))[:TASK_TRAIN_IMAGES])
-        probe = Selection(train.images, learnt)
-        return DatasetBundle(
-            hashlib.sha256(known.encode()).hexdigest(),
-            image_size,
-            vocabulary,
-            pairs["train"],
-            pairs["holdout"],
-            pairs["test"],
-            tasks=(Task("classes", vocabulary, probe, train.labels[learnt], images["test"], labels["test"]),),
-        )
+        fingerprint = hashlib.sha256(known.encode()).hexdigest()
+        return labelled_bundle(fingerprint, image_size, vocabulary, parts)
 
     def _root(self, place: DataPlace) -> Path:
         if place.root is None:

@@ -12,11 +12,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from bench import keys
-from bench.api import DatasetBundle, Guide, TrainRecipe, TrainSetup
+from bench.api import Budget, DatasetBundle, Guide, TrainRecipe, TrainSetup
 from bench.config import RunSpec, TrainSpec
 from bench.data import thesaurus
 from bench.data.captions import CaptionTokens, TokenRows
 from bench.data.poisoned import PoisonedPairs
+from bench.errors import UserError
 from bench.matrix.expand import Cell
 from bench.matrix.provenance import provenance
 from bench.matrix.runtime import Runtime
@@ -95,7 +96,8 @@ def prepare(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) ->
     """What trains a cell, and what gives its model the whole vocabulary back."""
     spec = cell.spec
     plugin = defenses[spec.defense.name].plugin
-    params = plugin.Params.model_validate(spec.defense.params)
+    given = plugin.control(spent(store, cell.beside)) if cell.beside else None
+    params = plugin.Params.model_validate({**spec.defense.params, **(given or {})})
     pairs = workspace.pairs(spec)
     base = TrainRecipe(len(pairs), spec.train.epochs, spec.train.lr, spec.train.batch_size)
     recipe = TrainSpec.model_validate({**spec.train.model_dump(), **plugin.training(params, base)})
@@ -127,6 +129,19 @@ def prepare(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) ->
         runtime.ranks,
     )
     return trainer, vocabulary
+
+
+def spent(store: Store, spec: RunSpec) -> Budget:
+    """What a trained cell spent on the CLIP loss. Raises UserError where its record does not say."""
+    key = keys.run_key(spec)
+    curves = (store.run_record(key) or {}).get("curves") or []
+    if not all("clip_steps" in curve for curve in curves):
+        file = store.run_dir(key) / "run.json"
+        raise UserError(f"{file} does not count steps of the CLIP loss, which controls need: delete it to train anew")
+    pairs = [curve["clip_pairs"] for curve in curves if curve["clip_steps"]]
+    if not pairs:
+        raise RuntimeError("the cell that it stands beside took no step of the CLIP loss")
+    return Budget(sum(curve["clip_steps"] for curve in curves), round(sum(pairs) / len(pairs)))
 
 
 def write_untrained(spec: RunSpec, store: Store) -> None:

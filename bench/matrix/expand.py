@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import keys
-from bench.api import Guide
+from bench.api import Budget, Defense, Guide
 from bench.config import PluginSpec, RunSpec, Settings, TrainSpec
 from bench.data import thesaurus
 from bench.matrix.workspace import Workspace
@@ -36,6 +36,7 @@ class Request:
     model: str | None = None
     precision: str | None = None
     options: Sequence[str] = ()
+    controls: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Cell:
     """A run and what is measured on it.
 
     `start` is the cell whose weights it starts from, `guide` the one whose model its pairs are selected with, `surrogate` the
-    unpoisoned cell that its attack is crafted against.
+    unpoisoned cell that its attack is crafted against, `beside` the one that it is a control of.
     """
 
     spec: RunSpec
@@ -62,12 +63,13 @@ class Cell:
     start: RunSpec | None = None
     guide: RunSpec | None = None
     surrogate: RunSpec | None = None
+    beside: RunSpec | None = None
     unsupported: str | None = None
 
     @property
     def builds_on(self) -> list[RunSpec]:
         """The cells that its training needs."""
-        return [spec for spec in (self.surrogate, self.start, self.guide) if spec is not None]
+        return [spec for spec in (self.surrogate, self.start, self.guide, self.beside) if spec is not None]
 
     @property
     def measured_against(self) -> list[RunSpec]:
@@ -81,7 +83,8 @@ class Cell:
     @property
     def title(self) -> str:
         attack = self.spec.attack.name if self.spec.attack else "no attack"
-        return f"{self.spec.defense.name} · {attack} · {self.spec.data.name} · seed {self.spec.seed}"
+        beside = f" beside {self.spec.defense.beside.name}" if self.spec.defense.beside else ""
+        return f"{self.spec.defense.name}{beside} · {attack} · {self.spec.data.name} · seed {self.spec.seed}"
 
     def as_request(self) -> dict[str, Any]:
         """The cell as a report needs it, whether or not it ever runs."""
@@ -145,7 +148,9 @@ def expand(request: Request) -> Matrix:
         settings, request.data, request.data_root, chosen_evaluators, request.precision, request.downstream_root
     )
     for seed, attack, defense in itertools.product(request.seeds, attack_specs, defense_specs):
-        expander.add(attack, defense, seed)
+        cell = expander.add(attack, defense, seed)
+        if request.controls:
+            expander.add_controls(cell)
     return expander.matrix()
 
 
@@ -183,6 +188,14 @@ class Expander:
             )
         )
 
+    def add_controls(self, cell: Cell) -> list[Cell]:
+        """The controls of a cell; none of a plain CLIP's, nor of one that starts from trained weights."""
+        spec = cell.spec
+        if spec.defense.name == UNDEFENDED or spec.defense.beside or cell.start is not None:
+            return []
+        beside = [PluginSpec(**entry.identity(), params={}, beside=spec.defense) for entry in controls()]
+        return [self._add(spec.model_copy(update={"defense": control})) for control in beside]
+
     def _add(self, spec: RunSpec) -> Cell:
         cell = _cell(spec, self._evaluators, self._settings, self.workspace)
         for needed in cell.needs:
@@ -199,7 +212,11 @@ class Expander:
 
 def choose(registry: Registry, names: Sequence[str]) -> list[Entry]:
     chosen = [registry[name] for name in dict.fromkeys(names) if name != "all"]
-    return list(registry) if "all" in names else chosen
+    return [entry for entry in registry if entry not in controls()] if "all" in names else chosen
+
+
+def controls() -> list[Entry[Defense]]:
+    return [entry for entry in defenses if entry.plugin.control(Budget(1, 1)) is not None]
 
 
 def defense_spec(settings: Settings, entry: Entry) -> PluginSpec:
@@ -238,6 +255,9 @@ def _cell(spec: RunSpec, evaluator_specs: list[PluginSpec], settings: Settings, 
         reasons.append(attacks[spec.attack.name].plugin.supports(spec))
         workspace.poison(spec)
     builds_on = spec.model_copy(update={"defense": spec.defense.builds_on}) if spec.defense.builds_on else None
+    beside = spec.model_copy(update={"defense": spec.defense.beside}) if spec.defense.beside else None
+    if beside is not None:
+        reasons.append(defenses[beside.defense.name].plugin.supports(beside))
     guides = {"undefended": builds_on, "clean": unpoisoned}
     return Cell(
         spec,
@@ -246,5 +266,6 @@ def _cell(spec: RunSpec, evaluator_specs: list[PluginSpec], settings: Settings, 
         start=builds_on if defenses[spec.defense.name].plugin.starts_from() else None,
         guide=guides.get(_guide(spec.defense) or ""),
         surrogate=unpoisoned if spec.attack and spec.attack.builds_on else None,
+        beside=beside,
         unsupported=next((reason for reason in reasons if reason), None),
     )

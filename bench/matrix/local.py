@@ -160,7 +160,7 @@ class LocalExecutor:
 
     def _prepare(self, cell: Cell) -> None:
         """See that the models are there that the cell builds on."""
-        for below in (cell.start, cell.guide):
+        for below in (cell.start, cell.guide, cell.beside):
             if below is not None:
                 self._ensure_trained(below)
         if cell.surrogate is not None:

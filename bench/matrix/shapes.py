@@ -26,6 +26,7 @@ class Shape(BaseModel):
 class Plugin(Shape):
     name: str | None = None
     params: Part | None = None
+    beside: Plugin | None = None
 
 
 class Params(Shape):

@@ -30,6 +30,7 @@ class SuiteRequest:
     model: str | None = None
     precision: str | None = None
     options: Sequence[str] = ()
+    controls: bool = False
 
     def instead(self, suite: Suite) -> str | None:
         """The data set that replaces all of the suite's; None where it is one of them."""
@@ -126,6 +127,8 @@ def _expand_arm(world: _World, plan: Planned, arm: Arm) -> None:
         plan.reasons[arm.id] = str(error)
         return
     plan.runs[arm.id] = [cell.key for cell in cells]
+    if request.controls:
+        cells += [control for cell in cells for control in expander.add_controls(cell)]
     plan.cells |= {each.key: each for cell in cells for each in expander.with_needed(cell)}
 
 

@@ -19,7 +19,7 @@ def command_of(run: Run) -> list[str]:
 
     Null parameters stay out: TOML has no null, and they are defaults.
     """
-    options = [("--data", run.data)]
+    options: list[tuple[str, ...]] = [("--data", run.data)]
     if run.data not in EMBEDDED:
         options.append(("--data-root", "DIR"))
     if any((evaluation.record or {}).get("downstream") for evaluation in run.evaluations):
@@ -27,9 +27,11 @@ def command_of(run: Run) -> list[str]:
     options += [
         ("--model", run.model),
         ("--attack", run.attack),
-        ("--defense", run.defense),
+        ("--defense", str((run.beside or {}).get("name", run.defense))),
         ("--seeds", str(run.seed)),
     ]
+    if run.beside:
+        options.append(("--controls",))
     for name, value in sorted(_options(run).items()):
         if value is not None and value != {}:
             options.append(("--set", f"{name}={_toml_or_text(value)}"))
@@ -47,6 +49,7 @@ def _options(run: Run) -> dict[str, Any]:
     options |= {f"data.{key}": value for key, value in flatten((run.spec.get("data") or {}).get("params") or {}).items()}
     for part in ("attack", "defense"):
         spec = run.spec.get(part) or {}
+        spec = spec.get("beside") or spec
         options |= {f"{part}.{spec['name']}.{key}": value for key, value in flatten(spec.get("params") or {}).items()}
     return options
 

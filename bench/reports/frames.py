@@ -35,7 +35,7 @@ def _rows(run: Run, evaluation: Evaluation) -> list[dict[str, Any]]:
         "model": run.model,
         "attack": run.attack,
         "attack_rate": run.attack_rate,
-        "defense": run.defense,
+        "defense": run.title,
         "seed": run.seed,
         "evaluator": evaluation.name,
         "status": evaluation.status,

@@ -18,6 +18,7 @@ from bench.reports.command import command_of, foreign_plugins
 from bench.reports.curve import Curve, curve_of, telemetry_of
 from bench.reports.gallery import AttackFigures, figures_of
 from bench.reports.paper import PaperTable
+from bench.reports.price import CONTROLS, PriceTable, price_table
 from bench.reports.records import STATUSES, Run
 from bench.reports.sections import Section, sections_of
 from bench.reports.tables import AsrTable, Column, UtilityTable, asr_table, utility_table
@@ -30,6 +31,7 @@ class SectionView:
     section: Section
     asr: AsrTable | None
     utility: UtilityTable | None
+    price: PriceTable | None
     figures: list[AttackFigures]
 
 
@@ -76,10 +78,12 @@ def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = ()) -> str:
         "coded": coded,
         "place": place,
     }
-    sections = [SectionView(s, asr_table(s), utility_table(s), figures_of(s)) for s in sections_of(runs)]
+    sections = [SectionView(s, asr_table(s), utility_table(s), price_table(s), figures_of(s)) for s in sections_of(runs)]
     views = [PaperView(table, _drawn_in(table, sections)) for table in papers]
     page = environment.get_template("report.html.j2")
-    return page.render(sections=sections, papers=views, view=view_of, lead=lead_of(runs), statuses=STATUSES)
+    return page.render(
+        sections=sections, papers=views, view=view_of, lead=lead_of(runs), statuses=STATUSES, controls=CONTROLS.values()
+    )
 
 
 def _drawn_in(table: PaperTable, sections: Sequence[SectionView]) -> list[Section]:
@@ -96,7 +100,7 @@ def lead_of(runs: Sequence[Run]) -> dict[str, Any]:
         "data": sorted({run.data for run in runs}),
         "models": sorted({run.model for run in runs}),
         "attacks": sorted({run.attack for run in runs} - {"none"}),
-        "defenses": sorted({run.defense for run in runs}),
+        "defenses": sorted({run.defense for run in runs if not run.beside}),
         "seeds": labels.ranges(run.seed for run in runs),
     }
 

@@ -68,6 +68,16 @@ class Run:
         return "unsupported"
 
     @property
+    def beside(self) -> Record | None:
+        """The defense that a control stands beside; None for any other cell."""
+        return (self.spec.get("defense") or {}).get("beside")
+
+    @property
+    def title(self) -> str:
+        """Its defense; of a control also what it stands beside."""
+        return f"{self.defense} beside {self.beside.get('name')}" if self.beside else self.defense
+
+    @property
     def setting(self) -> str:
         """Canonical JSON of engine, data, model and training recipe: only runs that share it are compared."""
         return canonical({part: self.spec.get(part) for part in ("engine", "data", "model", "train")})

@@ -34,7 +34,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Section:
-    """All groups that share data, model and training recipe."""
+    """All groups that share data, model and training recipe.
+
+    groups: by attack and defense. controls: by attack, the defense that they stand beside, and the control's name.
+    """
 
     id: str
     title: str
@@ -44,7 +47,13 @@ class Section:
     attacks: tuple[str, ...]
     defenses: tuple[str, ...]
     groups: dict[tuple[str, str], Group]
+    controls: dict[tuple[str, str, str], Group]
     evaluators: Labels
+
+    @property
+    def shown(self) -> list[Group]:
+        """All groups, controls last."""
+        return [*self.groups.values(), *self.controls.values()]
 
     @property
     def runs(self) -> list[Run]:
@@ -61,10 +70,14 @@ def sections_of(runs: Sequence[Run]) -> list[Section]:
 
 def _section(setting: str, titles: tuple[str, str], runs: list[Run]) -> Section:
     attacks = Labels(_attack(run) for run in runs)
-    defenses = Labels(_defense(run) for run in runs)
+    defenses = Labels(run.beside or _defense(run) for run in runs)
     keyed: dict[tuple[str, str], list[Run]] = {}
+    controls: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
-        keyed.setdefault((attacks.of(_attack(run)), defenses.of(_defense(run))), []).append(run)
+        if run.beside:
+            controls.setdefault((attacks.of(_attack(run)), defenses.of(run.beside), run.defense), []).append(run)
+        else:
+            keyed.setdefault((attacks.of(_attack(run)), defenses.of(_defense(run))), []).append(run)
     attack_order = {
         attack: (m[0].attack != "none", m[0].attack, m[0].attack_rate or 0.0, attack) for (attack, _), m in keyed.items()
     }
@@ -80,6 +93,10 @@ def _section(setting: str, titles: tuple[str, str], runs: list[Run]) -> Section:
         attacks=tuple(sorted(attack_order, key=attack_order.__getitem__)),
         defenses=tuple(sorted(defense_order, key=defense_order.__getitem__)),
         groups=groups,
+        controls={
+            (attack, defense, name): _group(attack, f"{name} beside {defense}", members)
+            for (attack, defense, name), members in sorted(controls.items())
+        },
         evaluators=Labels(e.record["evaluator"] for e in evaluations if e.record),
     )
 

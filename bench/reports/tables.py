@@ -149,7 +149,7 @@ def asr_table(section: Section) -> AsrTable | None:
     for defense in section.defenses:
         groups = [section.groups.get((attack, defense)) for attack in attacks]
         if any(groups):
-            rows.append(Row("", defense, [_asr_cell(group, names, notes) for group in groups]))
+            rows.append(Row("", defense, [asr_cell(group, names, notes) for group in groups]))
     took = [attack_took(section, attack, names, notes) for attack in attacks]
     for position, verdict in enumerate(took):
         if verdict.state == "yes":
@@ -157,7 +157,7 @@ def asr_table(section: Section) -> AsrTable | None:
     return AsrTable(attacks, took, rows, notes.all)
 
 
-def _asr_cell(group: Group | None, names: Iterable[str], notes: Notes) -> Cell:
+def asr_cell(group: Group | None, names: Iterable[str], notes: Notes) -> Cell:
     if group is None:
         return Cell()
     cell = cell_of(group, names, lambda evaluation: pooled(evaluation, ASR), notes)
@@ -269,7 +269,7 @@ def utility_table(section: Section) -> UtilityTable | None:
         return None
     rows = []
     for (attack, defense), group in section.groups.items():
-        rows.append(Row(attack, defense, [_utility_cell(section, group, column, notes) for column in columns]))
+        rows.append(Row(attack, defense, [utility_cell(section, group, column, notes) for column in columns]))
     for attack in section.attacks:
         for position, column in enumerate(columns):
             _mark_best([row.cells[position] for row in rows if row.attack == attack], column.better)
@@ -280,7 +280,7 @@ def utility_table(section: Section) -> UtilityTable | None:
     return UtilityTable(columns, rows, notes.all)
 
 
-def _utility_cell(section: Section, group: Group, column: Column, notes: Notes) -> Cell:
+def utility_cell(section: Section, group: Group, column: Column, notes: Notes) -> Cell:
     def point(evaluation: Evaluation) -> Point | None:
         if not evaluation.record or section.evaluators.of(evaluation.record["evaluator"]) != column.evaluator:
             return None

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.matrix.store import Store
+from bench.reports.price import CONTROLS, PriceTable, price_table
 from bench.reports.records import load_runs
 from bench.reports.sections import sections_of
 from bench.reports.tables import AsrTable, Cell, Note, UtilityTable, asr_table, utility_table
@@ -28,6 +29,8 @@ def print_tables(store: Store, console: Console) -> None:
             _print_asr(asr, console)
         if utility:
             _print_utility(utility, console)
+        if price := price_table(section):
+            _print_price(price, console)
 
 
 def _print_asr(table: AsrTable, console: Console) -> None:
@@ -64,6 +67,24 @@ def _print_utility(table: UtilityTable, console: Console) -> None:
             grid.add_row(Text(attack), Text(row.defense), *(_cell(row.cells[at], False) for at in shown))
             previous = row.attack
         console.print(grid)
+    print_notes(table.notes, console)
+
+
+def _print_price(table: PriceTable, console: Console) -> None:
+    console.print(Text("\nWhat the price is made of, percent where it is a share", style="italic"))
+    grid = grid_of()
+    for name in ("attack", "defense", "measure"):
+        grid.add_column(name, overflow="fold")
+    for name in ("clip", *CONTROLS.values(), "defense"):
+        grid.add_column(Text(name), justify="right", overflow="fold")
+    previous = ("", "")
+    for row in table.rows:
+        names = (row.attack, row.defense) if (row.attack, row.defense) != previous else ("", "")
+        grid.add_row(*map(Text, names), Text(row.measure), *(_cell(cell, False) for cell in row.cells))
+        previous = row.attack, row.defense
+    console.print(grid)
+    for sentence in table.sentences:
+        console.print(Text(sentence))
     print_notes(table.notes, console)
 
 

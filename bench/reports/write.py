@@ -1,4 +1,4 @@
-"""Writes the report of a results folder: results.csv, table.csv, index.html and a file a suite under OUT/report."""
+"""Writes the report of a results folder under OUT/report: results.csv, table.csv, index.html, price.csv, a file a suite."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from bench.reports.latex import latex
 from bench.reports.page import render_page
 from bench.reports.paper import PaperTable, paper_table
 from bench.reports.paper_csv import paper_csv
+from bench.reports.price import price_rows
 from bench.reports.records import Run, load_runs
 from bench.reports.sections import Group, Section, sections_of
 from bench.reports.stats import Stat
@@ -50,6 +51,8 @@ def write_report(store: Store, formats: Iterable[str] = USUAL, suites: Iterable[
     if "csv" in chosen:
         files["results.csv"] = results_csv(runs)
         files["table.csv"] = table_csv(runs)
+        if any(run.beside for run in runs):
+            files["price.csv"] = price_csv(runs)
     if "html" in chosen:
         files["index.html"] = render_page(runs, papers)
     files |= suite_files(papers, chosen)
@@ -63,7 +66,7 @@ def write_report(store: Store, formats: Iterable[str] = USUAL, suites: Iterable[
 
 def paper_tables(store: Store, runs: list[Run], suites: Iterable[str] = ()) -> list[PaperTable]:
     """The tables of suites in the paper's order."""
-    groups = [group for section in sections_of(runs) for group in section.groups.values()]
+    groups = [group for section in sections_of(runs) for group in section.shown]
     anchors = {run.key: group.anchor for group in groups for run in (*group.runs, *group.superseded)}
     by_key = {run.key: run for run in runs}
     return [paper_table(edition, by_key, anchors) for edition in editions_of(store.requests(), suites)]
@@ -99,6 +102,12 @@ def table_csv(runs: list[Run]) -> str:
     measured = sorted({name for row in rows for name in row} - set(fixed))
     columns = fixed + measured
     return as_csv(columns, ([row.get(column) for column in columns] for row in rows))
+
+
+def price_csv(runs: list[Run]) -> str:
+    """One row a defended cell with controls and measure: see `bench.reports.price`."""
+    rows = [row for section in sections_of(runs) for row in price_rows(section)]
+    return as_csv(list(rows[0]) if rows else [], (row.values() for row in rows))
 
 
 def _section_rows(section: Section) -> list[dict[str, Any]]:

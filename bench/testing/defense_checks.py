@@ -16,7 +16,7 @@ from bench.training.gradients import NotOptimised
 
 _LEG = 3
 """Steps between two interruptions."""
-_CURVES = {"epoch", "steps", "loss", "pairs", "seconds", "pairs_per_second", "lr", "logit_scale"}
+_CURVES = {"epoch", "steps", "loss", "pairs", "seconds", "pairs_per_second", "lr", "logit_scale", "clip_steps", "clip_pairs"}
 _HELD = {
     "safe": torch.bool,
     "similarity": torch.float32,

@@ -8,11 +8,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.api import Phase
 from bench.data.poisoned import PoisonedPairs
 from bench.training.scorer import PairScorer
 
 BINS = 40
 _SAMPLE = 2048
+
+
+def clip_steps(phases: Sequence[Phase], epoch: Mapping[str, float], pairs: int) -> dict[str, int]:
+    """Of an epoch's numbers those of its phases with `clip_loss`: their steps, and how many of `pairs` are in them."""
+    spent = [phase for phase in phases if phase.clip_loss]
+    steps = sum(int(epoch.get(f"steps_{name}", 0)) for name in {phase.name for phase in spent})
+    chosen = [phase.indices for phase in spent if phase.indices is not None]
+    count = pairs if len(chosen) < len(spent) else len(np.unique(np.concatenate([*chosen, np.array([], dtype=np.int64)])))
+    return {"clip_steps": steps, "clip_pairs": count}
 
 
 def first_look(scorer: PairScorer, poisoned: NDArray[np.bool_], rng: np.random.Generator) -> dict[str, list[int]]:

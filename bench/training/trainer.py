@@ -35,7 +35,7 @@ from bench.training.schedule import warmup_cosine
 from bench.training.scorer import PairScorer
 from bench.training.seeds import seed_everything
 from bench.training.stages import Stages
-from bench.training.telemetry import first_look, poison_telemetry
+from bench.training.telemetry import clip_steps, first_look, poison_telemetry
 from bench.training.views import Place, Views
 
 CHECKPOINT_SECONDS = 300.0
@@ -148,7 +148,7 @@ class Trainer:
                 self.position = Position(epoch, self.position.phase + 1, 0)
             self._save()
             saved = time.monotonic()
-            self._end_epoch(epoch, scorer)
+            self._end_epoch(epoch, scorer, phases)
         self._check_weights()
         self._save()
         return Trained(self.curves, self.stages.seconds)
@@ -242,7 +242,7 @@ class Trainer:
             f"a lower learning rate (train.lr, now {self.train.lr:g}) or precision fp32 may help"
         )
 
-    def _end_epoch(self, epoch: int, scorer: PairScorer) -> None:
+    def _end_epoch(self, epoch: int, scorer: PairScorer, phases: Sequence[Phase]) -> None:
         self._average(self._losses.ready(keep=0))
         seed_everything(*self._order, "after", epoch)
         self._timed("scoring", partial(self.defense.after_epoch, epoch, scorer))
@@ -252,6 +252,7 @@ class Trainer:
         curve: dict[str, Any] = {
             "epoch": epoch,
             **self.meter.numbers,
+            **clip_steps(phases, self.meter.numbers, len(self.pairs)),
             "pairs_per_second": self.meter.pairs_per_second,
             "lr": float(self.optimizer.param_groups[0]["lr"]),
             "logit_scale": float(self.encoder.logit_scale.detach()),

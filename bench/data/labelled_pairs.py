@@ -1,0 +1,57 @@
+"""Labelled images with captions as a bundle: pairs, and a task of their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.api.data import DatasetBundle, Images, Pairs, Task, Vocabulary
+from bench.data.files import Selection
+
+TASK_TRAIN_IMAGES = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Images of one part, with a label, a uid and a caption each; labels: int64 (n,)."""
+
+    images: Images
+    labels: NDArray[np.int64]
+    uids: Sequence[str]
+    captions: Sequence[str]
+
+    @property
+    def pairs(self) -> Pairs:
+        return Pairs(self.uids, self.captions, self.images, [(label,) for label in self.labels.tolist()])
+
+
+def labelled_bundle(
+    fingerprint: str,
+    image_size: int,
+    vocabulary: Vocabulary,
+    parts: Mapping[str, Part],
+    facts: Mapping[str, str | int] | None = None,
+) -> DatasetBundle:
+    """`parts` are train, holdout and test; the task `classes` has at most 20,000 training images and the test part."""
+    train, test = parts["train"], parts["test"]
+    learnt = np.sort(np.random.default_rng(0).permutation(len(train.labels))[:TASK_TRAIN_IMAGES])
+    probe = Selection(train.images, learnt)
+    return DatasetBundle(
+        fingerprint,
+        image_size,
+        vocabulary,
+        train.pairs,
+        parts["holdout"].pairs,
+        test.pairs,
+        tasks=(Task("classes", vocabulary, probe, train.labels[learnt], test.images, test.labels),),
+        facts=dict(facts or {}),
+    )
+
+
+def halves(count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of a test split that are the adversary's, and those to evaluate on: two random halves, int64 each."""
+    half = np.random.default_rng(seed).permutation(count) < count // 2
+    return np.flatnonzero(half), np.flatnonzero(~half)

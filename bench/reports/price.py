@@ -1,0 +1,126 @@
+"""What the price of a defense is made of: plain CLIP beside plain CLIP with as many steps, and with as many pairs too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
+from typing import Any
+
+from bench.reports.labels import number
+from bench.reports.measures import UTILITY
+from bench.reports.sections import Group, Section
+from bench.reports.tables import ASR, Cell, Note, Notes, asr_cell, asr_evaluators, attack_took, utility_cell, utility_columns
+
+CONTROLS = {"control_steps": "same steps", "control_size": "same steps and pairs"}
+"""The controls, each of which trains less than the one before, and how a table names them."""
+PARTS = ("fewer steps", "fewer pairs", "the method")
+"""What lies between plain CLIP, the controls and the defense."""
+
+
+@dataclass(frozen=True)
+class PriceRow:
+    """One measure of one defended cell; cells: of plain CLIP, of the controls, and of the defense."""
+
+    attack: str
+    defense: str
+    measure: str
+    metric: str
+    took: bool
+    cells: tuple[Cell, ...]
+
+    @property
+    def parts(self) -> tuple[float, ...] | None:
+        """What each step from plain CLIP to the defense takes away; None where not all were measured on the same seeds."""
+        stats = [cell.stat for cell in self.cells]
+        if any(stat is None for stat in stats) or len({stat.comparable for stat in stats if stat}) > 1:
+            return None
+        means = [stat.mean for stat in stats if stat]
+        return tuple(before - after for before, after in pairwise(means))
+
+
+@dataclass(frozen=True)
+class PriceTable:
+    rows: list[PriceRow]
+    sentences: list[str]
+    notes: list[Note]
+
+
+def price_table(section: Section) -> PriceTable | None:
+    """Rows: each defended cell that has controls, by measure. None where there is none."""
+    notes, names = Notes(), asr_evaluators(section)
+    rows = []
+    for attack, defense in dict.fromkeys((attack, defense) for attack, defense, _ in section.controls):
+        undefended = next((group for (at, _), group in section.groups.items() if at == attack and group.undefended), None)
+        controls = [section.controls.get((attack, defense, kind)) for kind in CONTROLS]
+        groups = [undefended, *controls, section.groups.get((attack, defense))]
+        took = attack != "none" and attack_took(section, attack, names, Notes()).state == "yes"
+        for measure, metric, cell in _measures(section, attack, names, notes):
+            rows.append(PriceRow(attack, defense, measure, metric, took, tuple(cell(group) for group in groups)))
+    return PriceTable(rows, list(_sentences(rows)), notes.all) if rows else None
+
+
+def _measures(
+    section: Section, attack: str, names: set[str], notes: Notes
+) -> Iterator[tuple[str, str, Callable[[Group | None], Cell]]]:
+    """Name, metric and reader of what a table shows: the attack's success, and each column that sums up utility."""
+    if attack != "none":
+        yield ASR, ASR, lambda group: asr_cell(group, names, notes)
+    for column in utility_columns(section):
+        if column.sums_up:
+            yield (
+                column.evaluator,
+                column.metric,
+                lambda group, column=column: (  # type: ignore[misc]
+                    utility_cell(section, group, column, notes) if group else Cell()
+                ),
+            )
+
+
+def _sentences(rows: Sequence[PriceRow]) -> Iterator[str]:
+    """One a defense: of its first measure of utility, and of the success of the attacks that took; means over the attacks."""
+    for defense in dict.fromkeys(row.defense for row in rows):
+        mine = [row for row in rows if row.defense == defense]
+        measured = {row.measure for row in mine}
+        utility = next((name for name in UTILITY if name in measured), "")
+        lost = _mean_parts(row for row in mine if row.measure == utility)
+        taken = _mean_parts(row for row in mine if row.measure == ASR and row.took)
+        said = []
+        if lost:
+            parts = ", ".join(f"{number(part)} are explained by {name}" for part, name in zip(lost, PARTS, strict=True))
+            said.append(f"of {defense}'s {number(sum(lost))} points of {utility} lost, {parts}")
+        if taken:
+            parts = ", ".join(f"{number(part)} by {name}" for part, name in zip(taken, PARTS, strict=True))
+            said.append(f"of the {number(sum(taken))} points of ASR that it takes away, {parts}")
+        if said:
+            sentence = "; ".join(said)
+            yield f"{sentence[0].upper()}{sentence[1:]}."
+
+
+def _mean_parts(rows: Iterator[PriceRow]) -> tuple[float, ...] | None:
+    found = [parts for row in rows if (parts := row.parts)]
+    return tuple(fmean(values) for values in zip(*found, strict=True)) if found else None
+
+
+def price_rows(section: Section) -> list[dict[str, Any]]:
+    """The table for a CSV file: fractions, and what each step from plain CLIP to the defense takes away."""
+    table = price_table(section)
+    about = {"section": section.id, "data": section.data, "model": section.model, "setting": section.subtitle}
+    return [about | _price_row(row) for row in table.rows] if table else []
+
+
+def _price_row(row: PriceRow) -> dict[str, Any]:
+    stats = [cell.stat for cell in row.cells]
+    defended = stats[-1]
+    found = {
+        "attack": row.attack,
+        "defense": row.defense,
+        "measure": row.measure,
+        "metric": row.metric,
+        "seeds": len(defended.seeds) if defended else 0,
+    }
+    means = [stat.mean if stat else None for stat in stats]
+    named = dict(zip(("clip", *CONTROLS, "defended"), means, strict=True))
+    parts = row.parts or (None,) * len(PARTS)
+    return found | named | {f"by {part}".replace(" ", "_"): value for part, value in zip(PARTS, parts, strict=True)}
