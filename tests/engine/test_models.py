@@ -18,7 +18,7 @@ from bench.models import factory
 from bench.models.encoder import ClipEncoder
 from bench.models.frozen import FrozenClip
 from bench.models.vocabulary import CompactVocabulary
-from bench.training.optimizer import adamw
+from bench.training.optimizer import adamw, published
 
 CPU = torch.device("cpu")
 NAME = "scenes-small"
@@ -186,6 +186,23 @@ def test_bf16_is_close_to_fp32() -> None:
     assert not torch.equal(one, other)
     assert (one * other).sum(dim=1).min() > 0.999
     assert torch.equal(*texts)
+
+
+@pytest.mark.parametrize(
+    ("model", "beta2", "eps"),
+    [
+        ("RN50", 0.999, 1e-8),
+        ("RN101-quickgelu", 0.999, 1e-8),
+        ("RN50x4", 0.999, 1e-8),
+        ("scenes-small", 0.999, 1e-8),
+        ("small-64", 0.999, 1e-8),
+        ("ViT-B-32", 0.98, 1e-6),
+        ("ViT-B-16-SigLIP", 0.98, 1e-6),
+        ("scenes-vit-8", 0.98, 1e-6),
+    ],
+)
+def test_the_optimiser_follows_the_architecture(model: str, beta2: float, eps: float) -> None:
+    assert published(model) == {"beta2": beta2, "eps": eps}
 
 
 def test_adamw_decays_matrices_only() -> None:
