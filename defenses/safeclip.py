@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from bench.api import Batch, Encoder, ImageView, Params, Phase, Scorer, TextView
 from bench.registry import register_defense
 from defenses import split
 from defenses.clip import CLIP
-from defenses.losses import nn_contrastive_loss
+from defenses.losses import clip_loss, nn_contrastive_loss
 from defenses.pool import Pool
 
 
@@ -27,7 +28,7 @@ class SafeCLIPParams(Params):
     growth: float = Field(default=0.01, ge=0, le=1, description="s: what each epoch adds to the safe share")
     largest: float = Field(default=1.0, gt=0, le=1, description="the safe share grows to this at most")
     rescored: float = Field(default=1.0, gt=0, le=1, description="share of the most similar pairs scored anew each epoch")
-    use_pool: bool = Field(default=True, description="nearest neighbours from a pool; off is plain in-modal InfoNCE")
+    use_pool: bool = Field(default=True, description="nearest neighbours from a pool; off is two-sided in-modal InfoNCE")
     pool: int = Field(default=256, ge=1, description="pool size, in embeddings of each modality")
     risky_unimodal: bool = Field(default=True, description="unimodal learning on the risky set")
     augment_safe: bool = Field(default=True, description="strong augmentation of the safe set")
@@ -91,20 +92,20 @@ class SafeCLIP(CLIP):
     def loss(self, batch: Batch, encoder: Encoder, phase: Phase) -> torch.Tensor:
         if phase.name != "unimodal":
             return super().loss(batch, encoder, phase)
-        with torch.no_grad():
-            image_anchors = encoder.encode_image(batch.images[0])
-            text_anchors = encoder.encode_text(batch.texts[0])
+        scale = encoder.logit_scale.detach()
+        with torch.no_grad() if self.params.use_pool else nullcontext():
+            first_images = encoder.encode_image(batch.images[0])
+            first_texts = encoder.encode_text(batch.texts[0])
         images = encoder.encode_image(batch.images[1])
         texts = encoder.encode_text(batch.texts[1])
-        scale = encoder.logit_scale.detach()
-        image_neighbours = self._neighbours("image", image_anchors, batch.indices)
-        text_neighbours = self._neighbours("text", text_anchors, batch.indices)
+        if not self.params.use_pool:
+            return clip_loss(first_images, images, scale) + clip_loss(first_texts, texts, scale)
+        image_neighbours = self._neighbours("image", first_images, batch.indices)
+        text_neighbours = self._neighbours("text", first_texts, batch.indices)
         return nn_contrastive_loss(image_neighbours, images, scale) + nn_contrastive_loss(text_neighbours, texts, scale)
 
     def _neighbours(self, modality: str, anchors: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
         """The pool's nearest embeddings; the batch enters the pool afterwards."""
-        if not self.params.use_pool:
-            return anchors
         neighbours, self._found[modality][pairs] = self._pools[modality].nearest(anchors)
         self._pools[modality].push(anchors, pairs)
         return neighbours
