@@ -53,8 +53,8 @@ class InterpolationParams(TDPAParams):
 class Interpolation(TDPA):
     """Interpolations between an image of the adversarial class and the victim, captioned as that class (Carlini 2021).
 
-    The poisons of a victim lead from an image of the class, which fits its caption, to the victim itself, in equal steps of the
-    mixing share (arXiv 2105.01622, as used in section 5.3 of Yang et al. 2024). Deviation: pixels are mixed linearly.
+    The poisons of a victim lead from an image of the class, which fits its caption, to the victim itself (arXiv 2105.01622, as
+    used in section 5.3 of Yang et al. 2024). As reconstructed: pixels are mixed linearly, in equal steps of the mixing share.
     """
 
     Params = InterpolationParams

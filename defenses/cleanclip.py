@@ -56,8 +56,9 @@ class CleanCLIPSupervised(FineTuning):
     """Supervised fine-tuning of the poisoned CLIP's image encoder on clean labelled images (Bansal et al. 2023, ICCV).
 
     A linear head on the image embedding learns the classes of the data set's vocabulary; the text encoder stays as it is.
-    Deviations: the labelled images are trusted training images with their classes, where the paper takes ImageNet; warm-up is
-    cut to half of the fine-tuning where 500 steps would be more.
+    Deviations: the labelled images are trusted training images with their classes, where the paper takes ImageNet; the head's
+    answers are scaled by the temperature, which is not trained; warm-up is cut to half of the fine-tuning where 500 steps
+    would be more.
     """
 
     Params = SupervisedParams
