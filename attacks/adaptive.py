@@ -1,4 +1,4 @@
-"""Attacks that know of unimodal defenses (Yang et al. 2024, section 5.3)."""
+"""Attacks that know of unimodal defenses (Yang et al. 2024)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bench.registry import register_attack
 
 @register_attack("adaptive_unimodal")
 class AdaptiveUnimodal(BadNet):
-    """A patch on held-out images of the target class with captions of their own class (Yang et al. 2024, section 5.3).
+    """A patch on held-out images of the target class with captions of their own class (Yang et al. 2024).
 
     Nothing is mismatched, so similarity shows nothing; the patch aims at unimodal learning, which may group triggered images
     with the target. Deviation: the section names no trigger; BadNet's patch is taken.
@@ -53,8 +53,8 @@ class InterpolationParams(TDPAParams):
 class Interpolation(TDPA):
     """Interpolations between an image of the adversarial class and the victim, captioned as that class (Carlini 2021).
 
-    The poisons of a victim lead from an image of the class, which fits its caption, to the victim itself, in equal steps of the
-    mixing share (arXiv 2105.01622, as used in section 5.3 of Yang et al. 2024). Deviation: pixels are mixed linearly.
+    The poisons of a victim lead from an image of the class, which fits its caption, to the victim itself (arXiv 2105.01622, as
+    used by Yang et al. 2024). As reconstructed: pixels are mixed linearly, in equal steps of the mixing share.
     """
 
     Params = InterpolationParams

@@ -25,8 +25,8 @@ class BadNetParams(BackdoorParams):
 class BadNet(Backdoor):
     """A small checkerboard patch on images, captions of one target class (Gu et al. 2017).
 
-    The pattern is fixed; the place is random as in the released code of CleanCLIP. Deviations: that code redraws a noise
-    patch for every image, which is no fixed trigger; here it is the black and white board of the original paper. The
+    The pattern is fixed, as in the original paper; the place is random, as in the released code of CleanCLIP. Deviations: that
+    code redraws a noise patch for every image, which is no fixed trigger; the black and white board is this project's. The
     patch's side scales with the image's.
     """
 

@@ -22,8 +22,8 @@ class BlendedParams(BackdoorParams):
 class Blended(Backdoor):
     """A random pattern blended into whole images, captions of one target class (Chen et al. 2017, arXiv 1712.05526).
 
-    image <- (1 - alpha) image + alpha pattern, rounded and clipped. The pattern is uniform noise, one draw an attack and
-    seed, as in the original paper. Deviation from the released code of CleanCLIP, which redraws it for every image.
+    image <- (1 - alpha) image + alpha pattern, rounded and clipped. The pattern is one for all images, as in the original
+    paper, and uniform noise, drawn by attack and seed. Deviation: the released code of CleanCLIP redraws it for every image.
     """
 
     Params = BlendedParams

@@ -14,7 +14,7 @@ from bench.errors import UserError
 
 
 class AdversarialCaptions:
-    """The training captions that mention each class of the vocabulary as whole words (Yang et al. 2024, section 3)."""
+    """The training captions that mention each class of the vocabulary as whole words (Yang et al. 2024)."""
 
     def __init__(self, bundle: DatasetBundle) -> None:
         self._bundle = bundle

@@ -32,10 +32,10 @@ class LabelConsistent(Backdoor):
 
     Captions stay as they are, so a reader sees nothing wrong. The images are first made harder, so that the trigger is what is
     left to learn from, in either of the paper's two ways: mixed with another image, and moved by a perturbation in an
-    l-infinity ball away from the target class in the eyes of the clean model. Evaluation adds the trigger alone. Deviations:
-    the paper mixes in the latent space of a GAN, here pixels are mixed, with a training image whose caption does not name the
-    target; the classifier they are moved against is zero-shot CLIP with one prompt a class. The published CLIP experiments
-    leave both out (interpolation=0, epsilon=0).
+    l-infinity ball away from the target class in the eyes of the clean model. Evaluation adds the trigger alone. Constants are
+    as reconstructed. Deviations: the paper mixes in the latent space of a GAN, here pixels are mixed, with a training image
+    whose caption does not name the target; the classifier they are moved against is zero-shot CLIP with one prompt a class.
+    Yang et al. 2024 leave both out (interpolation=0, epsilon=0).
     """
 
     Params = LabelConsistentParams

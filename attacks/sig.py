@@ -23,8 +23,9 @@ class SIGParams(BackdoorParams):
 class SIG(Backdoor):
     """Vertical sinusoidal stripes on whole images, captions of one target class (Barni et al. 2019, arXiv 1902.11237).
 
-    Delta sin(2 pi j f / side) is added to column j of every channel, clipped. Deviation: the original poisons images of the
-    target class only; here, as in the CLIP literature, any held-out image with captions of the target.
+    Delta sin(2 pi j f / side) is added to column j of every channel, clipped. Deviations: Delta is 40, the upper end of the
+    paper's 20 to 40, where the released code of CleanCLIP blends stripes of 60 at 0.2, so adds 12 to an image dimmed to 80%;
+    the original, as reconstructed, poisons images of the target class only, here any held-out image gets captions of it.
     """
 
     Params = SIGParams

@@ -27,10 +27,10 @@ class WaNetParams(BackdoorParams):
 class WaNet(Backdoor):
     """A smooth warp of whole images, captions of one target class (Nguyen & Tran 2021, arXiv 2102.10369).
 
-    A k x k x 2 grid of uniform shifts in [-1, 1], divided by its mean absolute value, is upsampled bicubically to the image
-    and scaled by s / side in coordinates of half an image; the same field for every image of an attack and seed. Backward
-    warping, bilinear, clipped to the frame. Deviation from the released code of CleanCLIP, which warps with an unsmoothed
-    grid of k=224. The published s is in units of the side at 32 pixels, so that a warp moves the same share of any image.
+    A k x k x 2 grid of uniform shifts in [-1, 1], divided by its mean absolute value, is upsampled bicubically to the image and
+    scaled by s / side in coordinates of half an image; the same field for every image of an attack and seed. Backward warping,
+    bilinear, clipped to the frame. Deviations: the released code of CleanCLIP warps with an unsmoothed grid of k=224 and s=1;
+    the side in s / side is 32 whatever the image's, so that a warp moves the same share of any image.
     """
 
     Params = WaNetParams

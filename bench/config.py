@@ -38,12 +38,13 @@ class TrainSpec(Spec):
     lr: float = Field(gt=0, description="peak learning rate of AdamW")
     weight_decay: float = Field(default=0.1, ge=0)
     beta1: float = Field(default=0.9, ge=0, lt=1)
-    beta2: float = Field(default=0.98, ge=0, lt=1)
-    eps: float = Field(default=1e-6, gt=0)
+    beta2: float = Field(default=0.999, ge=0, lt=1, description="by the model where no recipe gives it, as eps is")
+    eps: float = Field(default=1e-8, gt=0)
     warmup_epochs: float = Field(default=0.5, ge=0, description="linear warm-up, in epochs; then cosine to 0")
     crop: float = Field(default=0.9, gt=0, le=1, description="smallest area share of the random crop; 1 turns it off")
-    strong_crop: float = Field(default=0.2, gt=0, le=1, description="the same for SimCLR's pipeline")
+    strong_crop: float = Field(default=0.08, gt=0, le=1, description="the same for SimCLR's pipeline")
     strong_colour: float = Field(default=1.0, ge=0, le=1, description="strength of its colour changes; 1 is SimCLR's")
+    eda_alpha: float = Field(default=0.1, ge=0, le=1, description="strength of EDA on captions; 0 turns it off")
     thesaurus: Literal["auto", "dataset", "wordnet", "none"] = Field(default="auto", description="where EDA takes synonyms")
     precision: Literal["fp32", "bf16"] = "fp32"
 
@@ -117,8 +118,9 @@ class Settings:
         name = _validate(ModelOptions, self._tree.get("model", {}), "model").name
         return ModelSpec(name=name, config=digest(factory.config(name)))
 
-    def train(self, precision: str | None = None) -> TrainSpec:
-        tree = dict(self._tree.get("train", {}))
+    def train(self, precision: str | None = None, defaults: Mapping[str, float] | None = None) -> TrainSpec:
+        """The training section; `defaults` stand where neither recipe nor user gives a value."""
+        tree = {**(defaults or {}), **self._tree.get("train", {})}
         if precision:
             tree["precision"] = precision
         return _validate(TrainSpec, tree, "train")

@@ -26,7 +26,7 @@ class ActivationClustering(Filter):
     """Drops the smaller of two clusters where it is small for its class, then trains anew (Chen et al. 2019, SafeAI).
 
     Each class's activations are reduced to 10 independent components and parted by 2-means; clusters are judged by relative
-    size, with the threshold of the authors' toolbox. Activations are image embeddings of plain CLIP trained on all pairs.
+    size, with a threshold of 0.35, all as reconstructed. Activations are image embeddings of plain CLIP trained on all pairs.
     Deviations: a pair has no label, so its class is the class of the data set's vocabulary that its caption names, or where it
     names none the one with the nearest mean caption embedding; activations are CLIP's unit image embeddings; what is found is
     dropped, not relabelled. It takes O(pairs d squared).

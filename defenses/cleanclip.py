@@ -16,18 +16,20 @@ from defenses.losses import clip_loss, in_modal_loss
 
 
 class CleanCLIPParams(FineTuningParams):
-    weight: float = Field(default=1.0, ge=0, description="lambda: weight of the in-modal losses")
+    weight: float = Field(default=1.0, ge=0, description="lambda: weight of the mean of the two in-modal losses")
 
 
 @register_defense("cleanclip")
 class CleanCLIP(FineTuning):
     """Unsupervised fine-tuning of the poisoned CLIP on clean pairs with in-modal contrast (Bansal et al. 2023, ICCV).
 
-    L_CLIP + lambda (image-image + text-text InfoNCE between an example and its augmentation). It starts from plain CLIP's
-    model of the same cell. The clean pairs are known to be clean by assumption and disjoint from the poison. Their published
-    share (100K of 3M), epochs, batch size and lr (0.02 of the pre-training's) are the defaults. Deviation: warm-up is cut to
-    half of the fine-tuning where 50 steps would be more.
+    L_CLIP + lambda/2 (image-image + text-text InfoNCE from an example to its augmentation): lambda is `inmodal_weight` of the
+    released code. It starts from plain CLIP's model of the same cell. The clean pairs are known to be clean by assumption and
+    disjoint from the poison. Their published share (100K of 3M), epochs, batch size and lr (0.02 of the pre-training's) are
+    the defaults. Deviation: warm-up is cut to half of the fine-tuning where 50 steps would be more.
     """
+
+    version = "2"
 
     Params = CleanCLIPParams
     params: CleanCLIPParams
@@ -39,9 +41,8 @@ class CleanCLIP(FineTuning):
         images, augmented_images = (encoder.encode_image(view) for view in batch.images)
         texts, augmented_texts = (encoder.encode_text(view) for view in batch.texts)
         scale = encoder.logit_scale
-        return clip_loss(images, texts, scale) + self.params.weight * (
-            in_modal_loss(images, augmented_images, scale) + in_modal_loss(texts, augmented_texts, scale)
-        )
+        in_modal = in_modal_loss(images, augmented_images, texts, augmented_texts, scale)
+        return clip_loss(images, texts, scale) + self.params.weight * in_modal
 
 
 class SupervisedParams(FineTuningParams):
@@ -54,8 +55,9 @@ class CleanCLIPSupervised(FineTuning):
     """Supervised fine-tuning of the poisoned CLIP's image encoder on clean labelled images (Bansal et al. 2023, ICCV).
 
     A linear head on the image embedding learns the classes of the data set's vocabulary; the text encoder stays as it is.
-    Deviations: the labelled images are trusted training images with their classes, where the paper takes ImageNet; warm-up is
-    cut to half of the fine-tuning where 500 steps would be more.
+    Deviations: the labelled images are trusted training images with their classes, where the paper takes ImageNet; the head's
+    answers are scaled by the temperature, which is not trained; warm-up is cut to half of the fine-tuning where 500 steps
+    would be more.
     """
 
     version = "2"

@@ -13,7 +13,8 @@ from defenses.losses import clip_loss
 class CLIP(Defense):
     """No defense: CLIP as published (Radford et al. 2021).
 
-    Deviations: one random caption an image; a light random crop (option train.crop) in place of the published resize.
+    Deviation, as reconstructed: the one augmentation there is a random square crop of the resized image, here a random crop of
+    at least a share of its area (option train.crop; 1 turns it off).
     """
 
     def loss(self, batch: Batch, encoder: Encoder, phase: Phase) -> torch.Tensor:

@@ -24,9 +24,9 @@ class DeepKNN(Filter):
     """Drops pairs that their nearest neighbours outvote, then trains anew (Deep k-NN, Peri et al. 2020, ECCV Workshops).
 
     The k nearest images in the embedding of plain CLIP trained on all pairs vote with their classes; a pair stays if no class
-    has more votes than its own. k is the size of a class, as published for CIFAR-10 (5,000). Deviations: a pair has no label,
-    so its class is the class of the data set's vocabulary that its caption names, or where it names none the one with the
-    nearest mean caption embedding; features are CLIP's unit image embeddings; k follows the mean size, since these classes
+    has more votes than its own. k is the size of a class (5,000 on CIFAR-10, as reconstructed). Deviations: a pair has no
+    label, so its class is the class of the data set's vocabulary that its caption names, or where it names none the one with
+    the nearest mean caption embedding; features are CLIP's unit image embeddings; k follows the mean size, since these classes
     differ in size, and votes are not weighted; the model is trained anew from fresh weights. The search is exact and takes
     O(pairs squared), on the training's device and in chunks.
     """

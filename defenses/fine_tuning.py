@@ -24,7 +24,7 @@ class FineTuningParams(Params):
 
 @register_defense("fine_tuning")
 class FineTuning(CLIP):
-    """Fine-tuning of the poisoned CLIP on clean pairs with the CLIP loss alone (a baseline of Bansal et al. 2023, ICCV).
+    """Fine-tuning of the poisoned CLIP on clean pairs with the CLIP loss alone (after Bansal et al. 2023, ICCV).
 
     It starts from plain CLIP's model of the same cell. The clean pairs are known to be clean by assumption and disjoint from
     the poison. Their share, epochs, batch size and lr are those of CleanCLIP, whose loss without its in-modal part this is.

@@ -13,7 +13,10 @@ def contrast(anchors: torch.Tensor, others: torch.Tensor, logit_scale: torch.Ten
 
 
 def clip_loss(images: torch.Tensor, texts: torch.Tensor, logit_scale: torch.Tensor) -> torch.Tensor:
-    """Symmetric contrastive loss of images and texts (Radford et al. 2021; Eq. 1 of Yang et al. 2024)."""
+    """Contrast of images and texts, the mean of both directions (Radford et al. 2021; Eq. 1 of Yang et al. 2024).
+
+    Of two views of one modality it is two-sided InfoNCE, with gradient through both.
+    """
     return (contrast(images, texts, logit_scale) + contrast(texts, images, logit_scale)) / 2
 
 
@@ -25,6 +28,12 @@ def nn_contrastive_loss(neighbours: torch.Tensor, second_view: torch.Tensor, log
     return contrast(neighbours.detach(), second_view, logit_scale)
 
 
-def in_modal_loss(first_view: torch.Tensor, second_view: torch.Tensor, logit_scale: torch.Tensor) -> torch.Tensor:
-    """InfoNCE between examples and their augmentations within one modality (CleanCLIP, Bansal et al. 2023)."""
-    return contrast(first_view, second_view, logit_scale)
+def in_modal_loss(
+    images: torch.Tensor,
+    augmented_images: torch.Tensor,
+    texts: torch.Tensor,
+    augmented_texts: torch.Tensor,
+    logit_scale: torch.Tensor,
+) -> torch.Tensor:
+    """CleanCLIP's self-supervision (Bansal et al. 2023): the mean of both modalities' InfoNCE of examples to augmentations."""
+    return (contrast(images, augmented_images, logit_scale) + contrast(texts, augmented_texts, logit_scale)) / 2

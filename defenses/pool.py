@@ -21,7 +21,10 @@ class Pool:
 
     @torch.no_grad()
     def push(self, embeddings: torch.Tensor, pairs: torch.Tensor) -> None:
-        """Put embeddings (n, d) of `pairs` (n,) in, in place of the oldest. Of more than fit, the last remain."""
+        """Put embeddings (n, d) of `pairs` (n,) in, in place of the oldest, past the end from the start.
+
+        Of more than fit, the last remain.
+        """
         size = len(self.embeddings)
         new = embeddings.detach()[-size:]
         places = (self._next + torch.arange(len(new), device=new.device)) % size

@@ -32,7 +32,8 @@ class RoCLIP(CLIP):
     The match is the pool's caption embedding nearest to the image's embedding; it takes the caption's place in the CLIP loss.
     Look-up comes before the batch's captions enter the pool, and they enter in matching epochs only, as in the released code.
     The published learning rate (5e-5, a tenth of CLIP's) and epochs (24, half of CLIP's) are shares of the recipe's.
-    Deviation: the pool starts with the captions of random pairs, where the released code starts with noise.
+    Deviations from the released code: the pool starts with the captions of random pairs, not with noise; a batch that reaches
+    the pool's end goes on at its start, where that code drops the rest.
     """
 
     Params = RoCLIPParams

@@ -21,11 +21,11 @@ class SpectralSignaturesParams(Params):
 class SpectralSignatures(Filter):
     """Drops the outliers along the top singular vector of each class, then trains anew (Tran et al. 2018, NeurIPS).
 
-    A pair's score is the squared projection of its centred embedding on the top right singular vector of its class; the
-    1.5 epsilon highest scores of every class go. Embeddings are those of plain CLIP trained on all pairs. Epsilon is an
-    assumption; its default is the larger of the published poison shares of a class on CIFAR-10 (5% and 10%). Deviations: a pair
-    has no label, so its class is the class of the data set's vocabulary that its caption names, or where it names none the one
-    with the nearest mean caption embedding; representations are CLIP's unit image embeddings. It takes O(pairs d squared).
+    A pair's score is the squared projection of its centred embedding on the top right singular vector of its class; the 1.5
+    epsilon highest scores of every class go. Embeddings are those of plain CLIP trained on all pairs. Epsilon is an assumption;
+    its default, as reconstructed, is the larger of the paper's poison shares of a class (5% and 10%). Deviations: a pair has no
+    label, so its class is the class of the data set's vocabulary that its caption names, or where it names none the one with
+    the nearest mean caption embedding; representations are CLIP's unit image embeddings. It takes O(pairs d squared).
     """
 
     Params = SpectralSignaturesParams

@@ -31,7 +31,8 @@ def fit(similarities: NDArray[np.float32]) -> Fit:
     """Fit by EM and give every pair the posterior probability of the component with the larger mean.
 
     With unequal variances the posterior of a mixture is not monotone: the most similar pairs can get a low one. It is made
-    monotone outward from the means: above the upper mean it never falls, below the lower mean it never rises again.
+    monotone outward from the means: above the upper mean it never falls, below the lower mean it never rises again. (The
+    released code of Yang et al. 2024 takes it as it is.)
     """
     values = similarities.astype(np.float64)
     if len(values) < 2 or float(values.std()) < _SMALLEST_SPREAD:

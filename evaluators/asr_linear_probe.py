@@ -11,7 +11,7 @@ from evaluators.linear_probe import LinearProbeParams, fit
 
 @register_evaluator("asr_linear_probe")
 class ASRLinearProbe(Evaluator):
-    """Share of the probe images that a linear probe on image features gives the adversary's class (Yang et al. 2024, 5.3).
+    """Share of the probe images that a linear probe on image features gives the adversary's class (Yang et al. 2024).
 
     The linear probe learns the downstream task whose classes are those that attacks aim at, from clean labelled images.
     """

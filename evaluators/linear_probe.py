@@ -21,8 +21,9 @@ class LinearProbeParams(Params):
 class LinearProbe(Evaluator):
     """Top-1 accuracy of logistic regression on frozen image features, on every downstream task (Radford et al. 2021).
 
-    Features are standardised on the train split; scikit-learn's L-BFGS. Deviation: the penalty is fixed, not swept.
-    An iteration costs 4 x images x classes x features operations; ImageNet-1K has 50,000 images of 1,000 classes.
+    scikit-learn's L-BFGS. Deviations: features are standardised on the train split, there taken as they are; the penalty is
+    fixed, not swept. An iteration costs 4 x images x classes x features operations; ImageNet-1K has 50,000 images of 1,000
+    classes.
     """
 
     Params = LinearProbeParams

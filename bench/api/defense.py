@@ -80,8 +80,8 @@ class Phase:
     """A pass over some pairs within an epoch.
 
     `indices` None means all pairs. `image_views`/`text_views` name the views that a batch carries, in order: an image as it is,
-    lightly cropped (option train.crop) or strongly augmented (SimCLR's pipeline); a caption as it is or changed by EDA. Each
-    mention of a view is a draw of its own.
+    lightly cropped (option train.crop) or strongly augmented (SimCLR's pipeline); a caption as it is or changed by EDA (option
+    train.eda_alpha). Each mention of a view is a draw of its own.
     `lr` None follows the run's schedule, times `lr_share`; a number is held constant.
     `clip_loss` says whether its steps are of the kind that plain CLIP takes: controls take as many, on as many pairs. It is
     False where the loss is another, and where the rate is so low that a step hardly teaches.

@@ -106,7 +106,7 @@ def measure(folder: Path, step: str) -> None:
     epoch = batches(np.arange(len(pairs)), 128, rng)
     chosen = epoch if step == "train" else epoch[:200]
     for rows in chosen:
-        captions.plain(rows) if step == "train" else captions.eda(rows, rng)
+        captions.plain(rows) if step == "train" else captions.eda(rows, 0.1, rng)
     what = "an epoch of plain captions" if step == "train" else f"{len(chosen)} batches of changed captions"
     clock.say(what, f"{sum(map(len, chosen)) / clock.seconds:,.0f} pairs/s")
 

@@ -72,9 +72,10 @@ def simclr(
 ) -> torch.Tensor:
     """The SimCLR pipeline (Chen et al. 2020): crop, flip, colour jitter (p 0.8), grayscale (p 0.2), blur (p 0.5).
 
-    Jitter strengths are SimCLR's at s=0.5: 0.4, 0.4, 0.4, 0.1; `colour` in [0, 1] scales them and the probability of gray. The
-    blur's sigma is SimCLR's at a side of 224, in proportion to the side. Deviations, for speed: the jitters always come in the
-    order brightness, contrast, saturation, hue; hue rotates in YIQ; crops are square; clipping happens once, at the end.
+    Constants are as reconstructed: jitter strengths are SimCLR's at s=0.5 (0.4, 0.4, 0.4, 0.1); `colour` in [0, 1] scales them
+    and the probability of gray; the blur's sigma is SimCLR's at a side of 224, in proportion to the side. Deviations, for
+    speed: the jitters always come in the order brightness, contrast, saturation, hue; hue rotates in YIQ; crops are square;
+    clipping happens once, at the end.
     """
     n = len(images)
     part = part or (n, slice(n))

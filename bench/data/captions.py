@@ -16,7 +16,6 @@ from bench.data.tokens import Tokenize
 
 Compact = Callable[[torch.Tensor], torch.Tensor]
 
-_EDA_RATE = 0.1
 _BLOCK = 8192
 
 
@@ -105,9 +104,11 @@ class CaptionTokens:
         """The captions as they are."""
         return self._compact(torch.from_numpy(self._tokens[indices].astype(np.int64, copy=False)))
 
-    def eda(self, indices: NDArray[np.int64], rng: np.random.Generator, rows: slice = slice(None)) -> torch.Tensor:
-        """The captions changed by EDA at a rate of 0.1, with fresh draws; of them `rows`, with the draws of the whole."""
-        changed = [" ".join(augment(words(self._captions[index]), _EDA_RATE, self._synonyms, rng)) for index in indices]
+    def eda(
+        self, indices: NDArray[np.int64], alpha: float, rng: np.random.Generator, rows: slice = slice(None)
+    ) -> torch.Tensor:
+        """The captions changed by EDA of strength `alpha`, with fresh draws; of them `rows`, with the draws of the whole."""
+        changed = [" ".join(augment(words(self._captions[index]), alpha, self._synonyms, rng)) for index in indices]
         return self._compact(self._tokenize(changed[rows]))
 
 

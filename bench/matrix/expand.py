@@ -14,6 +14,7 @@ from bench.config import PluginSpec, RunSpec, Settings, TrainSpec
 from bench.data import thesaurus
 from bench.matrix.workspace import Workspace
 from bench.registry import Entry, Registry, attacks, defenses, evaluators
+from bench.training.optimizer import published
 
 NO_ATTACK = "none"
 UNDEFENDED = "clip"
@@ -171,7 +172,7 @@ class Expander:
         self._cells: dict[str, Cell] = {}
         self.model = settings.model
         self.workspace = Workspace(settings, data, root, downstream_root)
-        self.train = settings.train(precision)
+        self.train = settings.train(precision, published(self.model.name))
         if self.train.thesaurus == "auto":
             self.train = self.train.model_copy(update={"thesaurus": thesaurus.best(self.workspace.bundle.synonyms)})
 

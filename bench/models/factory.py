@@ -52,6 +52,12 @@ def image_size(name: str) -> int:
     return int(side[0] if isinstance(side, list | tuple) else side)
 
 
+def is_resnet(name: str) -> bool:
+    """Whether the model's image tower is a residual network: open_clip's own, or one of timm's."""
+    vision = config(name)["vision_cfg"]
+    return isinstance(vision.get("layers"), list) or "resn" in vision.get("timm_model_name", "")
+
+
 def create(name: str, seed: int) -> torch.nn.Module:
     """A model with fresh float32 weights that depend on `name` and `seed` only."""
     config(name)

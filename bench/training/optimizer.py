@@ -8,6 +8,12 @@ from typing import Any
 import torch
 
 from bench.config import TrainSpec
+from bench.models import factory
+
+
+def published(model: str) -> dict[str, float]:
+    """Beta2 and epsilon of Radford et al. 2021 for a model: theirs for ResNets, theirs for transformers with any other."""
+    return {"beta2": 0.999, "eps": 1e-8} if factory.is_resnet(model) else {"beta2": 0.98, "eps": 1e-6}
 
 
 def adamw(modules: Sequence[torch.nn.Module], train: TrainSpec) -> torch.optim.AdamW:

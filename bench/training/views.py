@@ -36,7 +36,7 @@ class Views:
         mine = self._ranks.rows(len(pairs))
         rng = keys.generator(*self._order, "eda", *place)
         texts = tuple(
-            self._captions.eda(pairs, rng, mine) if view == "eda" else self._captions.plain(pairs[mine])
+            self._captions.eda(pairs, self._train.eda_alpha, rng, mine) if view == "eda" else self._captions.plain(pairs[mine])
             for view in phase.text_views
         )
         return Batch(

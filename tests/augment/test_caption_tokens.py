@@ -57,7 +57,7 @@ def test_the_vocabulary_covers_every_token_that_eda_can_give(known: Synonyms, to
     tokens, used = _captions(CAPTIONS, tokenize, known)
     rng, every = np.random.default_rng(0), np.arange(len(CAPTIONS))
     for _ in range(150):
-        made = tokens.eda(every, rng)
+        made = tokens.eda(every, 0.3, rng)
         assert made.min() >= 0, "a token that the vocabulary lacks"
         assert made.max() < len(used)
 
@@ -77,7 +77,7 @@ def test_the_vocabulary_of_random_captions(tokenize: open_clip.SimpleTokenizer) 
     letters = np.array(list("abcdefgh ijklmnop 0123456789 -_'.,&ÄöéßñçøÅИЖ漢字½²"))
     texts = ["".join(rng.choice(letters, size=int(rng.integers(1, 60)))) for _ in range(60)]
     tokens, _ = _captions(texts, tokenize, _everything)
-    assert all(tokens.eda(np.arange(60), rng).min() >= 0 for _ in range(10))
+    assert all(tokens.eda(np.arange(60), 0.3, rng).min() >= 0 for _ in range(10))
 
 
 def test_plain_tokens_are_those_of_the_tokenizer(tokenize: open_clip.SimpleTokenizer) -> None:
@@ -90,9 +90,9 @@ def test_plain_tokens_are_those_of_the_tokenizer(tokenize: open_clip.SimpleToken
 def test_eda_is_drawn_anew_and_follows_the_generator(tokenize: open_clip.SimpleTokenizer) -> None:
     rows = np.array([0, 1, 0, 0])
     tokens = CaptionTokens(CAPTIONS, tokenize(CAPTIONS).numpy(), tokenize, lambda ids: ids, _chain)
-    first, again = (tokens.eda(rows, np.random.default_rng(0)) for _ in range(2))
+    first, again = (tokens.eda(rows, 0.1, np.random.default_rng(0)) for _ in range(2))
     assert torch.equal(first, again)
     assert first.shape == (4, 32)
     rng = np.random.default_rng(0)
-    tokens.eda(rows, rng)
-    assert not torch.equal(first, tokens.eda(rows, rng))
+    tokens.eda(rows, 0.1, rng)
+    assert not torch.equal(first, tokens.eda(rows, 0.1, rng))

@@ -37,6 +37,20 @@ def eq1(images: Rows, texts: Rows, tau: float) -> float:
     return -total / (2 * n)
 
 
+def one_way_gradients(anchors: Rows, others: Rows, tau: float) -> tuple[np.ndarray, np.ndarray]:
+    """The gradients of `one_way` with respect to its rows: 1/(N tau) sum (p_ik - [i = k]) times the other side's row."""
+    a, b = np.asarray(anchors, dtype=np.float64), np.asarray(others, dtype=np.float64)
+    n = len(a)
+    of_anchors, of_others = np.zeros_like(a), np.zeros_like(b)
+    for i in range(n):
+        weights = [math.exp(dot(a[i], b[k]) / tau) for k in range(n)]
+        for k in range(n):
+            pull = (weights[k] / math.fsum(weights) - (i == k)) / (n * tau)
+            of_anchors[i] += pull * b[k]
+            of_others[k] += pull * a[i]
+    return of_anchors, of_others
+
+
 def nearest_rows(queries: Rows, pool: Rows) -> list[int]:
     """argmin over the pool of the Euclidean distance, Eq. 3."""
     found = []

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,31 @@ def test_precision_of_the_command_line_beats_the_recipe() -> None:
     settings = Settings("scenes", ["train.precision=bf16"])
     assert settings.train("fp32").precision == "fp32"
     assert settings.train().precision == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("model", "option", "expected"),
+    [
+        ("small-64", "train.epochs=1", (0.999, 1e-8)),
+        ("scenes-vit-8", "train.epochs=1", (0.98, 1e-6)),
+        ("scenes-vit-8", "train.beta2=0.9", (0.9, 1e-6)),
+    ],
+)
+def test_the_optimisers_constants_follow_the_model_and_stand_in_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, option: str, expected: tuple[float, float]
+) -> None:
+    from tests.data.coco_maker import make_coco
+
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    root = make_coco(tmp_path)
+    (cell,) = expand(Request("mscoco", ["none"], ["clip"], ["zero_shot"], data_root=root, model=model, options=[option])).cells
+    assert (cell.spec.train.beta2, cell.spec.train.eps) == expected
+
+
+def test_scenes_trains_every_model_as_it_was_calibrated() -> None:
+    for model in ("scenes-small", "scenes-vit-8"):
+        (cell,) = expand(Request("scenes", ["none"], ["clip"], ["zero_shot"], model=model, options=SMALL)).cells
+        assert (cell.spec.train.beta2, cell.spec.train.eps, cell.spec.train.strong_crop) == (0.98, 1e-6, 0.9)
 
 
 def _badnet(*options: str) -> dict[str, object]:

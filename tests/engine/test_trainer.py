@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from bench.api import Batch, Defense, Encoder, Phase
+from bench.data import captions
 from bench.matrix.expand import Matrix
 from bench.matrix.store import Store
 from bench.registry import register_defense
@@ -226,6 +227,21 @@ def test_strong_views_are_made_with_the_options(
     options = ("train.strong_crop=0.3", f"train.strong_colour={colour}")
     execute(small_matrix(*options, defenses=["roclip"]), Store.create(tmp_path / "out"))
     assert asked == {(0.3, colour)}
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.7])
+def test_captions_are_changed_with_the_option(
+    registries: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alpha: float
+) -> None:
+    asked: set[float] = set()
+
+    def augment(caption: list[str], alpha: float, *_: Any) -> list[str]:
+        asked.add(alpha)
+        return caption
+
+    monkeypatch.setattr(captions, "augment", augment)
+    execute(small_matrix(f"train.eda_alpha={alpha}", defenses=["roclip"]), Store.create(tmp_path / "out"))
+    assert asked == {alpha}
 
 
 def _register_doomed(blessed: Path) -> None:
