@@ -31,7 +31,6 @@ class CleanCLIP(FineTuning):
     """
 
     version = "2"
-
     Params = CleanCLIPParams
     params: CleanCLIPParams
 
