@@ -30,7 +30,6 @@ class CleanCLIP(FineTuning):
     """
 
     version = "2"
-
     Params = CleanCLIPParams
     params: CleanCLIPParams
 
