@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bench.matrix.reading import Damaged
+
 Part = dict[str, Any]
 
 
@@ -15,12 +17,13 @@ class Shape(BaseModel):
     model_config = ConfigDict(strict=True)
 
     @classmethod
-    def fits(cls, record: dict[str, Any]) -> bool:
+    def check(cls, record: dict[str, Any]) -> None:
+        """Raises Damaged, with the first part that is of another kind."""
         try:
             cls.model_validate(record)
-        except ValidationError:
-            return False
-        return True
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            raise Damaged(first["msg"].removeprefix("Input "), *first["loc"]) from None
 
 
 class Plugin(Shape):

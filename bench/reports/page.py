@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,8 @@ class RunView:
         return self.run.record or {}
 
 
-def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = ()) -> str:
+def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = (), damaged: Mapping[str, str] | None = None) -> str:
+    """`damaged`: the records that could not be read, and why."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -79,7 +80,8 @@ def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = ()) -> str:
     sections = [SectionView(s, asr_table(s), utility_table(s), figures_of(s)) for s in sections_of(runs)]
     views = [PaperView(table, _drawn_in(table, sections)) for table in papers]
     page = environment.get_template("report.html.j2")
-    return page.render(sections=sections, papers=views, view=view_of, lead=lead_of(runs), statuses=STATUSES)
+    left_out = sorted((damaged or {}).items())
+    return page.render(sections=sections, papers=views, view=view_of, lead=lead_of(runs), damaged=left_out)
 
 
 def _drawn_in(table: PaperTable, sections: Sequence[SectionView]) -> list[Section]:

@@ -84,7 +84,8 @@ def _without_nulls(value: Any) -> Any:
 
 
 def load_runs(store: Store) -> list[Run]:
-    """All cells of the requests and all run records, in a fixed order."""
+    """All cells of the requests and all run records, in a fixed order; what cannot be read is named in `store.damaged`."""
+    store = store.for_reports()
     cells: dict[str, list[Record]] = {}
     for request in store.requests():
         for cell in request.get("cells") or []:
