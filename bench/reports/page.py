@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,16 @@ class RunView:
 
 def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = (), damaged: Mapping[str, str] | None = None) -> str:
     """`damaged`: the records that could not be read, and why."""
+    sections = [SectionView(s, asr_table(s), utility_table(s), figures_of(s)) for s in sections_of(runs)]
+    views = [PaperView(table, _drawn_in(table, sections)) for table in papers]
+    page = _environment().get_template("report.html.j2")
+    left_out = sorted((damaged or {}).items())
+    return page.render(sections=sections, papers=views, view=view_of, lead=lead_of(runs), damaged=left_out)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    """Compiled once in a process."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -77,11 +88,7 @@ def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = (), damaged:
         "coded": coded,
         "place": place,
     }
-    sections = [SectionView(s, asr_table(s), utility_table(s), figures_of(s)) for s in sections_of(runs)]
-    views = [PaperView(table, _drawn_in(table, sections)) for table in papers]
-    page = environment.get_template("report.html.j2")
-    left_out = sorted((damaged or {}).items())
-    return page.render(sections=sections, papers=views, view=view_of, lead=lead_of(runs), damaged=left_out)
+    return environment
 
 
 def _drawn_in(table: PaperTable, sections: Sequence[SectionView]) -> list[Section]:

@@ -109,7 +109,7 @@ def _run(store: Store, key: str, cells: list[Record]) -> Run | None:
     if record is None and not cells:
         return None  # a damaged record that nobody asked for: nothing is known about it
     cell = cells[0] if cells else {}
-    spec = (record or cell).get("spec") or {}
+    spec = (record or {}).get("spec") or cell.get("spec") or {}
     attack = spec.get("attack") or {}
     failure = store.failure(key)
     return Run(

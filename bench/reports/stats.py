@@ -133,7 +133,7 @@ def pooled(evaluation: Evaluation, metric: str) -> Point | None:
     if not count:
         return None
     share = math.fsum(m["value"] * (m.get("n") or 0) for m in found) / count
-    low, high = wilson(share, count)
+    low, high = wilson(share, count) if 0 <= share <= 1 else (None, None)
     return _point(evaluation, metric, {"value": share, "n": count, "ci_low": low, "ci_high": high})
 
 
