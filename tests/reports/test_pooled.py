@@ -40,8 +40,12 @@ def test_wilson_by_the_quadratic_formula(n: int) -> None:
         low, high = wilson(count / n, n)
         assert (low, high) == pytest.approx(by_hand(count, n), abs=1e-9)
         assert low <= count / n <= high
-    assert wilson(0.0, n)[0] == 0.0
-    assert wilson(1.0, n)[1] == 1.0
+
+
+def test_no_rounding_keeps_0_and_1_out() -> None:
+    for n in range(1, 3000):
+        assert wilson(0.0, n)[0] == 0.0
+        assert wilson(1.0, n)[1] == 1.0
 
 
 @pytest.mark.parametrize("counts", [[(0, 16)] * 3, [(16, 16)] * 3, [(1, 16), (30, 48), (2, 7)], [(5, 9)]])
