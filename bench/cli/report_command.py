@@ -36,12 +36,12 @@ def command(out: Path, suites: tuple[str, ...], formats: tuple[str, ...]) -> Non
     each has a CSV file too, and with --format latex a table for LaTeX. With --suite the terminal shows those: measured,
     published, difference.
 
-    Reads records only: it needs neither the data nor the plugins that made them.
+    Reads records only: it needs neither the data nor the plugins that made them. A damaged record is named and left out.
     """
     from bench.matrix.store import Store
     from bench.reports.paper_terminal import print_papers
     from bench.reports.records import load_runs
-    from bench.reports.terminal import print_tables
+    from bench.reports.terminal import print_damaged, print_tables
     from bench.reports.write import paper_tables, write_report
 
     store, wanted = Store.open(out), names(suites)
@@ -51,5 +51,6 @@ def command(out: Path, suites: tuple[str, ...], formats: tuple[str, ...]) -> Non
         print_papers(paper_tables(store, load_runs(store), wanted), console)
     else:
         print_tables(store, console)
+    print_damaged(store, console)
     for path in paths.values():
         say(console, str(path))

@@ -40,6 +40,8 @@ def command(out: Path) -> None:
     click.echo(f"{counts.total()} cells: " + ", ".join(f"{counts[state]} {state}" for state in order if counts[state]))
     for line in sorted(lines, key=lambda line: order.index(line.split()[0])):
         click.echo(line)
+    for path, reason in sorted(store.damaged.items()):
+        click.echo(f"damaged      {path}: {reason}")
 
 
 def _state(store: Store, run: Run) -> tuple[str, str]:

@@ -10,14 +10,15 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Annotated, Self
 
 from filelock import Timeout
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from bench.matrix.store import Store, read_json
 
 _EVERY_SECONDS = 5.0
+Moment = Annotated[float, Field(ge=0, lt=2**36)]
 
 
 @dataclass
@@ -26,8 +27,8 @@ class Beat:
 
     host: str
     pid: int
-    since: float
-    at: float
+    since: Moment
+    at: Moment
     stage: str = "train"
     share: float | None = None
     first: float | None = None

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.matrix.reading import Damaged
 
 Part = dict[str, Any]
+Number = Annotated[float, Field(ge=-1e100, le=1e100)]
+"""A measured number; sums of them stay finite."""
+Count = Annotated[int, Field(ge=0)]
+Key = Annotated[str, Field(pattern=r"^[\w-]{1,64}$")]
+"""Names a folder."""
 
 
 class Shape(BaseModel):
@@ -15,55 +22,80 @@ class Shape(BaseModel):
     model_config = ConfigDict(strict=True)
 
     @classmethod
-    def fits(cls, record: dict[str, Any]) -> bool:
+    def check(cls, record: dict[str, Any]) -> None:
+        """Raises Damaged, with the first part that is of another kind."""
         try:
             cls.model_validate(record)
-        except ValidationError:
-            return False
-        return True
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            raise Damaged(first["msg"].removeprefix("Input "), *first["loc"]) from None
 
 
 class Plugin(Shape):
-    name: str | None = None
+    name: str
     params: Part | None = None
     beside: Plugin | None = None
 
 
-class Params(Shape):
-    rate: float | None = None
+class AttackParams(Shape):
+    rate: Number | None = None
 
 
 class Attack(Plugin):
-    params: Params | None = None  # type: ignore[assignment]
+    params: AttackParams | None = None  # type: ignore[assignment]
+
+
+class DefenseParams(Shape):
+    low_lr: Number = 0.0
+
+
+class Defense(Plugin):
+    params: DefenseParams | None = None  # type: ignore[assignment]
 
 
 class Train(Shape):
-    epochs: int | None = None
-    batch_size: int | None = None
+    epochs: Count | None = None
+    batch_size: Count | None = None
+    lr: Number = 0.0
 
 
 class Spec(Shape):
     data: Plugin | None = None
     model: Plugin | None = None
     attack: Attack | None = None
-    defense: Plugin | None = None
+    defense: Defense | None = None
     train: Train | None = None
     seed: int = 0
 
 
 class Timing(Shape):
-    train_seconds: float | None = None
-    pairs_per_second: float | None = None
-    builds_on_seconds: float | None = None
-    stages: dict[str, float] | None = None
+    train_seconds: Number | None = None
+    pairs_per_second: Number | None = None
+    builds_on_seconds: Number | None = None
+    stages: dict[str, Number] | None = None
+
+
+class Epoch(Shape):
+    epoch: Count | None = None
+    loss: Number | None = None
+    seconds: Number | None = None
+    safe_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+
+class Examples(Shape):
+    labels: list[str]
+    values: list[list[Number]]
 
 
 class Poison(Shape):
+    added: Count = 0
+    replaced: Count = 0
     targets: list[str] | None = None
     captions: list[str] | None = None
 
 
 class Data(Shape):
+    train_pairs: Count | None = None
     facts: Part | None = None
 
 
@@ -77,7 +109,8 @@ class Trained(Shape):
     spec: Spec | None = None
     provenance: Part | None = None
     timing: Timing | None = None
-    curves: list[Part] | None = None
+    curves: list[Epoch] | None = None
+    examples: Examples | None = None
     poison: Poison | None = None
     data: Data | None = None
     weights: Weights | None = None
@@ -87,15 +120,16 @@ class Metric(Shape):
     name: str
     unit: str = ""
     better: str = ""
+    description: str = ""
 
 
 class Measurement(Shape):
     metric: str
     task: str
-    value: float | None
-    n: int | None = None
-    ci_low: float | None = None
-    ci_high: float | None = None
+    value: Number | None
+    n: Count | None = None
+    ci_low: Number | None = None
+    ci_high: Number | None = None
 
 
 class Downstream(Shape):
@@ -117,6 +151,7 @@ class Failure(Shape):
 
     stage: str = ""
     error: str = ""
+    traceback: str = ""
 
 
 class Asked(Shape):
@@ -125,11 +160,11 @@ class Asked(Shape):
 
 
 class Cell(Shape):
-    run_key: str
+    run_key: Key
     data: str | None = None
     model: str | None = None
     attack: str | None = None
-    attack_rate: float | None = None
+    attack_rate: Number | None = None
     defense: str | None = None
     seed: int = 0
     spec: Spec | None = None
@@ -140,6 +175,8 @@ class Cell(Shape):
 class Suite(Shape):
     name: str
     instead: str | None = None
+    model: str | None = None
+    precision: str | None = None
     options: list[Any] | None = None
     runs: dict[str, list[str]] | None = None
     reasons: dict[str, str] | None = None

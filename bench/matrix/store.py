@@ -27,20 +27,23 @@ from filelock import FileLock
 
 from bench.errors import UserError
 from bench.matrix import shapes
+from bench.matrix.reading import Damaged, read_object
 
 SCHEMA = 2
 """Of the records that are written. Schema 1 is read too: its keys hold no revision of the engine and no digests."""
 _READABLE = (1, SCHEMA)
-MAX_RECORD = 512 * 2**20
-"""Bytes of a JSON file; a longer one counts as none."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 
 
 class Store:
+    """`damaged` names the records that could not be read, by their path in the folder, and says why."""
+
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.damaged: dict[str, str] = {}
+        self._forgives = False
 
     @classmethod
     def create(cls, root: Path) -> Store:
@@ -87,18 +90,24 @@ class Store:
                 )
         return cls(root)
 
+    def for_reports(self) -> Store:
+        """The same folder, where records of an unknown schema, or that may not be read, count as damaged."""
+        store = Store(self.root)
+        store.damaged, store._forgives = self.damaged, True
+        return store
+
     def run_dir(self, key: str) -> Path:
         return self.root / "runs" / key
 
     def run_record(self, key: str) -> dict[str, Any] | None:
         """The record of a trained cell, or None when there is no valid one."""
-        return _of(read_record(self.run_dir(key) / "run.json", shapes.Trained), run_key=key)
+        return self._read(self.run_dir(key) / "run.json", shapes.Trained, run_key=key)
 
     def eval_record(self, run: str, name: str, key: str) -> dict[str, Any] | None:
-        return _of(read_record(self._eval_path(run, name, key), shapes.Measured), run_key=run, eval_key=key)
+        return self._read(self._eval_path(run, name, key), shapes.Measured, run_key=run, eval_key=key)
 
     def failure(self, key: str) -> dict[str, Any] | None:
-        return _of(read_record(self.run_dir(key) / "failure.json", shapes.Failure), run_key=key)
+        return self._read(self.run_dir(key) / "failure.json", shapes.Failure, run_key=key)
 
     def write_run(self, key: str, record: dict[str, Any]) -> None:
         write_json(self.run_dir(key) / "run.json", {"schema": SCHEMA, "run_key": key, **record})
@@ -114,17 +123,16 @@ class Store:
 
     def write_request(self, key: str, request: dict[str, Any]) -> None:
         path = self.root / "requests" / f"{key}.json"
-        if read_record(path, shapes.Request) is None:
+        if self._read(path, shapes.Request) is None:
             write_json(path, {"schema": SCHEMA, **request})
 
     def requests(self) -> list[dict[str, Any]]:
         """What was asked for, in a fixed order."""
-        return _records(self.root / "requests", shapes.Request)
+        return self._folder(self.root / "requests", shapes.Request)
 
     def evaluations(self, run: str) -> list[dict[str, Any]]:
         """Everything that was measured on a cell, in a fixed order."""
-        found = _records(self.run_dir(run) / "evals", shapes.Measured)
-        return [record for record in found if record.get("run_key") == run]
+        return self._folder(self.run_dir(run) / "evals", shapes.Measured, run_key=run)
 
     def lock(self, key: str) -> FileLock:
         """An exclusive lock on one cell; the operating system frees it when its holder dies."""
@@ -142,38 +150,53 @@ class Store:
         for path in self.run_dir(key).rglob(".*.tmp"):
             path.unlink(missing_ok=True)
 
+    def _folder(self, folder: Path, shape: type[shapes.Shape], **names: str) -> list[dict[str, Any]]:
+        found = (self._read(path, shape, **names) for path in sorted(folder.glob("*.json")))
+        return [record for record in found if record]
+
+    def _read(self, path: Path, shape: type[shapes.Shape], **names: str) -> dict[str, Any] | None:
+        """A record of that shape and of those keys, or None. Raises UserError for one of an unknown schema."""
+        name = str(path.relative_to(self.root))
+        self.damaged.pop(name, None)
+        try:
+            record = read_object(path)
+            if record is not None:
+                self._check_schema(path, record)
+                shape.check(record)
+                _check_keys(record, names)
+            return record
+        except Damaged as damage:
+            self.damaged[name] = str(damage)
+        except OSError as error:
+            if not self._forgives:
+                raise
+            self.damaged[name] = f"cannot be read ({error.strerror})"
+        return None
+
+    def _check_schema(self, path: Path, record: dict[str, Any]) -> None:
+        schema = record.get("schema")
+        if type(schema) is int and schema in _READABLE:
+            return
+        if schema is not None and not self._forgives:
+            raise UserError(f"{path}: schema {schema!r} is not known to this version; choose another --out")
+        raise Damaged(f"is {schema!r:.40}; this version reads up to {SCHEMA}", "schema")
+
     def _eval_path(self, run: str, name: str, key: str) -> Path:
         return self.run_dir(run) / "evals" / f"{name}-{key}.json"
-
-
-def read_record(path: Path, shape: type[shapes.Shape]) -> dict[str, Any] | None:
-    """A record, or None where there is none of that shape. Raises UserError for one of an unknown schema."""
-    record = read_json(path)
-    if record is None or "schema" not in record:
-        return None
-    if record["schema"] not in _READABLE:
-        raise UserError(f"{path}: schema {record['schema']!r} is not known to this version; choose another --out")
-    return record if shape.fits(record) else None
-
-
-def _of(record: dict[str, Any] | None, **names: str) -> dict[str, Any] | None:
-    return record if record and all(record.get(name) == value for name, value in names.items()) else None
-
-
-def _records(folder: Path, shape: type[shapes.Shape]) -> list[dict[str, Any]]:
-    found = (read_record(path, shape) for path in sorted(folder.glob("*.json")))
-    return [record for record in found if record]
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
     """The object in a JSON file; None when the file is missing or is not one (a record cut short counts as none)."""
     try:
-        if path.stat().st_size > MAX_RECORD:
-            return None
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
+        return read_object(path)
+    except Damaged:
         return None
-    return value if isinstance(value, dict) else None
+
+
+def _check_keys(record: dict[str, Any], names: dict[str, str]) -> None:
+    for name, key in names.items():
+        if record.get(name) != key:
+            raise Damaged(f"is {record.get(name)!r:.40}, and this is the place of {key}", name)
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -59,7 +59,7 @@ def _toml_or_text(value: Any) -> str:
     if isinstance(value, str):
         try:
             tomllib.loads(f"value = {value}")
-        except (tomllib.TOMLDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             return value
     return _toml(value)
 

@@ -24,14 +24,17 @@ _SPECIAL = {
     "→": r"$\to$",
     "–": "--",
     "…": r"\dots{}",
+    "≥": r"$\geq$",
     **{mark: rf"\{mark}" for mark in "{}$&#_%"},
 }
 READING = (
-    r"Percent where a number is a share; below it the standard deviation over seeds, or the 95\% interval of one seed; "
+    r"Percent where a number is a share; below it the standard deviation over seeds with the $n$ of a seed, the smallest "
+    r"where they differ, and the 95\% Wilson interval of the counts of all seeds pooled; or the 95\% interval of one seed; "
     r"bold is the best."
 )
-LINES = ("published", "measured", "", "difference")
-"""The lines of a row; the third is the spread."""
+LINES = ("published", "measured", "±", "[ , ]", "difference")
+"""The lines of a row; those that are marks have no label of their own."""
+MARKS = ("±", "[ , ]")
 Block = tuple[int, int]
 PAGE_WIDTH, PAGE_HEIGHT = 82.0, 48
 """Letters and lines of a float in the narrowest usual page, that of the article class."""
@@ -90,7 +93,7 @@ def _widths(table: PaperTable) -> list[float]:
 
 def _width(cell: PaperCell) -> float:
     found = max(len(cell.printed), len(cell.text or cell.measured.word), len(cell.difference_text))
-    return max(found + SMALL * len(cell.measured.notes), SMALL * len(cell.spread))
+    return max(found + SMALL * len(cell.measured.notes), *(SMALL * len(_small(cell, mark)) for mark in MARKS))
 
 
 def _height(table: PaperTable, block: Block) -> float:
@@ -150,7 +153,7 @@ def _row(row: PaperRow, cells: Sequence[PaperCell | None]) -> str:
     lines = []
     for number, kind in enumerate(_kinds(cells)):
         labels = [escaped(label) if number == 0 else "" for label in row.label]
-        lines.append(_line([*labels, kind, *(_text(cell, kind) for cell in cells)]))
+        lines.append(_line([*labels, "" if kind in MARKS else kind, *(_text(cell, kind) for cell in cells)]))
     return "\n".join(lines)
 
 
@@ -164,9 +167,16 @@ def _text(cell: PaperCell | None, kind: str) -> str:
         return ""
     if kind == "measured":
         return _measured(cell)
-    if not kind:
-        return rf"\scriptsize {escaped(cell.spread)}" if cell.spread else ""
+    if kind in MARKS:
+        text = _small(cell, kind)
+        return rf"\scriptsize {escaped(text)}" if text else ""
     return escaped(cell.printed if kind == "published" else cell.difference_text)
+
+
+def _small(cell: PaperCell, mark: str) -> str:
+    if mark != MARKS[0]:
+        return cell.interval
+    return f"{cell.spread}, {cell.pooled.size}" if cell.pooled else cell.spread
 
 
 def _measured(cell: PaperCell) -> str:

@@ -57,8 +57,12 @@ def point_for(run: Run, undefended: Run | None, metric: str, task: str) -> Point
         if undefended is None or undefended.record is None:
             return "missing", "the undefended run whose time it is compared with is not there"
         return _timed(run.record, undefended.record, metric)
-    value = _setting(run.spec, metric) if metric.startswith("setting.") else _observed(run, metric)
-    return Point(value, unit=METRICS[metric].unit) if value is not None else ("no value", "the run recorded nothing of it")
+    if metric.startswith("setting."):
+        value = _setting(run.spec, metric)
+        point = None if value is None else Point(value, unit=METRICS[metric].unit)
+    else:
+        point = _observed(run, metric)
+    return point or ("no value", "the run recorded nothing of it")
 
 
 def _state(run: Run) -> Problem:
@@ -96,18 +100,17 @@ def tasks_of(evaluation: Evaluation) -> list[str]:
     return sorted({m["task"] for m in evaluation.measurements if m["metric"] == TOP1} - set(OVERALL))
 
 
-def _observed(run: Run, metric: str) -> float | None:
+def _observed(run: Run, metric: str) -> Point | None:
     """Of the first safe set; without a split all pairs are it."""
     record = run.record or {}
-    first = next((entry for entry in _epochs(record) if "safe_share" in entry), None)
-    if first is not None:
-        return float(first[metric]) if is_number(first.get(metric)) else None
-    if run.defense != "clip":
+    poison, pairs = record.get("poison") or {}, (record.get("data") or {}).get("train_pairs") or 0
+    poisons = poison.get("added", 0) + poison.get("replaced", 0)
+    everything = {"safe_share": 1.0, "safe_poison_recall": 1.0} | ({"safe_poison_rate": poisons / pairs} if pairs else {})
+    first = next((entry for entry in _epochs(record) if "safe_share" in entry), everything if run.defense == "clip" else {})
+    if not is_number(first.get(metric)):
         return None
-    poison, pairs = record.get("poison") or {}, (record.get("data") or {}).get("train_pairs")
-    if metric == "safe_poison_rate" and pairs:
-        return (poison.get("added", 0) + poison.get("replaced", 0)) / pairs
-    return 1.0 if metric in ("safe_share", "safe_poison_recall") else None
+    sizes = {"safe_share": pairs, "safe_poison_recall": poisons, "safe_poison_rate": round(first["safe_share"] * pairs)}
+    return Point(float(first[metric]), n=sizes[metric])
 
 
 def _setting(spec: Record, metric: str) -> float | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,27 @@ class RunView:
         return self.run.record or {}
 
 
-def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = ()) -> str:
+def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = (), damaged: Mapping[str, str] | None = None) -> str:
+    """`damaged`: the records that could not be read, and why."""
+    sections = [SectionView(s, asr_table(s), utility_table(s), price_table(s), figures_of(s)) for s in sections_of(runs)]
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            sections=sections,
+            papers=[PaperView(table, _drawn_in(table, sections)) for table in papers],
+            view=view_of,
+            lead=lead_of(runs),
+            statuses=STATUSES,
+            controls=CONTROLS.values(),
+            damaged=sorted((damaged or {}).items()),
+        )
+    )
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    """Compiled once in a process."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -78,12 +99,7 @@ def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = ()) -> str:
         "coded": coded,
         "place": place,
     }
-    sections = [SectionView(s, asr_table(s), utility_table(s), price_table(s), figures_of(s)) for s in sections_of(runs)]
-    views = [PaperView(table, _drawn_in(table, sections)) for table in papers]
-    page = environment.get_template("report.html.j2")
-    return page.render(
-        sections=sections, papers=views, view=view_of, lead=lead_of(runs), statuses=STATUSES, controls=CONTROLS.values()
-    )
+    return environment
 
 
 def _drawn_in(table: PaperTable, sections: Sequence[SectionView]) -> list[Section]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from bench.reports.editions import Edition
 from bench.reports.measures import METRICS, UTILITY, Metric, point_for, tasks_of
 from bench.reports.records import Run
-from bench.reports.stats import Point, Stat, best_of, pooled
+from bench.reports.stats import Point, Pooled, Stat, best_of, pooled
 from bench.reports.tables import ASR, FLOOR, Cell, Note, Notes, verdict, worst
 from bench.suites.suite import MINUS_CLIP, PRINTED_ONLY, UNDEFENDED, Arm, Column, Place, Row
 
@@ -41,6 +41,18 @@ class PaperCell:
             return f"± {shown(stat.std, self.metric.unit)}"
         low, high = stat.points[0].low, stat.points[0].high
         return "" if low is None or high is None else f"[{shown(low, self.metric.unit)}, {shown(high, self.metric.unit)}]"
+
+    @property
+    def interval(self) -> str:
+        """The interval of the pooled counts beside a deviation over seeds."""
+        pooled = self.pooled
+        return f"[{shown(pooled.low, self.metric.unit)}, {shown(pooled.high, self.metric.unit)}]" if pooled else ""
+
+    @property
+    def pooled(self) -> Pooled | None:
+        """For several seeds."""
+        stat = self.measured.stat
+        return stat.pooled if stat and stat.std is not None and self.metric.differs else None
 
     @property
     def difference(self) -> float | None:

@@ -11,8 +11,8 @@ from bench.suites.suite import Column
 
 COLUMNS = [
     "suite", "instead", "options", "row", "group", "column", "paper_data", "attack", "defense", "model", "metric", "task",
-    "unit", "better", "published", "measured", "difference", "std", "ci_low", "ci_high", "seeds", "seeds_asked", "best",
-    "attack_took", "status", "reason",
+    "unit", "better", "published", "measured", "difference", "std", "ci_low", "ci_high", "pooled_low", "pooled_high",
+    "n_total", "n_least", "seeds", "seeds_asked", "best", "attack_took", "status", "reason",
 ]  # fmt: skip
 
 
@@ -57,6 +57,7 @@ def _place(cell: PaperCell) -> dict[str, Any]:
 def _numbers(cell: PaperCell) -> dict[str, Any]:
     stat, measured = cell.measured.stat, cell.measured
     alone = stat.points[0] if stat and len(stat.points) == 1 else None
+    pooled = stat.pooled if stat and cell.metric.differs else None
     factor = scale(cell.metric.unit)
     return {
         "published": None if cell.published is None else round(cell.published / factor, 12),
@@ -65,6 +66,10 @@ def _numbers(cell: PaperCell) -> dict[str, Any]:
         "std": stat.std if stat else None,
         "ci_low": alone.low if alone else None,
         "ci_high": alone.high if alone else None,
+        "pooled_low": pooled.low if pooled else None,
+        "pooled_high": pooled.high if pooled else None,
+        "n_total": pooled.n if pooled else None,
+        "n_least": pooled.least if pooled else None,
         "seeds": len(stat.seeds) if stat else 0,
         "seeds_asked": measured.expected,
         "best": "yes" if measured.best else "",

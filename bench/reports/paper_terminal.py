@@ -10,7 +10,10 @@ from rich.text import Text
 from bench.reports.paper import PaperCell, PaperTable
 from bench.reports.terminal import grid_of, print_notes
 
-READING = "Measured; below it published, and in brackets measured less published. Percent where a number is a share."
+READING = (
+    "Measured, ± the deviation over seeds; below it published, and in brackets measured less published; then the 95% Wilson "
+    "interval of the counts of all seeds pooled, with the n of a seed, or of the smallest (≥). Percent where it is a share."
+)
 GAP = 2
 """Letters between columns."""
 
@@ -48,12 +51,18 @@ def _cell(cell: PaperCell | None) -> Text:
     measured = cell.measured
     text = Text(cell.text, style="bold" if measured.best else "") if measured.stat else Text(measured.word, style="yellow")
     text.append(_appendix(cell), style="dim not bold")
-    return text.append(f"\n{_published(cell)}" if cell.printed else "", style="dim not bold")
+    for line in (_published(cell), _interval(cell)):
+        text.append(f"\n{line}" if line else "", style="dim not bold")
+    return text
 
 
 def _appendix(cell: PaperCell) -> str:
     marks = "".join(f"[{note}]" for note in sorted(cell.measured.notes))
     return "".join(f" {part}" for part in (cell.spread, marks) if part)
+
+
+def _interval(cell: PaperCell) -> str:
+    return f"{cell.interval} {cell.pooled.size}" if cell.pooled else ""
 
 
 def _published(cell: PaperCell) -> str:
@@ -75,4 +84,4 @@ def _widths(table: PaperTable) -> list[float]:
 
 
 def _width(cell: PaperCell) -> int:
-    return max(len((cell.text or cell.measured.word) + _appendix(cell)), len(_published(cell)))
+    return max(len((cell.text or cell.measured.word) + _appendix(cell)), len(_interval(cell)), len(_published(cell)))

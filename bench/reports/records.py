@@ -89,7 +89,8 @@ def canonical(value: Any) -> str:
 
 
 def load_runs(store: Store) -> list[Run]:
-    """All cells of the requests and all run records, in a fixed order."""
+    """All cells of the requests and all run records, in a fixed order; what cannot be read is named in `store.damaged`."""
+    store = store.for_reports()
     cells: dict[str, list[Record]] = {}
     for request in store.requests():
         for cell in request.get("cells") or []:
@@ -113,7 +114,7 @@ def _run(store: Store, key: str, cells: list[Record]) -> Run | None:
     if record is None and not cells:
         return None  # a damaged record that nobody asked for: nothing is known about it
     cell = cells[0] if cells else {}
-    spec = (record or cell).get("spec") or {}
+    spec = (record or {}).get("spec") or cell.get("spec") or {}
     attack = spec.get("attack") or {}
     failure = store.failure(key)
     return Run(

@@ -120,7 +120,7 @@ def _components(entry: Record) -> tuple[Component, ...] | None:
     if not found:
         return None
     lower_mean, lower_std, upper_mean, upper_std, weight = found
-    if lower_std <= 0 or upper_std <= 0 or not 0 <= weight <= 1:
+    if not all(1e-9 < std < 1e9 for std in (lower_std, upper_std)) or not 0 <= weight <= 1:
         return None
     return Component(lower_mean, lower_std, weight), Component(upper_mean, upper_std, 1 - weight)
 

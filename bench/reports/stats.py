@@ -26,6 +26,40 @@ class Point:
     better: str = "neither"
     identity: str = ""
 
+    @property
+    def hits(self) -> int | None:
+        """How many of the n the value is a share of; None where it is none, as a mean over classes or tasks."""
+        if self.unit != "fraction" or not self.n or not 0 <= self.value <= 1:
+            return None
+        count = self.value * self.n
+        return round(count) if abs(count - round(count)) < 1e-6 else None
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """95% Wilson interval of the counts of all seeds together; `sizes` is the n of each seed."""
+
+    low: float
+    high: float
+    sizes: tuple[int, ...]
+
+    @property
+    def n(self) -> int:
+        return sum(self.sizes)
+
+    @property
+    def least(self) -> int:
+        return min(self.sizes)
+
+    @property
+    def size(self) -> str:
+        """The n of a seed; of the smallest where they differ."""
+        return f"n={self.least}" if self.least == max(self.sizes) else f"n≥{self.least}"
+
+    @property
+    def title(self) -> str:
+        return f"95% Wilson interval of the counts of all seeds pooled: {' + '.join(map(str, self.sizes))} = {self.n}"
+
 
 @dataclass(frozen=True)
 class Stat:
@@ -62,6 +96,22 @@ class Stat:
         return f"[{number(point.low, self.unit)}, {number(point.high, self.unit)}]"
 
     @property
+    def pooled(self) -> Pooled | None:
+        """None unless every point is a share of a number of images or pairs."""
+        hits = [point.hits for point in self.points]
+        if None in hits:
+            return None
+        sizes = tuple(point.n or 0 for point in self.points)
+        return Pooled(*wilson(sum(filter(None, hits)) / sum(sizes), sum(sizes)), sizes)
+
+    @property
+    def interval(self) -> str:
+        """The pooled interval beside a deviation, with n; empty for one seed, whose spread is its interval."""
+        if self.std is None or not (pooled := self.pooled):
+            return ""
+        return f"[{number(pooled.low, self.unit)}, {number(pooled.high, self.unit)}] {pooled.size}"
+
+    @property
     def comparable(self) -> tuple[tuple[int, ...], tuple[str, ...]]:
         """Means with an equal value of this are over the same seeds, measured in the same way."""
         return self.seeds, tuple(sorted({point.identity for point in self.points}))
@@ -83,7 +133,7 @@ def pooled(evaluation: Evaluation, metric: str) -> Point | None:
     if not count:
         return None
     share = math.fsum(m["value"] * (m.get("n") or 0) for m in found) / count
-    low, high = wilson(share, count)
+    low, high = wilson(share, count) if 0 <= share <= 1 else (None, None)
     return _point(evaluation, metric, {"value": share, "n": count, "ci_low": low, "ci_high": high})
 
 
@@ -110,11 +160,11 @@ def _point(evaluation: Evaluation, metric: str, measurement: Record) -> Point:
 
 
 def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """95% Wilson score interval of a share."""
+    """95% Wilson score interval of a share; it holds the share, 0 and 1 exactly too."""
     centre = share + z * z / (2 * n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    return max(0.0, min(share, (centre - half) / scale)), min(1.0, max(share, (centre + half) / scale))
 
 
 def best_of(stats: Sequence[Stat | None], better: str, decimals: int = 3) -> set[int]:

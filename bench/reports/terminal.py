@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.console import say
 from bench.matrix.store import Store
 from bench.reports.price import CONTROLS, PriceTable, price_table
 from bench.reports.records import load_runs
@@ -14,6 +15,10 @@ from bench.reports.sections import sections_of
 from bench.reports.tables import AsrTable, Cell, Note, UtilityTable, asr_table, utility_table
 
 EMPTY = "No cells yet: `bench run` fills this results folder."
+READING = (
+    "± is the spread over seeds. [ , ] below it is the 95% Wilson interval of the counts of all seeds pooled, with the n of a "
+    "seed, or of the smallest (≥): it holds at 0 and 100 too, and says nothing of the spread."
+)
 SHORTER = {"did not take": "the attack did not take"}
 
 
@@ -31,11 +36,13 @@ def print_tables(store: Store, console: Console) -> None:
             _print_utility(utility, console)
         if price := price_table(section):
             _print_price(price, console)
+    if any(len(group.runs) > 1 for section in sections for group in section.groups.values()):
+        console.print(Text(READING, style="dim"))
 
 
 def _print_asr(table: AsrTable, console: Console) -> None:
     console.print(Text("\nAttack success rate %, lower is better", style="italic"))
-    step = max(1, (console.width - 22) // 18)
+    step = max(1, (console.width - 22) // 21)
     for start in range(0, len(table.attacks), step):
         shown = slice(start, start + step)
         grid = grid_of()
@@ -52,7 +59,7 @@ def _print_utility(table: UtilityTable, console: Console) -> None:
     """Only the column that sums up each evaluator: the tasks are in the report."""
     positions = [at for at, column in enumerate(table.columns) if column.sums_up or not column.metric]
     console.print(Text("\nUtility, percent where it is a share", style="italic"))
-    step = max(1, (console.width - 36) // 15)
+    step = max(1, (console.width - 36) // 21)
     for start in range(0, len(positions), step):
         shown = positions[start : start + step]
         grid = grid_of()
@@ -100,8 +107,15 @@ def _cell(cell: Cell, seeds: bool) -> Text:
         return Text(f"{cell.word} {marks}".strip(), style="yellow")
     text = Text(f"{cell.stat.text}", style="bold" if cell.best else "")
     text.append(f" {cell.stat.spread}" if seeds or cell.stat.std is not None else "", style="dim not bold")
-    text.append(f" n={len(cell.stat.seeds)}" if seeds and cell.stat.std is not None else "", style="dim not bold")
-    return text.append(f" {marks}" if marks else "")
+    text.append(f", {len(cell.stat.seeds)} seeds" if seeds and cell.stat.std is not None else "", style="dim not bold")
+    text.append(f" {marks}" if marks else "")
+    return text.append(f"\n{cell.stat.interval}" if cell.stat.interval else "", style="dim not bold")
+
+
+def print_damaged(store: Store, console: Console) -> None:
+    """The records that the tables are without."""
+    for path, reason in sorted(store.damaged.items()):
+        say(console, f"{path} is damaged and left out: {reason}")
 
 
 def print_notes(notes: list[Note], console: Console) -> None:

@@ -54,7 +54,7 @@ def write_report(store: Store, formats: Iterable[str] = USUAL, suites: Iterable[
         if any(run.beside for run in runs):
             files["price.csv"] = price_csv(runs)
     if "html" in chosen:
-        files["index.html"] = render_page(runs, papers)
+        files["index.html"] = render_page(runs, papers, store.damaged)
     files |= suite_files(papers, chosen)
     paths = {}
     for name, text in files.items():
@@ -69,7 +69,7 @@ def paper_tables(store: Store, runs: list[Run], suites: Iterable[str] = ()) -> l
     groups = [group for section in sections_of(runs) for group in section.shown]
     anchors = {run.key: group.anchor for group in groups for run in (*group.runs, *group.superseded)}
     by_key = {run.key: run for run in runs}
-    return [paper_table(edition, by_key, anchors) for edition in editions_of(store.requests(), suites)]
+    return [paper_table(edition, by_key, anchors) for edition in editions_of(store.for_reports().requests(), suites)]
 
 
 def suite_files(papers: Iterable[PaperTable], formats: Iterable[str]) -> dict[str, str]:
@@ -97,7 +97,8 @@ def table_csv(runs: list[Run]) -> str:
     rows = [row for section in sections_of(runs) for row in _section_rows(section)]
     fixed = [
         "section", "data", "model", "setting", "attack", "attack_rate", "defense", "seeds", "seeds_asked", "status",
-        "reason", "attack_took", ASR, f"{ASR}_std", f"{ASR}_ci_low", f"{ASR}_ci_high", FLOOR, TRIGGERED,
+        "reason", "attack_took", ASR, f"{ASR}_std", f"{ASR}_ci_low", f"{ASR}_ci_high", *_pooled_columns(ASR, None),
+        FLOOR, *_pooled_columns(FLOOR, None), TRIGGERED, *_pooled_columns(TRIGGERED, None),
     ]  # fmt: skip
     measured = sorted({name for row in rows for name in row} - set(fixed))
     columns = fixed + measured
@@ -148,10 +149,10 @@ def _attack_numbers(group: Group, names: set[str]) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for metric in (FLOOR, TRIGGERED):
         stat = stat_of(group, names, metric)
-        row[metric] = stat.mean if stat else None
+        row |= {metric: stat.mean if stat else None, **_pooled_columns(metric, stat)}
     if asr:
         alone = asr.points[0] if len(asr.points) == 1 else None
-        row |= {ASR: asr.mean, f"{ASR}_std": asr.std}
+        row |= {ASR: asr.mean, f"{ASR}_std": asr.std, **_pooled_columns(ASR, asr)}
         row |= {f"{ASR}_ci_low": alone.low, f"{ASR}_ci_high": alone.high} if alone else {}
     return row
 
@@ -161,4 +162,11 @@ def _mean_columns(column: Column, stat: Stat | None) -> dict[str, Any]:
     if not column.sums_up:
         return {}
     name = f"{column.evaluator}.{column.metric}"
-    return {name: stat.mean if stat else None, f"{name}_std": stat.std if stat else None}
+    return {name: stat.mean if stat else None, f"{name}_std": stat.std if stat else None, **_pooled_columns(name, stat)}
+
+
+def _pooled_columns(name: str, stat: Stat | None) -> dict[str, Any]:
+    """The interval of the pooled counts, empty for what is no share of a count, and the n that it holds for."""
+    pooled = stat.pooled if stat else None
+    values = (pooled.low, pooled.high, pooled.n, pooled.least) if pooled else (None,) * 4
+    return dict(zip([f"{name}_{part}" for part in ("pooled_low", "pooled_high", "n_total", "n_least")], values, strict=True))

@@ -129,7 +129,7 @@ def write_evals(store: Store, attack: str, defense: str, seed: int, numbers: tup
     key = key_for(attack, defense, seed, epochs)
     if attack != "none":
         shares = {("asr", "all"): asr, ("asr_floor", "all"): FLOOR, ("triggered_top1", "all"): zero / 2}
-        write_eval(store, key, "asr", shares, better={"asr": "lower", "asr_floor": "neither"}, n=550)
+        write_eval(store, key, "asr", shares, better={"asr": "lower", "asr_floor": "neither"}, n=600)
     write_eval(store, key, "zero_shot", {("top1", "object"): zero}, n=2000)
     write_eval(store, key, "linear_probe", {("top1", "colour"): colour, ("top1", "shape"): shape}, n=2000)
 

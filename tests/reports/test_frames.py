@@ -8,8 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench.errors import UserError
-from bench.matrix.store import Store
+from bench.matrix.store import SCHEMA, Store
 from bench.reports.frames import WIDE, wide_frame
 from bench.reports.records import load_runs
 
@@ -116,11 +115,16 @@ def test_a_record_of_another_run_does_not_count(store: Store) -> None:
     assert set(of(frame_of(store), "badnet", "clip", 0).query("evaluator == 'asr'").status) == {"missing", "done"}
 
 
-def test_an_unknown_schema_is_an_error(store: Store) -> None:
+def test_a_record_of_an_unknown_schema_is_named_and_left_out(store: Store) -> None:
     path = store.run_dir(key_for("badnet", "clip", 0)) / "evals" / f"asr-{key_of('asr')}.json"
+    whole = frame_of(store)
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 99}))
-    with pytest.raises(UserError, match="schema 99"):
-        frame_of(store)
+    frame = frame_of(store)
+    asked = (frame.run_key == key_for("badnet", "clip", 0)) & (frame.evaluator == "asr")
+    assert list(frame[asked].status) == ["missing"]
+    others = [table[(table.run_key != path.parts[-3]) | (table.evaluator != "asr")] for table in (frame, whole)]
+    pd.testing.assert_frame_equal(*(table.reset_index(drop=True) for table in others))
+    assert store.damaged == {str(path.relative_to(store.root)): f"schema: is 99; this version reads {SCHEMA}"}
 
 
 def test_order_does_not_depend_on_the_order_of_writing(store: Store, tmp_path: Path) -> None:

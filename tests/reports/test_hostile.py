@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bench.matrix import reading
 from bench.matrix import store as stores
 from bench.matrix.store import Store
 from bench.reports.latex import escaped
@@ -87,5 +88,5 @@ def test_records_that_would_hurt_count_as_none(tmp_path: Path, monkeypatch: pyte
         assert stores.read_json(path) is None
     path.write_text("{}" + " " * 99)
     assert stores.read_json(path) == {}
-    monkeypatch.setattr(stores, "MAX_RECORD", 100)
+    monkeypatch.setattr(reading, "MAX_RECORD", 100)
     assert stores.read_json(path) is None

@@ -153,7 +153,7 @@ def test_terminal_fits_80_columns_and_keeps_markup_as_text(store: Store) -> None
     write_evals(store, "badnet", "[red]x", 0, (0.5, 0.5, 0.5, 0.5))
     print_tables(store, console)
     text = console.export_text()
-    assert text.count("[red]x") == 2
+    assert text.count("[red]x") == 3  # two blocks of attacks, one of utility
     assert max(len(line) for line in text.splitlines()) <= 80
     assert "92.0 ± 2.8" in text
     assert "loss is NaN" in text
