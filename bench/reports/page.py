@@ -82,7 +82,7 @@ def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = ()) -> str:
     views = [PaperView(table, _drawn_in(table, sections)) for table in papers]
     page = environment.get_template("report.html.j2")
     return page.render(
-        sections=sections, papers=views, view=view_of, lead=lead_of(runs), statuses=STATUSES, controls=CONTROLS.values()
+        sections=sections, papers=views, view=view_of, lead=lead_of(runs), statuses=STATUSES, controls=[*CONTROLS.values()]
     )
 
 
