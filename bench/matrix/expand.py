@@ -190,7 +190,7 @@ class Expander:
         )
 
     def add_controls(self, cell: Cell) -> list[Cell]:
-        """The controls of a cell; none of a plain CLIP's, nor of one that starts from trained weights."""
+        """The controls of a cell; a plain CLIP has none, nor has a cell that starts from trained weights."""
         spec = cell.spec
         if spec.defense.name == UNDEFENDED or spec.defense.beside or cell.start is not None:
             return []

@@ -73,7 +73,7 @@ def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = (), damaged:
             view=view_of,
             lead=lead_of(runs),
             statuses=STATUSES,
-            controls=CONTROLS.values(),
+            controls=[*CONTROLS.values()],
             damaged=sorted((damaged or {}).items()),
         )
     )

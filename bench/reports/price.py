@@ -17,6 +17,8 @@ CONTROLS = {"control_steps": "same steps", "control_size": "same steps and pairs
 """The controls, each of which trains less than the one before, and how a table names them."""
 PARTS = ("fewer steps", "fewer pairs", "the method")
 """What lies between plain CLIP, the controls and the defense."""
+LEAST = 0.0005
+"""A loss below it is shown as none."""
 
 
 @dataclass(frozen=True)
@@ -86,16 +88,18 @@ def _sentences(rows: Sequence[PriceRow]) -> Iterator[str]:
         utility = next((name for name in UTILITY if name in measured), "")
         lost = _mean_parts(row for row in mine if row.measure == utility)
         taken = _mean_parts(row for row in mine if row.measure == ASR and row.took)
-        said = []
-        if lost:
-            parts = ", ".join(f"{number(part)} are explained by {name}" for part, name in zip(lost, PARTS, strict=True))
-            said.append(f"of {defense}'s {number(sum(lost))} points of {utility} lost, {parts}")
-        if taken:
-            parts = ", ".join(f"{number(part)} by {name}" for part, name in zip(taken, PARTS, strict=True))
-            said.append(f"of the {number(sum(taken))} points of ASR that it takes away, {parts}")
+        said = [_said(f"{defense}'s {{}} points of {utility} lost", f"{defense} loses no {utility}", lost)] if lost else []
+        said += [_said("the {} points of ASR that it takes away", "it takes no ASR away", taken)] if taken else []
         if said:
             sentence = "; ".join(said)
             yield f"{sentence[0].upper()}{sentence[1:]}."
+
+
+def _said(whole: str, none: str, parts: Sequence[float]) -> str:
+    if sum(parts) < LEAST:
+        return none
+    shares = ", ".join(f"{number(part)} by {name}" for part, name in zip(parts, PARTS, strict=True))
+    return f"of {whole.format(number(sum(parts)))}, {shares.replace(' by', ' are explained by', 1)}"
 
 
 def _mean_parts(rows: Iterator[PriceRow]) -> tuple[float, ...] | None:

@@ -81,7 +81,7 @@ def _print_price(table: PriceTable, console: Console) -> None:
     console.print(Text("\nWhat the price is made of, percent where it is a share", style="italic"))
     grid = grid_of()
     for name in ("attack", "defense", "measure"):
-        grid.add_column(name, overflow="fold")
+        grid.add_column(name, no_wrap=True)
     for name in ("clip", *CONTROLS.values(), "defense"):
         grid.add_column(Text(name), justify="right", overflow="fold")
     previous = ("", "")
