@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -156,3 +157,40 @@ def test_no_second_is_lost_when_a_run_goes_on(registries: None, tmp_path: Path, 
         "optimiser": steps,
     }
     assert record["timing"]["pairs_per_second"] == pytest.approx(12 * 64 / sum(c["seconds"] for c in record["curves"]))
+
+
+def test_draws_of_the_global_generators_follow_from_the_place_in_the_run(registries: None, tmp_path: Path) -> None:
+    """Dropout, say, goes on after an interruption as it would have without, and no two steps draw alike."""
+    drawn: list[tuple[float, ...]] = []
+
+    @register_defense("gambler")
+    class Gambler(CLIP):
+        def before_epoch(self, epoch: int, scorer: Any) -> None:
+            drawn.append((-1.0, *_draw()))
+
+        def after_epoch(self, epoch: int, scorer: Any) -> None:
+            drawn.append((-2.0, *_draw()))
+
+        def loss(self, batch: Batch, encoder: Encoder, phase: Phase) -> torch.Tensor:
+            drawn.append(_draw())
+            return super().loss(batch, encoder, phase)
+
+    matrix = small_matrix("train.epochs=2", attacks=["none"], defenses=["gambler"])
+    execute(matrix, Store.create(tmp_path / "whole"))
+    whole = list(drawn)
+    assert len(whole) == 2 * (1 + 4 + 1)
+    assert all(len({draw[-number] for draw in whole}) == len(whole) for number in (1, 2, 3))
+    store = Store.create(tmp_path / "often")
+    drawn.clear()
+    for _ in range(9):
+        torch.manual_seed(len(drawn))
+        try:
+            execute(matrix, store, stop_after=1)
+        except KeyboardInterrupt:
+            continue
+        break
+    assert drawn == whole
+
+
+def _draw() -> tuple[float, ...]:
+    return float(torch.rand(())), random.random(), float(np.random.random())
