@@ -25,6 +25,7 @@ from typing import IO, Any
 
 from filelock import FileLock
 
+from bench.canonical import digest, without_nulls
 from bench.errors import UserError
 from bench.matrix import shapes
 from bench.matrix.reading import Damaged, read_object
@@ -164,6 +165,8 @@ class Store:
                 self._check_schema(path, record)
                 shape.check(record)
                 _check_keys(record, names)
+                if shape is shapes.Trained:
+                    _check_identity(record)
             return record
         except Damaged as damage:
             self.damaged[name] = str(damage)
@@ -197,6 +200,14 @@ def _check_keys(record: dict[str, Any], names: dict[str, str]) -> None:
     for name, key in names.items():
         if record.get(name) != key:
             raise Damaged(f"is {record.get(name)!r:.40}, and this is the place of {key}", name)
+
+
+def _check_identity(record: dict[str, Any]) -> None:
+    """The key of a run follows from its spec; in schema 1 from the spec and the number of the only engine there was."""
+    spec = without_nulls(record.get("spec") or {})
+    own = digest({"engine": 1, **spec} if record["schema"] == 1 else spec)
+    if own != record["run_key"]:
+        raise Damaged(f"is {record['run_key']}, and the run of its spec has {own}", "run_key")
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

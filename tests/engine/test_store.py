@@ -10,8 +10,13 @@ from pathlib import Path
 import pytest
 from filelock import Timeout
 
+from bench.canonical import digest, without_nulls
 from bench.errors import UserError
 from bench.matrix.store import SCHEMA, Store, atomic, read_json, write_json
+
+
+SPEC = {"defense": {"name": "clip", "source": None}, "seed": 0}
+KEY = digest(without_nulls(SPEC))
 
 
 @pytest.fixture
@@ -24,11 +29,11 @@ def _python(code: str, *arguments: object) -> int:
 
 
 def test_records_come_back(store: Store) -> None:
-    store.write_run("k", {"curves": [{"loss": 1.5}], "poison": None})
+    store.write_run(KEY, {"spec": SPEC, "curves": [{"loss": 1.5}]})
     store.write_eval("k", "asr", "e", {"measurements": []})
     store.write_failure("k", {"error": "ü"})
     again = Store.open(store.root)
-    assert again.run_record("k") == {"schema": SCHEMA, "run_key": "k", "curves": [{"loss": 1.5}], "poison": None}
+    assert again.run_record(KEY) == {"schema": SCHEMA, "run_key": KEY, "spec": SPEC, "curves": [{"loss": 1.5}]}
     assert again.eval_record("k", "asr", "e") == {"schema": SCHEMA, "run_key": "k", "eval_key": "e", "measurements": []}
     assert (again.failure("k") or {})["error"] == "ü"
     again.clear_failure("k")
@@ -84,14 +89,26 @@ def test_nothing_is_seen_before_it_is_whole(tmp_path: Path) -> None:
 
 
 def test_a_record_cut_anywhere_counts_as_none(store: Store) -> None:
-    store.write_run("k", {"name": "ü", "values": [1, 2]})
-    path = store.run_dir("k") / "run.json"
+    store.write_run(KEY, {"spec": SPEC, "name": "ü", "values": [1, 2]})
+    path = store.run_dir(KEY) / "run.json"
     whole = path.read_bytes()
     for length in range(len(whole) - 2):
         path.write_bytes(whole[:length])
-        assert store.run_record("k") is None
+        assert store.run_record(KEY) is None
     path.write_bytes(whole)
-    assert store.run_record("k") is not None
+    assert store.run_record(KEY) is not None
+
+
+def test_the_key_of_a_record_follows_from_its_spec(store: Store) -> None:
+    old = digest({"engine": 1, **without_nulls(SPEC)})
+    for schema, key in ((SCHEMA, KEY), (1, old)):
+        write_json(store.run_dir(key) / "run.json", {"schema": schema, "run_key": key, "spec": SPEC})
+        assert store.run_record(key) is not None
+        write_json(store.run_dir(key) / "run.json", {"schema": schema, "run_key": key, "spec": {**SPEC, "seed": 1}})
+        assert store.run_record(key) is None
+        assert "run_key: is " in store.damaged[f"runs/{key}/run.json"]
+    write_json(store.run_dir(KEY) / "run.json", {"schema": 1, "run_key": KEY, "spec": SPEC})
+    assert store.run_record(KEY) is None
 
 
 @pytest.mark.parametrize(
@@ -113,12 +130,13 @@ def test_a_record_of_an_unknown_schema_is_left_alone(store: Store, record: dict[
 
 def test_a_store_of_an_older_schema_is_read_and_not_written_to(tmp_path: Path) -> None:
     write_json(tmp_path / "store.json", {"schema": 1})
-    write_json(tmp_path / "runs" / "k" / "run.json", {"schema": 1, "run_key": "k"})
+    key = digest({"engine": 1, **without_nulls(SPEC)})
+    write_json(tmp_path / "runs" / key / "run.json", {"schema": 1, "run_key": key, "spec": SPEC})
     with pytest.raises(UserError, match=r"schema 1, made by an earlier version .* choose another --out"):
         Store.create(tmp_path)
     store = Store.open(tmp_path)
     assert store.schema == 1
-    assert store.run_record("k") == {"schema": 1, "run_key": "k"}
+    assert store.run_record(key) == {"schema": 1, "run_key": key, "spec": SPEC}
 
 
 def test_folders(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bench.canonical import digest, without_nulls
 from bench.matrix.store import Store
 
 if __package__:
@@ -64,7 +65,7 @@ def spec_of(attack: str, defense: str, seed: int, epochs: int = 8) -> Record:
 
 
 def key_for(attack: str, defense: str, seed: int, epochs: int = 8) -> str:
-    return key_of(attack, defense, seed, epochs)
+    return digest(without_nulls(spec_of(attack, defense, seed, epochs)))
 
 
 def cell_of(attack: str, defense: str, seed: int, unsupported: str | None = None, epochs: int = 8) -> Record:
