@@ -53,8 +53,8 @@ def _recorded(matrix: Matrix, store: Store | None) -> dict[str, float]:
     rates = {}
     for cell in matrix.cells:
         record = store.run_record(cell.key) if store else None
-        if record:
-            rates[cell.spec.defense.name] = float(record["timing"]["pairs_per_second"])
+        if rate := ((record or {}).get("timing") or {}).get("pairs_per_second"):
+            rates[cell.spec.defense.name] = float(rate)
     return rates
 
 

@@ -113,7 +113,7 @@ class Trained(Shape):
     examples: Examples | None = None
     poison: Poison | None = None
     data: Data | None = None
-    weights: Weights | None = None
+    weights: Weights = Weights(sha256="")
 
 
 class Metric(Shape):

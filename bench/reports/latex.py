@@ -40,8 +40,6 @@ PAGE_WIDTH, PAGE_HEIGHT = 82.0, 48
 """Letters and lines of a float in the narrowest usual page, that of the article class."""
 GAP = 1.5
 """Letters between columns."""
-SMALL = 0.9
-"""A letter of the spread, in letters."""
 HEAD_WIDTH = 12
 """Letters after which the head of a column goes on in a new line."""
 
@@ -93,7 +91,7 @@ def _widths(table: PaperTable) -> list[float]:
 
 def _width(cell: PaperCell) -> float:
     found = max(len(cell.printed), len(cell.text or cell.measured.word), len(cell.difference_text))
-    return max(found + SMALL * len(cell.measured.notes), *(SMALL * len(_small(cell, mark)) for mark in MARKS))
+    return max(found + len(cell.measured.notes), *(len(_small(cell, mark)) for mark in MARKS))
 
 
 def _height(table: PaperTable, block: Block) -> float:

@@ -7,7 +7,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.console import say
 from bench.matrix.store import Store
 from bench.reports.price import CONTROLS, PriceTable, price_table
 from bench.reports.records import load_runs
@@ -115,7 +114,7 @@ def _cell(cell: Cell, seeds: bool) -> Text:
 def print_damaged(store: Store, console: Console) -> None:
     """The records that the tables are without."""
     for path, reason in sorted(store.damaged.items()):
-        say(console, f"{path} is damaged and left out: {reason}")
+        console.print(Text(f"{path} is damaged and left out: {reason}"), soft_wrap=True)
 
 
 def print_notes(notes: list[Note], console: Console) -> None:

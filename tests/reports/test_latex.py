@@ -14,7 +14,7 @@ from bench.reports.latex import escaped
 from bench.reports.write import write_report
 from bench.suites.suite import load, names
 
-from .records_maker import key_for
+from .records_maker import key_for, write_eval
 from .suite_maker import ask, make_suites
 
 TABLES = [name for name in names() if name.startswith("table")]
@@ -61,8 +61,14 @@ def test_escaping(text: str, expected: str) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex here (Debian: texlive-latex-recommended)")
-@pytest.mark.parametrize("seeds", [(0,), (0, 1)], ids=["one seed, an interval", "two seeds, a deviation"])
-def test_every_table_compiles_and_fits_the_page(store: Store, tmp_path: Path, seeds: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("seeds", "n"), [((0,), 600), ((0, 1), 600), ((0, 1), 20000)], ids=["an interval", "a deviation", "seeds that differ in n"]
+)
+def test_every_table_compiles_and_fits_the_page(store: Store, tmp_path: Path, seeds: tuple[int, ...], n: int) -> None:
+    write_eval(store, key_for("badnet", "clip", 1), "asr", {("asr", "all"): 0.5, ("asr_floor", "all"): 0.05}, n=n)
+    write_eval(
+        store, key_for("badnet", "clip", 0), "asr", {("asr", "all"): 0.9, ("asr_floor", "all"): 0.05}, n=max(600, n // 2)
+    )
     for name in TABLES:
         ask(store, name, {arm.id: [key_for("badnet", "clip", seed) for seed in seeds] for arm in load(name).arms()}, {})
     paths = write_report(store, ["latex"], TABLES)
