@@ -18,12 +18,11 @@ class Group:
     rate: float | None
     undefended: bool
     runs: tuple[Run, ...]
-    superseded: tuple[Run, ...]
 
     @property
     def anchor(self) -> str:
         """Where the page shows the runs."""
-        if len(self.runs) + len(self.superseded) == 1:
+        if len(self.runs) == 1:
             return f"run-{self.runs[0].key}"
         return f"cell-{short_hash(' '.join(run.key for run in self.runs))}"
 
@@ -110,22 +109,11 @@ def _defense(run: Run) -> Record:
 
 
 def _group(attack: str, defense: str, runs: list[Run]) -> Group:
-    """One run a seed. Where an engine of another version ran the same cell too, the newest that is done counts."""
-    newest: dict[int, Run] = {}
-    for run in runs:
-        if run.seed not in newest or _preference(run) > _preference(newest[run.seed]):
-            newest[run.seed] = run
-    counted = tuple(newest[seed] for seed in sorted(newest))
+    """One run a seed: the same cell has the same key."""
     return Group(
         attack=attack,
         defense=defense,
         rate=runs[0].attack_rate,
         undefended=runs[0].defense == "clip",
-        runs=counted,
-        superseded=tuple(run for run in runs if run not in counted),
+        runs=tuple({run.seed: run for run in sorted(runs, key=lambda run: run.seed)}.values()),
     )
-
-
-def _preference(run: Run) -> tuple[bool, str, str]:
-    finished = ((run.record or {}).get("provenance") or {}).get("finished")
-    return run.status == "done", str(finished or ""), run.key

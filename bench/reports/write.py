@@ -67,7 +67,7 @@ def write_report(store: Store, formats: Iterable[str] = USUAL, suites: Iterable[
 def paper_tables(store: Store, runs: list[Run], suites: Iterable[str] = ()) -> list[PaperTable]:
     """The tables of suites in the paper's order."""
     groups = [group for section in sections_of(runs) for group in section.shown]
-    anchors = {run.key: group.anchor for group in groups for run in (*group.runs, *group.superseded)}
+    anchors = {run.key: group.anchor for group in groups for run in group.runs}
     by_key = {run.key: run for run in runs}
     return [paper_table(edition, by_key, anchors) for edition in editions_of(store.for_reports().requests(), suites)]
 

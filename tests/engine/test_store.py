@@ -14,7 +14,6 @@ from bench.canonical import digest, without_nulls
 from bench.errors import UserError
 from bench.matrix.store import SCHEMA, Store, atomic, read_json, write_json
 
-
 SPEC = {"defense": {"name": "clip", "source": None}, "seed": 0}
 KEY = digest(without_nulls(SPEC))
 

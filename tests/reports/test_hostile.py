@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bench.canonical import digest, without_nulls
 from bench.matrix import reading
 from bench.matrix import store as stores
 from bench.matrix.store import Store
@@ -14,7 +15,7 @@ from bench.reports.page import render_page
 from bench.reports.records import load_runs
 
 from . import records_maker
-from .records_maker import cell_of, key_for, write_evals, write_training
+from .records_maker import cell_of, write_evals, write_training
 
 EVIL = """'"><evil evil=1 onload=alert(1)></title></script></style>{{ 7 * 7 }}&amp;"""
 KEPT = {"run_key", "eval_key", "schema", "better", "unit", "finished", "name_of_metric"}
@@ -61,7 +62,8 @@ def test_nothing_in_a_record_becomes_markup(tmp_path: Path, monkeypatch: pytest.
     write = stores.write_json
     monkeypatch.setattr(stores, "write_json", lambda path, value: write(path, _spoilt(value)))
     monkeypatch.setattr(records_maker, "key_of", lambda *parts: "k" + "".join(filter(str.isalnum, str(parts)))[:30])
-    cells[0]["run_key"], cells[1]["run_key"] = (key_for("badnet", name, 0) for name in ("clip", "safeclip"))
+    monkeypatch.setattr(records_maker, "key_for", lambda *cell: digest(without_nulls(_spoilt(records_maker.spec_of(*cell)))))
+    cells[0]["run_key"], cells[1]["run_key"] = (records_maker.key_for("badnet", name, 0) for name in ("clip", "safeclip"))
     store.write_request("q", {"cells": cells})
     write_training(store, "badnet", "clip", 0)
     write_evals(store, "badnet", "clip", 0, (0.9, 0.8, 0.7, 0.6))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from bench.canonical import digest, without_nulls
 from bench.matrix.store import Store
 from bench.reports.command import command_of
 from bench.reports.price import PriceTable, price_table
@@ -46,6 +47,10 @@ def _fixed(before: Any, name: str, seed: int) -> Any:
     return lambda *_: control
 
 
+def control_key(name: str, seed: int) -> str:
+    return digest(without_nulls(_fixed(maker.spec_of, name, seed)()))
+
+
 def table(store: Store) -> PriceTable:
     found = [made for section in sections_of(load_runs(store)) if (made := price_table(section))]
     assert len(found) == 1
@@ -67,7 +72,7 @@ def test_parts_sum_to_what_is_lost(priced: Store) -> None:
 
 
 def test_what_is_not_measured_on_the_same_seeds_is_not_taken_apart(priced: Store) -> None:
-    (priced.run_dir(maker.key_for("badnet", "control_size", 1)) / "run.json").unlink()
+    (priced.run_dir(control_key("control_size", 1)) / "run.json").unlink()
     found = table(priced)
     assert [row.parts for row in found.rows] == [None] * 3
     assert found.sentences == []
@@ -101,8 +106,8 @@ def test_files_page_and_terminal(priced: Store, store: Store) -> None:
     assert "What the price is made of" in page
     assert "63.5 by the method" in page
     for name in CONTROLS["badnet", 0]:
-        assert f'id="run-{maker.key_for("badnet", name, 0)}"' in page
-    console = Console(record=True, width=140, file=io.StringIO())
+        assert f'id="run-{control_key(name, 0)}"' in page
+    console = Console(record=True, width=160, file=io.StringIO())
     print_tables(priced, console)
     said = console.export_text()
     assert "same steps and pairs" in said

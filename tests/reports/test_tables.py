@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.canonical import digest, without_nulls
 from bench.matrix.store import Store
 from bench.reports.labels import Labels, number, ranges, setting_titles
 from bench.reports.records import Evaluation, canonical, load_runs
@@ -166,16 +167,17 @@ def test_another_version_of_an_evaluator_is_another_column(store: Store) -> None
     assert [c.evaluator for c in table.columns][-2:] == ["zero_shot (version=1)", "zero_shot (version=2)"]
 
 
-def test_a_newer_run_of_the_same_cell_replaces_the_older(store: Store) -> None:
-    old, new = key_for("badnet", "clip", 0), "0" * 16
-    record = store.run_record(old)
+def test_runs_of_another_engine_are_not_compared(store: Store) -> None:
+    record = store.run_record(key_for("badnet", "clip", 0))
     assert record
-    record["provenance"]["finished"] = "2027-01-01T00:00:00+00:00"
+    record["spec"]["engine"] = "next"
+    new = digest(without_nulls(record["spec"]))
+    before = [run.key for section in sections(store) for run in section.runs]
     store.write_run(new, {key: value for key, value in record.items() if key not in ("schema", "run_key")})
     write_eval(store, new, "asr", {("asr", "all"): 0.5})
-    group = sections(store)[0].groups["badnet 0.5%", "clip"]
-    assert [run.key for run in group.runs] == [new, key_for("badnet", "clip", 1)]
-    assert [run.key for run in group.superseded] == [old]
+    (other,) = [section for section in sections(store) if "engine next" in section.subtitle]
+    assert [run.key for run in other.groups["badnet 0.5%", "clip"].runs] == [new]
+    assert [run.key for section in sections(store) if section.id != other.id for run in section.runs] == before
 
 
 def test_shares_of_several_trigger_groups_are_pooled_by_images() -> None:
