@@ -62,13 +62,14 @@ def test_escaping(text: str, expected: str) -> None:
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex here (Debian: texlive-latex-recommended)")
 @pytest.mark.parametrize(
-    ("seeds", "n"), [((0,), 600), ((0, 1), 600), ((0, 1), 20000)], ids=["an interval", "a deviation", "seeds that differ in n"]
+    ("seeds", "sizes"), [((0,), ()), ((0, 1), ()), ((0, 1), (10000, 20000))], ids=["an interval", "a deviation", "n differs"]
 )
-def test_every_table_compiles_and_fits_the_page(store: Store, tmp_path: Path, seeds: tuple[int, ...], n: int) -> None:
-    write_eval(store, key_for("badnet", "clip", 1), "asr", {("asr", "all"): 0.5, ("asr_floor", "all"): 0.05}, n=n)
-    write_eval(
-        store, key_for("badnet", "clip", 0), "asr", {("asr", "all"): 0.9, ("asr_floor", "all"): 0.05}, n=max(600, n // 2)
-    )
+def test_every_table_compiles_and_fits_the_page(
+    store: Store, tmp_path: Path, seeds: tuple[int, ...], sizes: tuple[int, ...]
+) -> None:
+    for seed, n in enumerate(sizes):
+        shares = {("asr", "all"): 0.9 - 0.4 * seed, ("asr_floor", "all"): 0.05}
+        write_eval(store, key_for("badnet", "clip", seed), "asr", shares, n=n)
     for name in TABLES:
         ask(store, name, {arm.id: [key_for("badnet", "clip", seed) for seed in seeds] for arm in load(name).arms()}, {})
     paths = write_report(store, ["latex"], TABLES)

@@ -81,7 +81,10 @@ def test_where_locks_cannot_be_tried_the_last_beat_counts(store: Store, monkeypa
         assert is_held(store, key) is held
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"host": 1}', "{" * 10**5])
+BEFORE_TIME = '{"host": "h", "pid": 1, "since": -1e300, "at": 1}'
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"host": 1}', "{" * 10**5, BEFORE_TIME, BEFORE_TIME.replace("-", "")])
 def test_a_damaged_heartbeat_is_none(store: Store, content: str) -> None:
     (store.root / "locks").mkdir()
     store.heartbeat("k").write_text(content)
