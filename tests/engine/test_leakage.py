@@ -252,6 +252,10 @@ class _Spy(np.ndarray):
         self.met.extend(inputs)
         return getattr(ufunc, method)(*(np.asarray(each) for each in inputs), **options)
 
+    def __getitem__(self, key: Any) -> Any:
+        self.met.append(key)
+        return super().__getitem__(key)
+
 
 def test_what_a_defense_shows_of_its_pairs_does_not_meet_the_mask() -> None:
     poisoned = np.arange(40) % 5 == 0
@@ -261,8 +265,28 @@ def test_what_a_defense_shows_of_its_pairs_does_not_meet_the_mask() -> None:
         "image_neighbour": np.arange(40).view(_Spy),
     }
     plain = {name: np.asarray(values) for name, values in observed.items()}
+    _Spy.met.clear()
     assert poison_telemetry(observed, poisoned) == poison_telemetry(plain, poisoned)
     assert not _Spy.met
+
+
+def test_the_pairs_that_a_defense_asks_for_do_not_meet_the_mask(registries: None, tmp_path: Path) -> None:
+    """Neither where it scores them, nor where it trains on them, nor where it asks for their labels."""
+
+    @register_defense("asking")
+    class Asking(CLIP):
+        def before_epoch(self, epoch: int, scorer: Scorer) -> None:
+            scorer.similarities(np.arange(self.setup.pairs).view(_Spy))
+            scorer.embeddings(np.arange(self.setup.pairs).view(_Spy))
+            self.setup.labels(self.setup.trusted(20).view(_Spy))
+
+        def phases(self, epoch: int) -> Sequence[Phase]:
+            return (Phase(indices=np.arange(self.setup.pairs).view(_Spy)),)
+
+    _Spy.met.clear()
+    _trainer(small_matrix(defenses=["asking"]), tmp_path).run()
+    masks = [each for each in _Spy.met if isinstance(each, np.ndarray) and each.dtype == bool]
+    assert not masks
 
 
 def test_the_first_look_is_in_the_order_of_the_pairs() -> None:
