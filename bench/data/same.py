@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,10 @@ _CHUNK = 256
 
 def digests(contents: Iterable[bytes]) -> NDArray[np.uint64]:
     """A hash of 128 bits for each: (n, 2)."""
-    return _numbers(bytearray().join(map(_digest, contents)))
+    joined, rest = bytearray(), map(_digest, contents)
+    while block := b"".join(islice(rest, _PIECE)):
+        joined += block
+    return _numbers(joined)
 
 
 def _digest(content: bytes) -> bytes:
