@@ -223,13 +223,9 @@ def _halves(train: list[_Image], val: list[_Image]) -> tuple[list[_Image], list[
     """holdout and test: half of the val images each, by content, but for those that are in train."""
     images = [*train, *val]
     sizes = np.array([image.size for image in images], dtype=np.int64)
-    sizes[~np.isin(sizes, sizes[len(train) :])] = 0
-    firsts = same.first_image(sizes, lambda row, start, count: same.piece(images[row].path, start, count))[len(train) :]
-    own = [row for row, first in enumerate(firsts.tolist()) if first >= len(train)]
-    distinct, place = np.unique(firsts[own], return_inverse=True)
-    held = (np.random.default_rng(0).permutation(len(distinct)) < len(distinct) // 2)[place]
-    rows = {side: [val[row] for row, other in zip(own, held, strict=True) if other == side] for side in (True, False)}
-    return rows[True], rows[False]
+    halves = same.halves(len(train), sizes, lambda row, start, count: same.piece(images[row].path, start, count), 0)
+    holdout, test = ([val[row] for row in rows.tolist()] for rows in halves)
+    return holdout, test
 
 
 def _keep(images: list[_Image], faults: Faults, cache: Path | None, fingerprint: str, part: str) -> list[_Image]:

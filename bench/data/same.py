@@ -122,6 +122,18 @@ def split(
     return {part: rows[(start <= rank) & (rank < end)] for part, (start, end) in ends.items()}
 
 
+def halves(train: int, sizes: NDArray[np.int64], read: Read, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Two random halves, by image, of what follows the first `train` rows and is not among these: rows counted from `train`.
+
+    sizes: int64 (n,), in bytes, of all rows; see `first_image`.
+    """
+    firsts = first_image(np.where(np.isin(sizes, sizes[train:]), sizes, 0), read)[train:]
+    own = np.flatnonzero(firsts >= train)
+    images, place = np.unique(firsts[own], return_inverse=True)
+    held = (np.random.default_rng(seed).permutation(len(images)) < len(images) // 2)[place]
+    return own[held], own[~held]
+
+
 def sharing(image_of: NDArray[np.int64]) -> dict[str, str | int]:
     """How many images there are, and how many rows have one that another row has too."""
     counts = np.unique(image_of, return_counts=True)[1]
