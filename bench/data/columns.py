@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 Value = TypeVar("Value")
 
+_BLOCK = 4096
+
 
 class Column(Sequence[Value]):
     """Values that are made when they are asked for; a slice gives a list of them."""
@@ -26,6 +28,9 @@ class Column(Sequence[Value]):
     def __getitem__(self, row: slice) -> list[Value]: ...
     def __getitem__(self, row: int | slice) -> Value | list[Value]:
         return [self._at(each) for each in range(len(self))[row]] if isinstance(row, slice) else self._at(row)
+
+    def __iter__(self) -> Iterator[Value]:
+        return map(self._at, range(len(self)))
 
 
 class Texts(Column[str]):
@@ -60,8 +65,14 @@ class Texts(Column[str]):
 
     def encoded(self) -> Iterator[bytes]:
         """Each text, undecoded."""
-        for start, end in zip(self._starts, self._ends, strict=True):
-            yield self._buffer[start:end].tobytes()
+        buffer = self._buffer.data
+        for block in range(0, len(self), _BLOCK):
+            rows = slice(block, block + _BLOCK)
+            for start, end in zip(self._starts[rows].tolist(), self._ends[rows].tolist(), strict=True):
+                yield bytes(buffer[start:end])
+
+    def __iter__(self) -> Iterator[str]:
+        return (text.decode(errors="replace") for text in self.encoded())
 
     def select(self, rows: NDArray[np.int64] | slice) -> Texts:
         """The texts at `rows`, int64 (n,), sharing the buffer."""

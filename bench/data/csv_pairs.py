@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,9 +63,15 @@ class CsvPairs(Dataset):
         file = _file(place, params.file)
         faults = Faults(params.on_error, _KINDS, place.findings)
         rows = _read(file, params, faults)
-        firsts = same.first_of(same.digests(rows.paths.encoded()))
+        named = same.digests(rows.paths.encoded())
+        firsts = same.first_of(named)
         sizes = _sizes(rows, firsts, faults)
-        listing = [FORMAT, params.model_dump(include={"holdout_share", "on_error"}), image_size, rows.digest(sizes)]
+        listing = [
+            FORMAT,
+            params.model_dump(include={"holdout_share", "on_error"}),
+            image_size,
+            *map(_sha256, (named, same.digests(rows.captions.encoded()), sizes)),
+        ]
         fingerprint = hashlib.sha256(json.dumps(listing, sort_keys=True).encode()).hexdigest()
         once = np.where(firsts == np.arange(len(firsts)), sizes, 0)
         files = rows.files
@@ -103,11 +110,9 @@ class _Rows:
     def files(self) -> Sequence[str]:
         return _Files(self.file.parent, self.paths)
 
-    def digest(self, sizes: NDArray[np.int64]) -> str:
-        known = hashlib.sha256(sizes.tobytes())
-        for column in (self.paths, self.captions):
-            known.update(same.digests(column.encoded()).tobytes())
-        return known.hexdigest()
+
+def _sha256(column: NDArray[Any]) -> str:
+    return hashlib.sha256(column.tobytes()).hexdigest()
 
 
 class _Files(Column[str]):
@@ -193,14 +198,19 @@ def _column(file: Path, header: delimited.Header, option: str, name: str) -> int
 
 def _sizes(rows: _Rows, firsts: NDArray[np.int64], faults: Faults) -> NDArray[np.int64]:
     """Bytes of each row's image, -1 where it does not exist: int64 (n,)."""
-    files, own = rows.files, np.flatnonzero(firsts == np.arange(len(firsts)))
+    own = np.flatnonzero(firsts == np.arange(len(firsts)))
     sizes = np.zeros(len(firsts), dtype=np.int64)
-    sizes[own] = np.fromiter((file_size(files[row]) for row in own.tolist()), dtype=np.int64, count=len(own))
+    folder = os.open(rows.file.parent, os.O_RDONLY)
+    try:
+        paths = rows.paths.select(own).encoded()
+        sizes[own] = np.fromiter((file_size(path, folder) for path in paths), dtype=np.int64, count=len(own))
+    finally:
+        os.close(folder)
     missing = own[sizes[own] < 0]
     if len(missing):
         first = int(missing[0])
         problem = f"{rows.file} lists {len(missing):,} images that do not exist, the first in line {rows.lines[first]}"
-        faults.note("missing", f"{problem}: {files[first]}; {_remedy(rows, first)}", len(missing))
+        faults.note("missing", f"{problem}: {rows.files[first]}; {_remedy(rows, first)}", len(missing))
     return sizes[firsts]
 
 

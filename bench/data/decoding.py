@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from bench.errors import UserError
 
@@ -20,6 +20,8 @@ PIXELS = "pixels 2"
 """Names the way from an image to its pixels: part of the identity of all data that are decoded or resized here."""
 MAX_PIXELS = 89_478_485
 SKIP = "or leave such images out with --set data.on_error=skip"
+
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # a description of more than a megabyte harms no pixel
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {

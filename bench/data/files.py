@@ -210,10 +210,10 @@ def _reads(path: str | Path) -> bool:
     return True
 
 
-def file_size(path: str | Path) -> int:
-    """In bytes; -1 where there is no file of that name, and no file can have it."""
+def file_size(path: str | bytes | Path, folder: int | None = None) -> int:
+    """In bytes, -1 where there is no such file; `folder` is a handle of that which the path is relative to."""
     try:
-        facts = os.stat(path)
+        facts = os.stat(path, dir_fd=folder)
     except (OSError, ValueError):
         return -1
     return facts.st_size if stat.S_ISREG(facts.st_mode) else -1

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,29 +16,34 @@ from pydantic import Field
 
 from bench.api.data import DataPlace, Dataset, DatasetBundle, Findings, Pairs, Task, Vocabulary
 from bench.api.plugin import Params as PluginParams
+from bench.data import foreign, same
 from bench.data.decoding import PIXELS
-from bench.data.files import Faults, ImageFiles, OnError, Selection, readable
+from bench.data.files import Faults, ImageFiles, OnError, Selection, file_size, readable
 from bench.data.mentions import MentionIndex
 from bench.data.vocabularies import imagenet
 from bench.errors import UserError
 from bench.registry import register_dataset
 
-FORMAT = f"mscoco 1, {PIXELS}"
+FORMAT = f"mscoco 2, {PIXELS}"
 TASK_TRAIN_IMAGES = 20_000
+_KINDS = ("missing", "unreadable", "duplicate", "captionless", "malformed")
 _DOWNLOAD = "get the annotations and images of https://cocodataset.org"
+
+_Id = int | str
 
 
 class MSCOCOParams(PluginParams):
     year: Literal["auto", "2014", "2017"] = Field(default="auto", description="release; auto prefers 2017")
-    on_error: OnError = Field(default="error", description="skip leaves out missing, unreadable and captionless images")
+    on_error: OnError = Field(default="error", description="skip leaves out what is missing, unreadable or malformed")
     caption_seed: int = Field(default=0, description="chooses the one caption of each image")
 
 
 @dataclass(frozen=True)
 class _Image:
-    id: int
+    id: _Id
     uid: str
     path: str
+    size: int
     captions: tuple[str, ...]
 
 
@@ -47,13 +51,15 @@ class _Image:
 class MSCOCO(Dataset):
     """MS-COCO captions: photographs with one of their captions each, chosen at random.
 
-    train: the train split. holdout and test: two halves of the val split. The classes are ImageNet's; an image is a
+    train: the train split. holdout and test: two halves of the val split, without images that have the bytes of one in train;
+    val images of the same bytes are in one half. The classes are ImageNet's; an image is a
     member of those that any of its captions mentions. Task `objects`: the category, categories of one name merged, that
     covers the largest area of an image, crowds left out; at most 20,000 training images.
     """
 
     Params = MSCOCOParams
     needs_root = True
+    version = "2"
 
     def open(self, params: PluginParams, image_size: int, place: DataPlace) -> DatasetBundle:
         """Open ROOT/annotations/captions_{train,val}YEAR.json beside ROOT/{train,val}YEAR/; see `Dataset.open`."""
@@ -62,12 +68,9 @@ class MSCOCO(Dataset):
         train, val = source.images("train"), source.images("val")
         labels = {split: source.labels(split) for split in ("train", "val")}
         fingerprint = source.digest.hexdigest()
-        sides = np.random.default_rng(0).permutation(len(val)) < len(val) // 2
-        parts = {
-            "train": train,
-            "holdout": [image for image, held in zip(val, sides, strict=True) if held],
-            "test": [image for image, held in zip(val, sides, strict=True) if not held],
-        }
+        holdout, test = _halves(train, val)
+        parts = {"train": train, "holdout": holdout, "test": test}
+        repeats = len(val) - len(holdout) - len(test)
         if params.on_error == "skip":
             parts = {name: _keep(part, source.faults, place.cache, fingerprint, name) for name, part in parts.items()}
         for name, part in parts.items():
@@ -85,7 +88,7 @@ class MSCOCO(Dataset):
             pairs["test"],
             tasks=(task,) if task else (),
             task_reason="" if task else _why_no_task(missing),
-            facts={"year": source.year, **source.faults.facts},
+            facts={"year": source.year, "val_images_in_train": repeats, **source.faults.facts},
         )
 
 
@@ -95,7 +98,7 @@ class _Source:
     def __init__(self, root: Path, params: MSCOCOParams, image_size: int, findings: Findings | None) -> None:
         self.root = root
         self.year = _year(root) if params.year == "auto" else params.year
-        self.faults = Faults(params.on_error, ("missing", "unreadable", "captionless"), findings)
+        self.faults = Faults(params.on_error, _KINDS, findings)
         identity = {**params.model_dump(), "year": self.year, "image_size": image_size, "format": FORMAT}
         self.digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
 
@@ -106,38 +109,38 @@ class _Source:
         """Images on disk with a caption, in the order of the annotation file."""
         file, folder = self.annotations(f"captions_{split}"), self.root / f"{split}{self.year}"
         table = self._read(file)
-        names = _names(file, table)
-        captions = _captions(file, table, names)
-        for image_id in [image_id for image_id in names if image_id not in captions]:
-            self.faults.note("captionless", f"{file}: image {image_id} has no caption; add one")
-            del names[image_id]
-        sizes = _sizes(folder, set(names.values()))
-        missing = [name for name in names.values() if name not in sizes]
+        names = _names(file, table, self.faults)
+        captions = _captions(file, table, names, self.faults)
+        found, missing = [], []
+        if not folder.is_dir():
+            raise UserError(f"the image folder {folder} is missing: {_DOWNLOAD}")
+        for image_id, name in names.items():
+            if image_id not in captions:
+                self.faults.note("captionless", f"{file}: image {image_id} has no caption; add one")
+            elif place := _place(folder, name):
+                found.append(_Image(image_id, place[0], str(self.root / place[0]), place[1], tuple(captions[image_id])))
+            else:
+                missing.append(name)
         if missing:
             problem = f"{folder} lacks {len(missing)} of the images that {file} lists, the first {missing[0]}"
             self.faults.note("missing", f"{problem}; restore them", len(missing))
-        self.digest.update(json.dumps(sorted(sizes.items())).encode())
-        return [
-            _Image(image_id, f"{folder.name}/{name}", os.path.join(folder, name), tuple(captions[image_id]))
-            for image_id, name in names.items()
-            if name in sizes
-        ]
+        self.digest.update(json.dumps(sorted((image.uid, image.size) for image in found)).encode())
+        return found
 
-    def labels(self, split: str) -> dict[int, str]:
+    def labels(self, split: str) -> dict[_Id, str]:
         """The dominant category of each image that has one; empty without an instances file."""
         file = self.annotations(f"instances_{split}")
         if not file.exists():
             return {}
-        table = self._read(file)
-        rows = _rows(file, table, "categories", {"id": int, "name": str})
-        categories = {row["id"]: row["name"] for _, row in rows}
-        areas: dict[int, Counter[str]] = defaultdict(Counter)
-        for where, row in _rows(file, table, "annotations", {"image_id": int, "category_id": int, "area": (int, float)}):
+        table, faults = self._read(file), self.faults
+        named = {"id": foreign.identifier, "name": foreign.text}
+        categories = {row["id"]: row["name"] for _, row in foreign.rows(file, table, "categories", named, faults)}
+        areas: dict[_Id, Counter[str]] = defaultdict(Counter)
+        fields = {"image_id": foreign.identifier, "category_id": foreign.identifier, "area": foreign.amount}
+        for where, row in foreign.rows(file, table, "annotations", fields, faults):
             if row["category_id"] not in categories:
-                raise UserError(f"{where}: there is no category {row['category_id']}; mend or download the file again")
-            if not (math.isfinite(row["area"]) and row["area"] >= 0):
-                raise UserError(f"{where}: the area is {row['area']}; mend or download the file again")
-            if not row.get("iscrowd"):
+                faults.note("malformed", f"{where}: there is no category {row['category_id']}; {foreign.MEND}")
+            elif not row.get("iscrowd"):
                 areas[row["image_id"]][categories[row["category_id"]]] += row["area"]
         return {image: min(found, key=lambda name: (-found[name], name)) for image, found in areas.items()}
 
@@ -175,52 +178,54 @@ def _year(root: Path) -> Literal["2014", "2017"]:
     raise UserError(f"{folder} holds neither captions_train2017.json nor captions_train2014.json: {_DOWNLOAD}")
 
 
-def _rows(file: Path, table: Any, key: str, fields: dict[str, type | tuple[type, ...]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The entries of a list in an annotation file with a name for each, after checking the types of their fields."""
-    rows = table.get(key) if isinstance(table, dict) else None
-    if not isinstance(rows, list):
-        raise UserError(f"{file} has no list '{key}': it is not in COCO's format, {_DOWNLOAD}")
-    for number, row in enumerate(rows):
-        where = f"{file}: {key}[{number}]"
-        if not isinstance(row, dict):
-            raise UserError(f"{where} is not an object; mend or download the file again")
-        for name, kind in fields.items():
-            if not isinstance(row.get(name), kind) or isinstance(row[name], bool):
-                problem = "is missing" if name not in row else f"is {json.dumps(row[name])[:80]}"
-                raise UserError(f"{where}: the field '{name}' {problem}; mend or download the file again")
-        yield where, row
-
-
-def _names(file: Path, table: Any) -> dict[int, str]:
-    names: dict[int, str] = {}
+def _names(file: Path, table: Any, faults: Faults) -> dict[_Id, str]:
+    names: dict[_Id, str] = {}
     seen: set[str] = set()
-    for where, row in _rows(file, table, "images", {"id": int, "file_name": str}):
+    for where, row in foreign.rows(file, table, "images", {"id": foreign.identifier, "file_name": foreign.text}, faults):
+        name = os.path.normpath(row["file_name"])
         if row["id"] in names:
-            raise UserError(f"{where}: the image id {row['id']} occurs twice; remove one of them")
-        if row["file_name"] in seen:
-            raise UserError(f"{where}: the file {row['file_name']} occurs twice; remove one of them")
-        names[row["id"]] = row["file_name"]
-        seen.add(row["file_name"])
+            faults.note("duplicate", f"{where}: the image id {row['id']} occurs twice; remove one of them")
+        elif name in seen:
+            faults.note("duplicate", f"{where}: the file {name} occurs twice; remove one of them")
+        else:
+            names[row["id"]] = name
+            seen.add(name)
     return names
 
 
-def _captions(file: Path, table: Any, names: dict[int, str]) -> dict[int, list[str]]:
-    captions: dict[int, list[str]] = defaultdict(list)
-    for where, row in _rows(file, table, "annotations", {"image_id": int, "caption": str}):
+def _captions(file: Path, table: Any, names: dict[_Id, str], faults: Faults) -> dict[_Id, list[str]]:
+    captions: dict[_Id, list[str]] = defaultdict(list)
+    for where, row in foreign.rows(
+        file, table, "annotations", {"image_id": foreign.identifier, "caption": foreign.text}, faults
+    ):
         if row["image_id"] not in names:
-            raise UserError(f"{where}: there is no image {row['image_id']}; remove the annotation or list its image")
-        if caption := row["caption"].strip():
+            problem = f"{where}: there is no image {row['image_id']}; remove the annotation or list its image once"
+            faults.note("malformed", problem)
+        elif caption := row["caption"].strip():
             captions[row["image_id"]].append(caption)
     return dict(captions)
 
 
-def _sizes(folder: Path, names: set[str]) -> dict[str, int]:
-    """Sizes in bytes of those of the named files that exist."""
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name: entry.stat().st_size for entry in entries if entry.name in names and entry.is_file()}
-    except OSError as error:
-        raise UserError(f"the image folder {folder} cannot be read ({error.strerror}): {_DOWNLOAD}") from error
+def _place(folder: Path, name: str) -> tuple[str, int] | None:
+    """The path within the root of a file listed for `folder`, and its size in bytes, where it exists.
+
+    Names count from the folder, or from the root if they begin with the folder's name.
+    """
+    if name.startswith(("/", "..")):
+        return None
+    for uid in (f"{folder.name}/{name}", name):
+        if uid.startswith(f"{folder.name}/") and (size := file_size(folder.parent / uid)) >= 0:
+            return uid, size
+    return None
+
+
+def _halves(train: list[_Image], val: list[_Image]) -> tuple[list[_Image], list[_Image]]:
+    """holdout and test: half of the val images each, by content, but for those that are in train."""
+    images = [*train, *val]
+    sizes = np.array([image.size for image in images], dtype=np.int64)
+    halves = same.halves(len(train), sizes, lambda row, start, count: same.piece(images[row].path, start, count), 0)
+    holdout, test = ([val[row] for row in rows.tolist()] for rows in halves)
+    return holdout, test
 
 
 def _keep(images: list[_Image], faults: Faults, cache: Path | None, fingerprint: str, part: str) -> list[_Image]:
@@ -246,7 +251,7 @@ def _choose(image: _Image, seed: int) -> str:
     return image.captions[int.from_bytes(draw[:8]) % len(image.captions)]
 
 
-def _task(parts: dict[str, list[_Image]], pairs: dict[str, Pairs], train: dict[int, str], val: dict[int, str]) -> Task | None:
+def _task(parts: dict[str, list[_Image]], pairs: dict[str, Pairs], train: dict[_Id, str], val: dict[_Id, str]) -> Task | None:
     """The task `objects`, or None where train and test share fewer than two categories."""
     learnt = [row for row, image in enumerate(parts["train"]) if image.id in train]
     if len(learnt) > TASK_TRAIN_IMAGES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,10 @@ _CHUNK = 256
 
 def digests(contents: Iterable[bytes]) -> NDArray[np.uint64]:
     """A hash of 128 bits for each: (n, 2)."""
-    return _numbers(bytearray().join(map(_digest, contents)))
+    joined, rest = bytearray(), map(_digest, contents)
+    while block := b"".join(islice(rest, _PIECE)):
+        joined += block
+    return _numbers(joined)
 
 
 def _digest(content: bytes) -> bytes:
@@ -116,6 +120,18 @@ def split(
     rank = np.random.default_rng(seed).permutation(len(images))[place]
     ends = {"train": (kept, len(images)), "holdout": (0, kept // 2), "test": (kept // 2, kept)}
     return {part: rows[(start <= rank) & (rank < end)] for part, (start, end) in ends.items()}
+
+
+def halves(train: int, sizes: NDArray[np.int64], read: Read, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Two random halves, by image, of what follows the first `train` rows and is not among these: rows counted from `train`.
+
+    sizes: int64 (n,), in bytes, of all rows; see `first_image`.
+    """
+    firsts = first_image(np.where(np.isin(sizes, sizes[train:]), sizes, 0), read)[train:]
+    own = np.flatnonzero(firsts >= train)
+    images, place = np.unique(firsts[own], return_inverse=True)
+    held = (np.random.default_rng(seed).permutation(len(images)) < len(images) // 2)[place]
+    return own[held], own[~held]
 
 
 def sharing(image_of: NDArray[np.int64]) -> dict[str, str | int]:

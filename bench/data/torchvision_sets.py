@@ -18,15 +18,15 @@ from pydantic import Field
 
 from bench.api.data import DataPlace, Dataset, DatasetBundle, Images
 from bench.api.plugin import Params as PluginParams
-from bench.data import cifar
+from bench.data import cifar, same
 from bench.data.class_captions import FOODS, GARMENTS, PHOTOS, Wording, captions
 from bench.data.decoding import PIXELS
 from bench.data.files import ArrayImages, ImageFiles, Selection
-from bench.data.labelled_pairs import Part, halves, labelled_bundle
+from bench.data.labelled_pairs import Part, labelled_bundle
 from bench.errors import UserError
 from bench.registry import register_dataset
 
-FORMAT = f"torchvision 1, {PIXELS}"
+FORMAT = f"torchvision 2, {PIXELS}"
 
 
 class TorchvisionParams(PluginParams):
@@ -36,19 +36,25 @@ class TorchvisionParams(PluginParams):
 
 @dataclass(frozen=True, eq=False)
 class _Split:
-    """images: of the whole split; labels: int64 (n,); digest: of the pixels, or of the files' names and sizes."""
+    """images: of the whole split; labels: int64 (n,); digest: of the pixels, or of the files' names and sizes.
+
+    sizes: int64 (n,), bytes of each image, which `read` gives.
+    """
 
     images: Images
     labels: NDArray[np.int64]
     classes: Sequence[str]
     digest: str
+    sizes: NDArray[np.int64]
+    read: same.Read
 
 
 class _Labelled(Dataset):
-    """train: the train split. holdout and test: two random halves of the test split. Task `classes`: at most 20,000
-    training images, tested on the test half.
+    """train: the train split. holdout and test: two random halves of the test split, without images that are in train too;
+    equal ones are in one half. Task `classes`: at most 20,000 training images, tested on the test half.
     """
 
+    version = "2"
     Params = TorchvisionParams
     needs_root = True
     wording: ClassVar[Wording]
@@ -70,7 +76,9 @@ class _Labelled(Dataset):
         vocabulary = self.wording.vocabulary(train.classes)
         identity = [FORMAT, self.name, params.model_dump(), image_size, vocabulary.names, vocabulary.templates]
         known = json.dumps([identity, train.digest, test.digest], sort_keys=True)
-        held, tested = halves(len(test.labels), params.split_seed)
+        held, tested = same.halves(
+            len(train.labels), np.concatenate([train.sizes, test.sizes]), _one_after_the_other(train, test), params.split_seed
+        )
         rows = {"train": np.arange(len(train.labels)), "holdout": held, "test": tested}
         parts: dict[str, Part] = {}
         for part, chosen in rows.items():
@@ -82,8 +90,8 @@ class _Labelled(Dataset):
                 [f"{'train' if part == 'train' else 'test'}/{row:06d}" for row in chosen.tolist()],
                 captions(labels, vocabulary, np.random.default_rng([params.caption_seed, *part.encode()])),
             )
-        fingerprint = hashlib.sha256(known.encode()).hexdigest()
-        return labelled_bundle(fingerprint, image_size, vocabulary, parts)
+        facts = {"test_images_in_train": len(test.labels) - len(held) - len(tested)}
+        return labelled_bundle(hashlib.sha256(known.encode()).hexdigest(), image_size, vocabulary, parts, facts)
 
     def _root(self, place: DataPlace) -> Path:
         if place.root is None:
@@ -98,6 +106,15 @@ class _Labelled(Dataset):
             lambda: self._source(root, train, download=True),
             f"{root} does not hold whole files {self.layout}",
         )
+
+
+def _one_after_the_other(train: _Split, test: _Split) -> same.Read:
+    count = len(train.labels)
+
+    def read(row: int, start: int, size: int) -> bytes:
+        return train.read(row, start, size) if row < count else test.read(row - count, start, size)
+
+    return read
 
 
 def _first(local: Callable[[], Any], download: Callable[[], Any], problem: str) -> Any:
@@ -130,7 +147,15 @@ class _Arrays(_Labelled):
         labels = np.asarray(source.targets, dtype=np.int64)
         digest = hashlib.sha256(pixels.data)
         digest.update(labels.tobytes())
-        return _Split(ArrayImages(pixels, image_size), labels, source.classes, digest.hexdigest())
+        sizes = np.full(len(pixels), pixels[0].nbytes, dtype=np.int64)
+        return _Split(
+            ArrayImages(pixels, image_size),
+            labels,
+            source.classes,
+            digest.hexdigest(),
+            sizes,
+            lambda row, start, count: pixels[row].tobytes()[start : start + count],
+        )
 
 
 @register_dataset("cifar10")
@@ -187,4 +212,11 @@ class Food101(_Labelled):
         labels = np.array([label for _, label in found], dtype=np.int64)
         names = [os.path.join(*Path(path).parts[-2:]) for path in paths]
         digest = hashlib.sha256(json.dumps([names, sizes, labels.tolist()]).encode()).hexdigest()
-        return _Split(ImageFiles(paths, image_size), labels, source.classes, digest)
+        return _Split(
+            ImageFiles(paths, image_size),
+            labels,
+            source.classes,
+            digest,
+            np.array(sizes, dtype=np.int64),
+            lambda row, start, count: same.piece(paths[row], start, count),
+        )

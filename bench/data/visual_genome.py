@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pydantic import Field
 
 from bench.api.data import DataPlace, Dataset, DatasetBundle, Pairs
 from bench.api.plugin import Params as PluginParams
+from bench.data import foreign, same
 from bench.data.decoding import PIXELS
 from bench.data.files import Faults, ImageFiles, OnError, readable
 from bench.data.mentions import MentionIndex
@@ -24,9 +26,10 @@ from bench.data.vocabularies import imagenet
 from bench.errors import UserError
 from bench.registry import register_dataset
 
-FORMAT = f"visual_genome 1, {PIXELS}"
+FORMAT = f"visual_genome 2, {PIXELS}"
 FOLDERS = ("VG_100K", "VG_100K_2")
 _FILE = "region_descriptions.json"
+_KINDS = ("missing", "unreadable", "captionless", "duplicate", "malformed")
 _DOWNLOAD = "get it from https://homes.cs.washington.edu/~ranjay/visualgenome/api.html"
 
 
@@ -35,7 +38,7 @@ class VisualGenomeParams(PluginParams):
     caption_seed: int = Field(default=0, ge=0, description="chooses the regions")
     holdout_share: float = Field(default=0.1, gt=0, lt=1, description="images kept from training, half holdout and half test")
     split_seed: int = Field(default=0, ge=0, description="chooses those images")
-    on_error: OnError = Field(default="error", description="skip leaves out missing, unreadable and captionless images")
+    on_error: OnError = Field(default="error", description="skip leaves out what is missing, unreadable or malformed")
 
 
 @dataclass(frozen=True)
@@ -49,31 +52,37 @@ class _Image:
 class VisualGenome(Dataset):
     """Visual Genome: photographs, the caption of each merged from 5 random region descriptions.
 
-    There is no official split: holdout and test are drawn by image. Regions are drawn from an image's distinct
-    descriptions, all of them where there are fewer. The classes are ImageNet's; an image is a member of those that any of
-    its descriptions mentions.
+    There is no official split: holdout and test are drawn by image, files of the same bytes being one. Regions are drawn from
+    an image's distinct descriptions, all of them where there are fewer. The classes are ImageNet's; an image is a member of
+    those that any of its descriptions mentions.
     """
 
     Params = VisualGenomeParams
     needs_root = True
+    version = "2"
 
     def open(self, params: PluginParams, image_size: int, place: DataPlace) -> DatasetBundle:
         """Open ROOT/region_descriptions.json beside ROOT/VG_100K/ and ROOT/VG_100K_2/; see `Dataset.open`."""
         assert isinstance(params, VisualGenomeParams)
         root = _root(place)
-        faults = Faults(params.on_error, ("missing", "unreadable", "captionless", "duplicate"), place.findings)
+        faults = Faults(params.on_error, _KINDS, place.findings)
         phrases, digest = _phrases(root / _FILE, faults)
         sizes = _sizes(root)
         images = _images(root, phrases, sizes, faults)
         found = sorted((image.uid, sizes[image.uid]) for image in images)
         identity = [FORMAT, params.model_dump(), image_size, digest, found]
         fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        parts, facts = _split(root / _FILE, images, sizes, params)
         if params.on_error == "skip":
             note = place.cache / f"readable-{fingerprint}.json" if place.cache else None
             fine = readable([image.path for image in images], note)
             faults.note("unreadable", "", fine.count(False))
-            images = [image for image, reads in zip(images, fine, strict=True) if reads]
-        train, holdout, test = (_pairs(part, image_size, params) for part in _split(root / _FILE, images, params))
+            damaged = {image.uid for image, reads in zip(images, fine, strict=True) if not reads}
+            parts = {name: [image for image in part if image.uid not in damaged] for name, part in parts.items()}
+        for name, part in parts.items():
+            if not part:
+                raise UserError(f"{root} has no readable images for the part '{name}': give more images")
+        train, holdout, test = (_pairs(parts[name], image_size, params) for name in ("train", "holdout", "test"))
         return DatasetBundle(
             fingerprint,
             image_size,
@@ -83,7 +92,7 @@ class VisualGenome(Dataset):
             test,
             tasks=(),
             task_reason="region descriptions have no labels",
-            facts=faults.facts,
+            facts={**facts, **faults.facts},
         )
 
 
@@ -105,7 +114,7 @@ def _phrases(file: Path, faults: Faults) -> tuple[dict[int, tuple[str, ...]], st
             return _distinct(file, stream, faults), digest
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror}): {_DOWNLOAD}") from error
-    except ijson.JSONError as error:
+    except (ijson.JSONError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is not whole JSON: download it again") from error
 
 
@@ -113,10 +122,13 @@ def _distinct(file: Path, stream: BufferedReader, faults: Faults) -> dict[int, t
     if not stream.peek().lstrip().startswith(b"["):
         raise UserError(f"{file} is not a list of images with their regions: {_DOWNLOAD}")
     phrases: dict[int, tuple[str, ...]] = {}
-    for number, row in enumerate(ijson.items(stream, "item", use_float=True)):
+    for number, row in enumerate(_entries(stream)):
         where = f"{file}: [{number}]"
-        image, texts = _checked(where, row)
-        distinct = tuple(dict.fromkeys(text for each in texts if (text := each.strip())))
+        image = foreign.identifier(row.get("id")) if isinstance(row, dict) else None
+        if not isinstance(image, int) or not isinstance(row.get("regions"), list):
+            faults.note("malformed", f"{where} has no whole number 'id' and list 'regions'; {foreign.MEND}")
+            continue
+        distinct = tuple(dict.fromkeys(_texts(where, row["regions"], faults)))
         if image in phrases:
             faults.note("duplicate", f"{where}: the image id {image} occurs twice; remove one of them")
         elif not distinct:
@@ -126,18 +138,26 @@ def _distinct(file: Path, stream: BufferedReader, faults: Faults) -> dict[int, t
     return phrases
 
 
-def _checked(where: str, row: Any) -> tuple[int, list[str]]:
-    """The image's id and the descriptions of its regions."""
-    regions = row.get("regions") if isinstance(row, dict) else None
-    if not isinstance(regions, list) or not isinstance(row.get("id"), int) or isinstance(row["id"], bool):
-        raise UserError(f"{where} has no whole number 'id' and list 'regions'; mend or download the file again")
-    texts = []
+def _entries(stream: BufferedReader) -> Iterator[Any]:
+    """The entries of a list in JSON. The fast parser stops at the second half of a surrogate pair that has no first."""
+    done = 0
+    try:
+        for entry in ijson.items(stream, "item", use_float=True):
+            yield entry
+            done += 1
+    except UnicodeDecodeError:
+        stream.seek(0)
+        yield from islice(ijson.get_backend("python").items(stream, "item", use_float=True), done, None)
+
+
+def _texts(where: str, regions: list[Any], faults: Faults) -> Iterator[str]:
+    """The descriptions of regions that are not empty."""
     for place, region in enumerate(regions):
-        text = region.get("phrase") if isinstance(region, dict) else None
-        if not isinstance(text, str):
-            raise UserError(f"{where}: regions[{place}] has no text 'phrase'; mend or download the file again")
-        texts.append(text)
-    return row["id"], texts
+        text = foreign.text(region.get("phrase")) if isinstance(region, dict) else None
+        if text is None:
+            faults.note("malformed", f"{where}: regions[{place}] has no text 'phrase'; {foreign.MEND}")
+        elif text := text.strip():
+            yield text
 
 
 def _sizes(root: Path) -> dict[str, int]:
@@ -168,14 +188,14 @@ def _images(root: Path, phrases: dict[int, tuple[str, ...]], sizes: dict[str, in
     return images
 
 
-def _split(file: Path, images: Sequence[_Image], params: VisualGenomeParams) -> list[list[_Image]]:
-    """train, holdout and test, each in the order of the file."""
-    kept = max(2, round(params.holdout_share * len(images)))
-    if len(images) <= kept:
-        raise UserError(f"{file} describes {len(images)} usable images, too few to split: give more, or a lower holdout_share")
-    rank = np.random.default_rng(params.split_seed).permutation(len(images)).tolist()
-    bounds = ((kept, len(images)), (0, kept // 2), (kept // 2, kept))
-    return [[image for image, place in zip(images, rank, strict=True) if low <= place < high] for low, high in bounds]
+def _split(
+    file: Path, images: Sequence[_Image], sizes: dict[str, int], params: VisualGenomeParams
+) -> tuple[dict[str, list[_Image]], dict[str, str | int]]:
+    """train, holdout and test, each in the order of the file, and how many images there are."""
+    counts = np.array([sizes[image.uid] for image in images], dtype=np.int64)
+    image_of = same.first_image(counts, lambda row, start, count: same.piece(images[row].path, start, count))
+    parts = same.split(image_of, np.arange(len(images)), params.holdout_share, params.split_seed, f"{file} describes")
+    return {part: [images[row] for row in rows.tolist()] for part, rows in parts.items()}, same.sharing(image_of)
 
 
 def _pairs(images: list[_Image], image_size: int, params: VisualGenomeParams) -> Pairs:

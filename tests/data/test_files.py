@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from bench.data import decoding, files
 from bench.data.decoding import decode
@@ -131,6 +131,24 @@ def test_exif_orientation(tmp_path: Path, orientation: int) -> None:
     turned.save(tmp_path / "a.png", exif=exif)
     upright = by_the_book(np.asarray(wide), SIDE)
     assert np.abs(decode(tmp_path / "a.png", SIDE) - upright).max() <= 2
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("write", ["add_text", "add_itxt"])
+def test_png_with_a_long_text(tmp_path: Path, packed: bool, write: str) -> None:
+    image, info = Image.fromarray(smooth(30, 30)), PngImagePlugin.PngInfo()
+    getattr(info, write)("workflow", "y" * (5 << 20), zip=packed)
+    image.save(tmp_path / "a.png", pnginfo=info)
+    image.save(tmp_path / "b.png")
+    assert np.array_equal(decode(tmp_path / "a.png", SIDE), decode(tmp_path / "b.png", SIDE))
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.tif"])
+def test_of_several_frames_the_first(tmp_path: Path, name: str) -> None:
+    frames = [Image.new("RGB", (30, 20), colour) for colour in ("red", "blue", "lime")]
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    pixels = decode(tmp_path / name, SIDE).astype(int)
+    assert np.abs(pixels - np.array([255, 0, 0])[:, None, None]).max() <= 4
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")

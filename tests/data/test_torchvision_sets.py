@@ -12,6 +12,7 @@ from bench.data.mentions import MentionIndex
 from bench.errors import UserError
 from bench.registry import datasets
 
+from .pixels import leaks
 from .torchvision_maker import cifar, fashion, food
 
 NAMES = ("cifar10", "cifar100", "fashion_mnist", "food101")
@@ -55,6 +56,32 @@ def test_captions_images_labels_and_task_belong_together(made: tuple[str, Path])
     assert task.test_labels.tolist() == [member for (member,) in bundle.test.members]
     assert task.train_labels.tolist() == [member for (member,) in bundle.train.members]
     assert bundle.test.images.load(np.arange(6)).shape == task.test_images.load(np.arange(6)).shape == (6, 3, 16, 16)
+
+
+def test_equal_images_are_on_one_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 12 test images two are in train, and three are one."""
+    cifar(tmp_path, monkeypatch)
+    batches = bench.data.cifar.read
+
+    def copied(kind: Any, root: Path, train: bool, download: bool = False) -> Any:
+        found = batches(kind, root, train, download)
+        if not train:
+            found.data[[0, 5]] = batches(kind, root, True).data[[3, 4]]
+            found.data[[7, 9]] = found.data[2]
+        return found
+
+    monkeypatch.setattr(bench.data.cifar, "read", copied)
+    food(tmp_path)
+    dish = tmp_path / "food-101" / "images" / "hot_dog"
+    for copy, of in ((1006, 1000), (1007, 1003), (1009, 1008)):
+        (dish / f"{copy}.jpg").write_bytes((dish / f"{of}.jpg").read_bytes())
+    for name, left in (("cifar10", 10), ("food101", 10)):
+        for seed in range(5):
+            bundle = opened(name, tmp_path, split_seed=seed)
+            assert leaks(bundle) == 0
+            assert bundle.facts["test_images_in_train"] == 2
+            assert len(bundle.holdout) + len(bundle.test) == left
+            assert len(bundle.tasks[0].test_labels) == len(bundle.test)
 
 
 def test_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

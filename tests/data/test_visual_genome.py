@@ -15,6 +15,7 @@ from bench.errors import UserError
 from bench.registry import datasets
 
 from .genome_maker import KINDS, make_genome
+from .pixels import leaks
 
 
 def opened(root: Path | None, cache: Path | None = None, size: int = 16, **params: Any) -> DatasetBundle:
@@ -89,20 +90,67 @@ def test_missing_places(root: Path, tmp_path: Path) -> None:
     complaint(root, "region_descriptions.json cannot be read", "https://")
 
 
+def test_other_layouts_are_refused(root: Path) -> None:
+    edit(root, lambda table: {"images": table})
+    complaint(root, "region_descriptions.json", "not a list", on_error="skip")
+    edit(root, lambda table: [5, None])
+    complaint(root, "0 usable images", on_error="skip")
+
+
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "words", "left"),
     [
-        (lambda table: {"images": table}, ("not a list",)),
-        (lambda table: [5], ("[0]", "'regions'")),
-        (lambda table: table[2].pop("id") and None, ("[2]", "'id'")),
-        (lambda table: table[2]["regions"][1].pop("phrase") and None, ("[2]", "regions[1]", "'phrase'")),
-        (lambda table: table[2]["regions"].insert(1, "a clock"), ("[2]", "regions[1]", "'phrase'")),
-        (lambda table: table[2]["regions"][1].update(phrase=None), ("[2]", "regions[1]", "'phrase'")),
+        (lambda table: table.insert(2, 5), ("[2]", "'regions'"), 20),
+        (lambda table: table[2].pop("id") and None, ("[2]", "'id'"), 19),
+        (lambda table: table[2].update(id=1.5), ("[2]", "'id'"), 19),
+        (lambda table: table[2].update(regions={}), ("[2]", "'regions'"), 19),
+        (lambda table: table[2]["regions"][1].pop("phrase") and None, ("[2]", "regions[1]", "'phrase'"), 20),
+        (lambda table: table[2]["regions"].insert(1, "a clock"), ("[2]", "regions[1]", "'phrase'"), 20),
+        (lambda table: table[2]["regions"][1].update(phrase=5), ("[2]", "regions[1]", "'phrase'"), 20),
     ],
 )
-def test_other_layouts_are_refused(root: Path, change: Callable[[Any], object], words: tuple[str, ...]) -> None:
+def test_malformed_entries_are_named_and_left_out_alone(
+    root: Path, change: Callable[[Any], object], words: tuple[str, ...], left: int
+) -> None:
     edit(root, change)
-    complaint(root, "region_descriptions.json", *words, on_error="skip")
+    complaint(root, "region_descriptions.json", *words, "--set data.on_error=skip")
+    bundle = opened(root, on_error="skip")
+    assert bundle.facts["skipped_malformed"] == 1
+    assert len(bundle.train) + len(bundle.holdout) + len(bundle.test) == left
+
+
+def test_ids_may_be_texts(root: Path) -> None:
+    plain = opened(root)
+    edit(root, lambda table: [row.update(id=str(row["id"])) for row in table] and None)
+    assert list(opened(root).train.captions) == list(plain.train.captions)
+
+
+def test_copies_of_an_image_stay_together(root: Path) -> None:
+    for image in range(1, 19, 3):
+        for copy in (image + 1, image + 2):
+            shutil.copy(
+                root / f"VG_100K{'_2' if image % 2 else ''}/{image}.jpg", root / f"VG_100K{'_2' if copy % 2 else ''}/{copy}.jpg"
+            )
+    for seed in range(4):
+        bundle = opened(root, holdout_share=0.5, split_seed=seed)
+        assert leaks(bundle) == 0
+        assert bundle.facts["images"] == 8
+        assert bundle.facts["rows_sharing_an_image"] == 18
+        assert len(bundle.train) + len(bundle.holdout) + len(bundle.test) == 20
+
+
+@pytest.mark.parametrize("half", ["\\ud83d", "\\ude00"])
+def test_half_an_emoji_is_replaced(root: Path, half: str) -> None:
+    file = root / "region_descriptions.json"
+    entries = json.loads(file.read_text())
+    for row in (0, 7, 19):
+        entries[row]["regions"][0]["phrase"] = "a HALF clock"
+    file.write_text(json.dumps(entries).replace("HALF", half))
+    bundle = opened(root, regions=99)
+    texts = [text for part in (bundle.train, bundle.holdout, bundle.test) for text in part.captions]
+    assert len(texts) == 20
+    assert sum("a \ufffd clock" in text or "a ? clock" in text for text in texts) == 3
+    json.dumps(texts, ensure_ascii=False).encode()
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,8 @@ def pickled(content: Any) -> bytes:
 
 
 def cifar(root: Path, patch: pytest.MonkeyPatch, kind: str = "CIFAR10", train: int = 20, test: int = 12) -> Path:
-    """Pickled batches as published, their sums told to torchvision; image i is of class i % 3 and has that grey."""
+    """Pickled batches as published, their sums told to torchvision; image i is of class i % 3 and has a
+    grey of it, of train and test another."""
     plugin = getattr(torchvision.datasets, kind)
     key = "labels" if kind == "CIFAR10" else "fine_labels"
     folder = root / plugin.base_folder
@@ -48,13 +49,14 @@ def cifar(root: Path, patch: pytest.MonkeyPatch, kind: str = "CIFAR10", train: i
         (folder / name).write_bytes(pickled(content))
         return [name, hashlib.md5((folder / name).read_bytes()).hexdigest()]
 
-    def batch(name: str, count: int) -> list[str]:
+    def batch(name: str, count: int, lighter: int) -> list[str]:
         labels = [row % 3 for row in range(count)]
-        pixels = np.repeat(np.array([[50 * label + row for row, label in enumerate(labels)]], dtype=np.uint8).T, 3072, axis=1)
+        greys = np.array([[50 * label + row + lighter for row, label in enumerate(labels)]], dtype=np.uint8)
+        pixels = np.repeat(greys.T, 3072, axis=1)
         return write(name, {"data": pixels, key: labels})
 
-    patch.setattr(plugin, "train_list", [batch(plugin.train_list[0][0], train)])
-    patch.setattr(plugin, "test_list", [batch(plugin.test_list[0][0], test)])
+    patch.setattr(plugin, "train_list", [batch(plugin.train_list[0][0], train, 0)])
+    patch.setattr(plugin, "test_list", [batch(plugin.test_list[0][0], test, train)])
     names = ["maple_tree", "cat", "pickup_truck"]
     meta = write(plugin.meta["filename"], {plugin.meta["key"]: names})
     patch.setattr(plugin, "meta", {**plugin.meta, "md5": meta[1]})
@@ -62,11 +64,11 @@ def cifar(root: Path, patch: pytest.MonkeyPatch, kind: str = "CIFAR10", train: i
 
 
 def fashion(root: Path, train: int = 20, test: int = 12) -> Path:
-    """IDX files as published, unpacked; image i is of class i % 10 and has the grey i."""
+    """IDX files as published, unpacked; image i is of class i % 10 and has the grey i, of test 200 + i."""
     folder = root / "FashionMNIST" / "raw"
     folder.mkdir(parents=True)
     for name, count in (("train", train), ("t10k", test)):
-        pixels = np.repeat(np.arange(count, dtype=np.uint8), 28 * 28)
+        pixels = np.repeat(np.arange(count, dtype=np.uint8) + (200 if name == "t10k" else 0), 28 * 28)
         (folder / f"{name}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, count, 28, 28) + pixels.tobytes())
         labels = bytes(row % GARMENTS for row in range(count))
         (folder / f"{name}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, count) + labels)
@@ -79,7 +81,7 @@ def food(root: Path, train: int = 6, test: int = 4) -> Path:
     for number, dish in enumerate(DISHES):
         (root / "food-101" / "images" / dish).mkdir(parents=True)
         for row in range(train + test):
-            picture = Image.new("RGB", (60, 50 + row), (80 * number, row, 0))
+            picture = Image.new("RGB", (60, 50 + row), (80 * number, 20 * row, 0))
             picture.save(root / "food-101" / "images" / dish / f"{1000 * number + row}.jpg")
     for split, rows in (("train", range(train)), ("test", range(train, train + test))):
         table = {dish: [f"{dish}/{1000 * number + row}" for row in rows] for number, dish in enumerate(DISHES)}

@@ -1,0 +1,62 @@
+"""Entries of JSON that others wrote. A value that is not what it should be reads as None."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.data.files import Faults
+from bench.errors import UserError
+
+MEND = "mend or download the file again"
+
+
+def whole(text: str) -> str:
+    """`text` with a replacement character for each half of a surrogate pair: no encoder takes one."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def text(value: Any) -> str | None:
+    return whole(value) if isinstance(value, str) else None
+
+
+def identifier(value: Any) -> int | str | None:
+    """A whole number, however it is written, or another text."""
+    if isinstance(value, str):
+        return int(value) if value.isascii() and value.isdigit() and len(value) < 20 else whole(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value != int(value):
+        return None
+    return int(value)
+
+
+def amount(value: Any) -> float | None:
+    """A finite number that is not negative."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not (math.isfinite(value) and value >= 0):
+        return None
+    return value
+
+
+def rows(
+    file: Path, table: Any, key: str, fields: Mapping[str, Callable[[Any], Any]], faults: Faults
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The entries of a list in an annotation file with a name for each; those whose `fields` are not as they should be are
+    faults. The fields have the values that their functions give.
+    """
+    found = table.get(key) if isinstance(table, dict) else None
+    if not isinstance(found, list):
+        raise UserError(f"{file} has no list '{key}': it is not in COCO's format")
+    for number, row in enumerate(found):
+        where = f"{file}: {key}[{number}]"
+        if not isinstance(row, dict):
+            faults.note("malformed", f"{where} is not an object; {MEND}")
+            continue
+        values = {name: parse(row.get(name)) for name, parse in fields.items()}
+        wrong = next((name for name, value in values.items() if value is None), None)
+        if wrong is None:
+            yield where, row | values
+        else:
+            problem = f"is {json.dumps(row[wrong])[:80]}" if wrong in row else "is missing"
+            faults.note("malformed", f"{where}: the field '{wrong}' {problem}; {MEND}")
