@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,10 @@ _CHUNK = 256
 
 def digests(contents: Iterable[bytes]) -> NDArray[np.uint64]:
     """A hash of 128 bits for each: (n, 2)."""
-    return _numbers(bytearray().join(map(_digest, contents)))
+    joined, rest = bytearray(), map(_digest, contents)
+    while block := b"".join(islice(rest, _PIECE)):
+        joined += block
+    return _numbers(joined)
 
 
 def _digest(content: bytes) -> bytes:
@@ -72,20 +76,16 @@ def _read(rows: NDArray[np.int64], read: Callable[[int], bytes]) -> NDArray[np.u
     return _numbers(b"".join(in_threads(lambda chunk: b"".join(_digest(read(row)) for row in chunk), chunks)))
 
 
-def of_files(paths: Sequence[str]) -> Read:
-    """Reads image files; one that cannot be read is like no other."""
-
-    def read(row: int, start: int, count: int) -> bytes:
+def piece(path: str, start: int, count: int) -> bytes:
+    """Bytes of a file; of one that cannot be read its name, which makes it like no other."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
         try:
-            handle = os.open(paths[row], os.O_RDONLY)
-            try:
-                return os.pread(handle, count, start)
-            finally:
-                os.close(handle)
-        except OSError:
-            return os.fsencode(paths[row])
-
-    return read
+            return os.pread(handle, count, start)
+        finally:
+            os.close(handle)
+    except OSError:
+        return os.fsencode(path)
 
 
 def repeated(image_of: NDArray[np.int64], captions: Texts) -> NDArray[np.bool_]:

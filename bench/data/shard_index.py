@@ -60,6 +60,8 @@ def _members(file: Path, samples: Samples) -> str:
     try:
         with tarfile.open(file, "r:") as tar:
             for member in tar:
+                if member.size < 0:
+                    return f"it is damaged at byte {member.offset}, after {shown(last)}"
                 if member.isfile() and member.offset_data + member.size > length:
                     return f"it ends within {shown(member.name)}"
                 last = member.name.removeprefix("./")

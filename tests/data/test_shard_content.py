@@ -4,11 +4,13 @@ import json
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from bench.api.data import DatasetBundle
+from bench.api.data import DataPlace, DatasetBundle
+from bench.data.conceptual import CC100K, SubsetParams
 
 from .conceptual_maker import TSV
 from .shard_maker import LAYOUTS, Members, captions, download, opened, pairs, picture, write
@@ -150,6 +152,21 @@ def test_training_images_that_are_in_validation_too(tmp_path: Path, layout: str)
     assert list(captions(without)) == ["000000001.jpg", "000000002.jpg", "000000003.jpg", "e.jpg"]
     assert without.fingerprint != bundle.fingerprint
     assert "training_images_in_validation" not in opened(download(tmp_path / "b", layout, pairs(1), pairs(2, 3, 4))).facts
+
+
+def test_of_a_subset_the_training_images_in_validation_are_counted(tmp_path: Path) -> None:
+    root = download(tmp_path, "files", pairs(*range(20)), pairs(*range(5, 15)))
+
+    def subset(**params: Any) -> DatasetBundle:
+        return CC100K().open(SubsetParams(pairs=8, **params), 16, DataPlace(root, None))
+
+    bundle = subset()
+    numbers = [int(Path(uid).stem) for uid in bundle.train.uids]
+    shared = [number for number in numbers if 5 <= number < 15]
+    assert str(bundle.facts["training_images_in_validation"]) == f"{len(shared)}, the first train/00000/{shared[0]:09d}.jpg"
+    without = [int(Path(uid).stem) for uid in subset(overlap="drop").train.uids]
+    assert len(without) == 8
+    assert {*numbers} - {*shared} <= {*without} <= {*range(5), *range(15, 20)}
 
 
 @each_layout
