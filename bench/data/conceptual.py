@@ -66,8 +66,9 @@ class CC3M(Dataset):
         source = Download(_root(place), params.layout, params.on_error, place.cache, place.findings)
         train = source.part(params.train_images, params.train_tsv)
         val = source.part(params.val_images, params.val_tsv)
-        train, image_of = source.apart(train, val, params.overlap == "drop")
-        train = self._subset(train, params, source)
+        drop = params.overlap == "drop"
+        train, image_of = source.apart(train if drop else self._subset(train, params, source), val, drop)
+        train = self._subset(train, params, source) if drop else train
         settings = params.model_dump(include={"test_share", "on_error", "seed", "pairs"})
         identity = [FORMAT, self.name, settings, image_size, train.digest(), val.digest()]
         fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

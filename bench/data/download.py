@@ -57,7 +57,7 @@ class Download:
             first = part.uids(folder)[again[0]]
             problem = f"{part.folder} has {len(again)} pairs whose image and caption a pair before has, the first {first}"
             self._remark("duplicate", problem, len(again))
-        return part.select(np.setdiff1d(np.arange(len(part)), again))
+        return part.select(np.delete(np.arange(len(part)), again)) if len(again) else part
 
     def apart(self, train: shards.Shards, val: shards.Shards, drop: bool) -> tuple[shards.Shards, NDArray[np.int64]]:
         """The training pairs, with `drop` without those whose image is in `val` too; and the first image of `val` with the
@@ -67,7 +67,7 @@ class Download:
         if len(shared):
             said = f"{len(shared):,}, the first {train.uids(train.folder.name)[shared[0]]}"
             self.faults.facts["training_images_in_validation"] = f"{said}{', left out' if drop else ''}"
-        return train.select(np.setdiff1d(np.arange(len(train)), shared)) if drop else train, image_of
+        return train.select(np.delete(np.arange(len(train)), shared)) if drop else train, image_of
 
     def readable(self, part: shards.Shards, note: str) -> shards.Shards:
         """The pairs whose image can be decoded."""

@@ -78,6 +78,8 @@ class Notes(NamedTuple):
 
 def hidden(path: str) -> bool:
     """Whether a file is no data: macOS's `._NAME`, `.DS_Store` and `__MACOSX/`, and whatever else begins with a dot."""
+    if not path.startswith((".", "_")) and "/" not in path:
+        return False
     return any((part.startswith(".") and part.strip(".")) or part == "__MACOSX" for part in path.split("/"))
 
 
@@ -167,8 +169,8 @@ class Samples:
 
     def _numbered(self, stems: Sequence[str], table: CaptionTable) -> bool:
         """Whether images' numbers are rows of the table, as far as the files beside the first and the last say."""
-        numbered = [stem for stem in stems if _number(stem) is not None]
-        return all(self._agrees(stem, table) for stem in {*numbered[:1], *numbered[-1:]}) and bool(numbered)
+        numbered = [next((stem for stem in order if _number(stem) is not None), "") for order in (stems, reversed(stems))]
+        return all(self._agrees(stem, table) for stem in numbered)
 
     def _agrees(self, stem: str, table: CaptionTable) -> bool:
         row = _number(stem)
@@ -182,7 +184,7 @@ class Samples:
     def _row(self, stem: str, table: CaptionTable) -> bytes:
         """The caption in the table's row of an image's number, unless the image was downloaded from elsewhere."""
         row = _number(stem)
-        if row is None or row >= len(table) or self._url(stem) not in ("", table.urls[row]):
+        if row is None or row >= len(table) or ((url := self._url(stem)) and url != table.urls[row]):
             return b""
         return table.captions[row].strip().encode()
 
@@ -193,9 +195,12 @@ class Samples:
         """Notes texts that cannot be read, texts without an image by the ending of what is in its place, and unknown files."""
         self._found.note("illegible", next(iter(self._illegible), ""), len(self._illegible))
         images = self._images.keys() | self._lost
-        alone = {stem: kind for stem, kind in self._texts if stem not in images}
+        alone: dict[str, str] = {}
+        for stem, kind in self._texts:
+            if stem not in images:
+                alone[stem] = max(kind, alone.get(stem, ""))
         unknown: dict[str, str] = {}
-        for stem, kind, name in self._others:
+        for stem, kind, name in sorted(self._others):
             if stem in alone:
                 unknown[stem] = kind
             else:

@@ -26,13 +26,13 @@ def of_folder(folder: Path, table: TableReader) -> Index:
     samples, texts = Samples(_file), []
     try:
         with os.scandir(folder) as entries:
-            for entry in entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
                 samples.add(entry.name, partial(_size, entry), entry.path)
                 if entry.name.endswith(TEXTS):
                     texts.append(entry.name)
     except OSError as error:
         raise UserError(f"{folder} cannot be read ({error.strerror}): give a folder that you may read") from error
-    chosen = sorted(texts)[:: len(texts) // _PROBES + 1]
+    chosen = texts[:: len(texts) // _PROBES + 1]
     return samples.index(table, probes=[probe(folder, name) for name in chosen])
 
 
@@ -60,6 +60,8 @@ def _members(file: Path, samples: Samples) -> str:
     try:
         with tarfile.open(file, "r:") as tar:
             for member in tar:
+                if member.size < 0:
+                    return f"it is damaged at byte {member.offset}, after {shown(last)}"
                 if member.isfile() and member.offset_data + member.size > length:
                     return f"it ends within {shown(member.name)}"
                 last = member.name.removeprefix("./")

@@ -186,6 +186,31 @@ def test_an_empty_image_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         open_sets(tmp_path, SIDE)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_companions_of_macos_are_no_images_and_no_classes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = maker.make(tmp_path, [name], monkeypatch)
+    before = open_sets(root, SIDE).fingerprints
+    for folder in [root, *(path for path in root.rglob("*") if path.is_dir())]:
+        for companion in ("._image_0001.jpg", ".DS_Store", f"._{folder.name}"):
+            (folder / companion).write_bytes(b"\0\5\x16\7Mac OS X")
+        for companion in ("__MACOSX", ".fseventsd"):
+            (folder / companion).mkdir()
+            (folder / companion / "._image_0001.jpg").write_bytes(b"\0\5\x16\7")
+    assert open_sets(root, SIDE).fingerprints == before
+    _open_and_load(root)
+
+
+def test_a_folder_or_a_link_in_place_of_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = maker.make(tmp_path, ["caltech101"], monkeypatch) / "caltech101/caltech101/101_ObjectCategories/Leopards"
+    (folder / "image_0099.jpg").mkdir()
+    with pytest.raises(UserError, match=r"Leopards/image_0099\.jpg is no file: restore it"):
+        open_sets(tmp_path, SIDE)
+    (folder / "image_0099.jpg").rmdir()
+    (folder / "image_0099.jpg").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"Leopards/image_0099\.jpg cannot be read"):
+        open_sets(tmp_path, SIDE)
+
+
 def test_the_fingerprint_follows_the_content_and_not_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     roots = [maker.make(tmp_path / name, ["food101"], monkeypatch) for name in ("one", "two/deeper")]
     first, second = (open_sets(root, SIDE).fingerprints["food101"] for root in roots)
