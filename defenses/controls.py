@@ -51,7 +51,7 @@ class Control(CLIP):
 
 @register_defense("control_steps")
 class ControlSteps(Control):
-    """Control: plain CLIP with as many steps as a defended cell takes with the CLIP loss, on all pairs."""
+    """Control: plain CLIP (Radford et al. 2021) with as many steps as a defended cell takes with the CLIP loss."""
 
     @classmethod
     def control(cls, budget: Budget) -> dict[str, Any] | None:
@@ -60,7 +60,10 @@ class ControlSteps(Control):
 
 @register_defense("control_size")
 class ControlSize(Control):
-    """Control: as many steps, on a random set of as many pairs as a defended cell has in an epoch of the CLIP loss."""
+    """Control: plain CLIP (Radford et al. 2021) with as many steps, on as many random pairs as an epoch of these has.
+
+    Pairs are counted in the epochs of a defended cell that have steps with the CLIP loss, on average.
+    """
 
     @classmethod
     def control(cls, budget: Budget) -> dict[str, Any] | None:

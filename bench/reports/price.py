@@ -88,18 +88,21 @@ def _sentences(rows: Sequence[PriceRow]) -> Iterator[str]:
         utility = next((name for name in UTILITY if name in measured), "")
         lost = _mean_parts(row for row in mine if row.measure == utility)
         taken = _mean_parts(row for row in mine if row.measure == ASR and row.took)
-        said = [_said(f"{defense}'s {{}} points of {utility} lost", f"{defense} loses no {utility}", lost)] if lost else []
-        said += [_said("the {} points of ASR that it takes away", "it takes no ASR away", taken)] if taken else []
+        said = []
+        if lost:
+            said.append(_said(f"{defense}'s", f"points of {utility} lost", f"no {utility} is lost with {defense}", lost))
+        if taken:
+            said.append(_said("the", f"points of ASR that {defense} takes away", f"no ASR is taken away by {defense}", taken))
         if said:
             sentence = "; ".join(said)
             yield f"{sentence[0].upper()}{sentence[1:]}."
 
 
-def _said(whole: str, none: str, parts: Sequence[float]) -> str:
+def _said(whose: str, what: str, none: str, parts: Sequence[float]) -> str:
     if sum(parts) < LEAST:
         return none
     shares = ", ".join(f"{number(part)} by {name}" for part, name in zip(parts, PARTS, strict=True))
-    return f"of {whole.format(number(sum(parts)))}, {shares.replace(' by', ' are explained by', 1)}"
+    return f"of {whose} {number(sum(parts))} {what}, {shares.replace(' by', ' are explained by', 1)}"
 
 
 def _mean_parts(rows: Iterator[PriceRow]) -> tuple[float, ...] | None:

@@ -1,3 +1,4 @@
+import tomllib
 from importlib.resources import files
 
 import pytest
@@ -25,6 +26,11 @@ def test_every_option_of_a_recipe_is_one(name: str) -> None:
     for section, registry in (("attack", attacks), ("defense", defenses)):
         for entry in registry:
             settings.plugin(section, entry, registry)
+
+
+def test_small_photographs_have_one_recipe() -> None:
+    texts = [(files("bench") / "recipes" / f"{name}.toml").read_text() for name in ("imagefolder", "cifar10")]
+    assert tomllib.loads(texts[0]) == tomllib.loads(texts[1])
 
 
 @pytest.mark.parametrize(("name", "batch_size"), PUBLISHED.items())

@@ -6,6 +6,7 @@ import pytest
 
 from tests.data.conceptual_maker import make_download
 from tests.data.genome_maker import make_genome
+from tests.data.test_imagefolder import folders
 from tests.data.torchvision_maker import cifar
 
 from .conftest import Bench
@@ -44,6 +45,25 @@ def test_everything_wrong_is_counted_and_named(bench: Bench, tmp_path: Path) -> 
     assert done.code == 1
     assert "unreadable: 1" in done.out
     assert str(root / "VG_100K" / "8.jpg") in done.out
+
+
+def test_a_folder_of_classes(bench: Bench, tmp_path: Path) -> None:
+    root = folders(tmp_path / "photos")
+    (root / "train" / "cat" / "._0.png").write_bytes(b"")
+    shutil.copy(root / "train" / "cat" / "0.png", root / "train" / "cat" / "copy.png")
+    (root / "train" / "hot_dog" / "0.png").write_bytes(b"no image")
+    done = bench("data", "verify", "imagefolder", "--data-root", root, "--decode")
+    assert (done.code, done.err) == (1, "")
+    for line in (
+        "48 pairs: 24 train, 12 holdout, 12 test",
+        "task classes: 3 classes, 24 train, 12 test",
+        "hidden files: 1, the first train/cat/._0.png",
+        "duplicate: 1",
+        "unreadable: 1",
+    ):
+        assert line in done.out.splitlines()
+    assert "copy.png has the bytes of" in done.out
+    assert "hot_dog/0.png is no image" in done.out
 
 
 @pytest.mark.parametrize(

@@ -137,3 +137,10 @@ def test_report_needs_the_records_alone(bench: Bench, tmp_path: Path) -> None:
     done = bench("report", "--out", out)
     assert (done.code, done.err) == (0, "")
     assert (out / "report" / "results.csv").read_bytes() == written
+
+
+def test_controls_are_planned_when_asked_for(bench: Bench, tmp_path: Path) -> None:
+    asked = ("run", *SMALL, "--defense", "clip,safeclip", "--attack", "badnet", "--dry-run", "--out", tmp_path / "out")
+    assert " beside " not in bench(*asked).out
+    lines = [line for line in bench(*asked, "--controls").out.splitlines() if " beside safeclip · badnet" in line]
+    assert sorted(line.split()[1] for line in lines) == ["control_size", "control_steps"]

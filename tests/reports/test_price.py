@@ -66,8 +66,8 @@ def test_parts_sum_to_what_is_lost(priced: Store) -> None:
     assert parts["linear_probe"] == pytest.approx((0.0, 0.04, 0.0))
     assert found.sentences == [
         "Of safeclip (threshold=0.9)'s 4.5 points of zero_shot lost, 1.0 are explained by fewer steps, 3.0 by fewer pairs, "
-        "0.5 by the method; of the 80.5 points of ASR that it takes away, 1.0 are explained by fewer steps, "
-        "16.0 by fewer pairs, 63.5 by the method."
+        "0.5 by the method; of the 80.5 points of ASR that safeclip (threshold=0.9) takes away, 1.0 are explained by fewer "
+        "steps, 16.0 by fewer pairs, 63.5 by the method."
     ]
 
 

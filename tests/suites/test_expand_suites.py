@@ -65,6 +65,16 @@ def test_cells_are_those_of_a_plain_run() -> None:
     assert len({tuple(runs) for runs in plan.suites[0].runs.values()}) == 15  # four data sets are one here
 
 
+def test_controls_are_those_of_a_plain_run() -> None:
+    names = ["badnet", "blended", "label_consistent", "tdpa", "wanet"]
+    plan, without = plan_of("table1", controls=True, evaluators=["asr"]), plan_of("table1", evaluators=["asr"])
+    defenses = ["clip", "roclip", "safeclip"]
+    plain = expand(Request("scenes", names, defenses, ["asr"], options=SIZES, controls=True))
+    assert {cell.key for cell in plain.cells} == set(plan.suites[0].cells)
+    assert plan.suites[0].runs == without.suites[0].runs
+    assert len(plan.suites[0].cells) == len(without.suites[0].cells) + 2 * 2 * len(names)
+
+
 def test_rates_follow_the_recipe_by_their_factor() -> None:
     specs = specs_of(plan_of("table9", options=(*SIZES, "data.train=512")))
     rates = {arm: spec.attack.params["rate"] for arm, spec in specs.items() if spec.attack}
