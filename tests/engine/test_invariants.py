@@ -222,3 +222,26 @@ def test_scoring_looks_and_changes_nothing(registries: None, tmp_path: Path) -> 
     assert torch.allclose(images, image, atol=1e-5)
     assert torch.allclose(texts, text, atol=1e-5)
     assert np.allclose(alone, similarities[5:6], atol=1e-5)
+
+
+def test_fine_tuning_begins_with_the_weights_of_the_same_cell(registries: None, tmp_path: Path) -> None:
+    first: list[dict[str, torch.Tensor]] = []
+
+    @register_defense("later")
+    class Later(CLIP):
+        @classmethod
+        def starts_from(cls) -> str | None:
+            return "clip"
+
+        def loss(self, batch: Batch, encoder: Any, phase: Phase) -> torch.Tensor:
+            first.append({name: value.clone() for name, value in encoder.model.state_dict().items()})
+            return super().loss(batch, encoder, phase)
+
+    matrix, store = small_matrix(defenses=["clip", "later"], attacks=["badnet"]), Store.create(tmp_path)
+    execute(matrix, store)
+    (base,) = [each for each in matrix.cells if each.spec.defense.name == "clip" and each.spec.attack is not None]
+    weights = load_file(store.run_dir(base.key) / "model.safetensors")
+    parameters = [name for name in weights if name in first[0] and weights[name].shape == first[0][name].shape]
+    assert len(parameters) > 10
+    named = [name for name in parameters if "num_batches" not in name and "running" not in name]
+    assert all(torch.equal(first[0][name], weights[name]) for name in named)
