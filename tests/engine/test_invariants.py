@@ -19,16 +19,19 @@ from bench.api import Batch, Encoder, Evaluator, Measurement, Metric, Phase, Pro
 from bench.data.augment import to_float
 from bench.data.captions import CaptionTokens
 from bench.data.poisoned import PoisonedPairs, ProbeImages
+from bench.matrix import cell as cells
 from bench.matrix.expand import Matrix
+from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store
 from bench.models import factory
 from bench.models.encoder import ClipEncoder
 from bench.registry import register_defense, register_evaluator
 from bench.training import stages
+from bench.training.scorer import PairScorer
 from defenses.clip import CLIP
 
 from .small import small_matrix
-from .training import execute
+from .training import Recorder, execute
 
 CPU = torch.device("cpu")
 
@@ -194,3 +197,51 @@ def test_draws_of_the_global_generators_follow_from_the_place_in_the_run(registr
 
 def _draw() -> tuple[float, ...]:
     return float(torch.rand(())), random.random(), float(np.random.random())
+
+
+def test_scoring_looks_and_changes_nothing(registries: None, tmp_path: Path) -> None:
+    """Against embeddings in evaluation mode by hand; a pair's similarity does not depend on those beside it."""
+    matrix = small_matrix("attack.rate=0.1")
+    runtime = Runtime(CPU, Recorder(), lambda: False)
+    trainer, _ = cells.prepare(matrix.cells[-1], matrix.workspace, Store.create(tmp_path), runtime)
+    encoder, pairs = trainer.encoder, trainer.pairs
+    encoder.train()
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    assert any("running_mean" in name for name in before)
+    rows = np.arange(len(pairs))[::-3]
+    scorer = PairScorer(encoder, pairs, trainer.captions)
+    similarities, (images, texts) = scorer.similarities(rows), scorer.embeddings(rows)
+    alone = scorer.similarities(rows[5:6])
+    assert encoder.training
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+    encoder.eval()
+    with torch.no_grad():
+        image = encoder.encode_image(to_float(pairs.load(rows)))
+        text = encoder.encode_text(trainer.captions.plain(rows))
+    assert np.allclose(similarities, (image * text).sum(dim=1).numpy(), atol=1e-5)
+    assert torch.allclose(images, image, atol=1e-5)
+    assert torch.allclose(texts, text, atol=1e-5)
+    assert np.allclose(alone, similarities[5:6], atol=1e-5)
+
+
+def test_fine_tuning_begins_with_the_weights_of_the_same_cell(registries: None, tmp_path: Path) -> None:
+    first: list[dict[str, torch.Tensor]] = []
+
+    @register_defense("later")
+    class Later(CLIP):
+        @classmethod
+        def starts_from(cls) -> str | None:
+            return "clip"
+
+        def loss(self, batch: Batch, encoder: Any, phase: Phase) -> torch.Tensor:
+            first.append({name: value.clone() for name, value in encoder.model.state_dict().items()})
+            return super().loss(batch, encoder, phase)
+
+    matrix, store = small_matrix(defenses=["clip", "later"], attacks=["badnet"]), Store.create(tmp_path)
+    execute(matrix, store)
+    (base,) = [each for each in matrix.cells if each.spec.defense.name == "clip" and each.spec.attack is not None]
+    weights = load_file(store.run_dir(base.key) / "model.safetensors")
+    parameters = [name for name in weights if name in first[0] and weights[name].shape == first[0][name].shape]
+    assert len(parameters) > 10
+    named = [name for name in parameters if "num_batches" not in name and "running" not in name]
+    assert all(torch.equal(first[0][name], weights[name]) for name in named)
