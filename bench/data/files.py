@@ -223,7 +223,7 @@ def _reads(path: str | Path) -> bool:
 
 
 def file_facts(path: str | bytes | Path, folder: int | None = None) -> tuple[int, int]:
-    """Bytes, -1 where there is no such file, and time of change in ns; `folder`: a handle of that which `path` is relative to."""
+    """Bytes, -1 where there is no such file, and when it changed, in ns. `path` may be relative to the handle `folder`."""
     try:
         facts = os.stat(path, dir_fd=folder)
     except (OSError, ValueError):

@@ -141,7 +141,7 @@ def _classes(folder: Path) -> dict[str, list[str]]:
 
 def _image_names(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.name.lower().endswith(_SUFFIXES))
+        return sorted(entry.name for entry in entries if entry.name.lower().endswith(_SUFFIXES) and entry.name[:2] != "._")
 
 
 def _draw(name: str, images: Sequence[str], count: int) -> list[str]:
