@@ -20,7 +20,7 @@ from bench.api.plugin import Params as PluginParams
 from bench.data import delimited, same
 from bench.data.columns import Column, Texts, TextsMaker
 from bench.data.decoding import PIXELS
-from bench.data.files import Faults, ImageFiles, OnError, file_size, readable
+from bench.data.files import Faults, ImageFiles, OnError, file_facts, file_size, keep_array, kept_array, readable
 from bench.data.mentions import MentionIndex
 from bench.data.vocabularies import imagenet
 from bench.errors import UserError
@@ -65,7 +65,7 @@ class CsvPairs(Dataset):
         rows = _read(file, params, faults)
         named = same.digests(rows.paths.encoded())
         firsts = same.first_of(named)
-        sizes = _sizes(rows, firsts, faults)
+        sizes, times = _facts(rows, firsts, faults)
         listing = [
             FORMAT,
             params.model_dump(include={"holdout_share", "on_error"}),
@@ -73,9 +73,7 @@ class CsvPairs(Dataset):
             *map(_sha256, (named, same.digests(rows.captions.encoded()), sizes)),
         ]
         fingerprint = hashlib.sha256(json.dumps(listing, sort_keys=True).encode()).hexdigest()
-        once = np.where(firsts == np.arange(len(firsts)), sizes, 0)
-        files = rows.files
-        image_of = same.first_image(once, lambda row, start, count: same.piece(files[row], start, count))[firsts]
+        image_of = _images(rows, firsts, sizes, place.cache, [fingerprint, str(file.resolve()), _sha256(times)])
         usable = _usable(rows, sizes, image_of, faults)
         parts = same.split(image_of, usable, params.holdout_share, 0, f"{file} lists")
         if faults.skip:
@@ -196,22 +194,36 @@ def _column(file: Path, header: delimited.Header, option: str, name: str) -> int
         raise UserError(f"{file} has no column '{name}' among {columns}, set data.{option}; {error}") from error
 
 
-def _sizes(rows: _Rows, firsts: NDArray[np.int64], faults: Faults) -> NDArray[np.int64]:
-    """Bytes of each row's image, -1 where it does not exist: int64 (n,)."""
+def _facts(rows: _Rows, firsts: NDArray[np.int64], faults: Faults) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Bytes of each row's image, -1 where it does not exist, and when it changed: int64 (n,)."""
     own = np.flatnonzero(firsts == np.arange(len(firsts)))
-    sizes = np.zeros(len(firsts), dtype=np.int64)
+    facts = np.zeros((len(firsts), 2), dtype=np.int64)
     folder = os.open(rows.file.parent, os.O_RDONLY)
     try:
-        paths = rows.paths.select(own).encoded()
-        sizes[own] = np.fromiter((file_size(path, folder) for path in paths), dtype=np.int64, count=len(own))
+        found = (file_facts(path, folder) for path in rows.paths.select(own).encoded())
+        facts[own] = np.fromiter(found, dtype=np.dtype((np.int64, 2)), count=len(own))
     finally:
         os.close(folder)
+    sizes = facts[:, 0]
     missing = own[sizes[own] < 0]
     if len(missing):
         first = int(missing[0])
         problem = f"{rows.file} lists {len(missing):,} images that do not exist, the first in line {rows.lines[first]}"
         faults.note("missing", f"{problem}: {rows.files[first]}; {_remedy(rows, first)}", len(missing))
-    return sizes[firsts]
+    return sizes[firsts], facts[firsts, 1]
+
+
+def _images(
+    rows: _Rows, firsts: NDArray[np.int64], sizes: NDArray[np.int64], cache: Path | None, key: list[str]
+) -> NDArray[np.int64]:
+    """The first row that has the same image, from the cache where no file has changed: int64 (n,)."""
+    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
+    note = cache / f"images-{name}.npy" if cache else None
+    if (found := kept_array(note, np.int64, len(firsts))) is None:
+        files, once = rows.files, np.where(firsts == np.arange(len(firsts)), sizes, 0)
+        found = same.first_image(once, lambda row, start, count: same.piece(files[row], start, count))[firsts]
+        keep_array(note, found)
+    return found
 
 
 def _remedy(rows: _Rows, row: int) -> str:

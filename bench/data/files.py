@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -160,19 +160,31 @@ def loadable(images: Images, note: Path | None = None) -> NDArray[np.bool_]:
 
     `note` is a file that keeps the answer; its name must change whenever one of the images does.
     """
+    if (kept := kept_array(note, np.bool_, len(images))) is not None:
+        return kept
+    answer = np.array(in_threads(lambda row: _loads(images, row) is None, range(len(images))), dtype=np.bool_)
+    keep_array(note, answer)
+    return answer
+
+
+def kept_array(note: Path | None, kind: type[np.generic], count: int) -> NDArray[Any] | None:
+    """What `keep_array` wrote, if it is of this kind and length."""
     if note is not None:
         with contextlib.suppress(OSError, ValueError, EOFError):
             kept = np.load(note, allow_pickle=False)
-            if kept.dtype == np.bool_ and kept.shape == (len(images),):
-                return kept
-    answer = np.array(in_threads(lambda row: _loads(images, row) is None, range(len(images))), dtype=np.bool_)
+            if kept.dtype == kind and kept.shape == (count,):
+                return kept  # type: ignore[no-any-return]
+    return None
+
+
+def keep_array(note: Path | None, values: NDArray[Any]) -> None:
+    """Write (n,) to the file `note`, where that is possible."""
     if note is not None:
         draft = note.with_name(f"{os.getpid()}-{note.name}")
         with contextlib.suppress(OSError):
             note.parent.mkdir(parents=True, exist_ok=True)
-            np.save(draft, answer)
+            np.save(draft, values)
             os.replace(draft, note)
-    return answer
 
 
 def complaints(images: Images) -> Iterator[str]:
@@ -210,13 +222,18 @@ def _reads(path: str | Path) -> bool:
     return True
 
 
-def file_size(path: str | bytes | Path, folder: int | None = None) -> int:
-    """In bytes, -1 where there is no such file; `folder` is a handle of that which the path is relative to."""
+def file_facts(path: str | bytes | Path, folder: int | None = None) -> tuple[int, int]:
+    """Bytes, -1 where there is no such file, and when it changed, in ns. `path` may be relative to the handle `folder`."""
     try:
         facts = os.stat(path, dir_fd=folder)
     except (OSError, ValueError):
-        return -1
-    return facts.st_size if stat.S_ISREG(facts.st_mode) else -1
+        return -1, 0
+    return (facts.st_size, facts.st_ctime_ns) if stat.S_ISREG(facts.st_mode) else (-1, 0)
+
+
+def file_size(path: str | Path) -> int:
+    """In bytes; -1 where there is no such file."""
+    return file_facts(path)[0]
 
 
 def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:

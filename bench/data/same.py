@@ -58,10 +58,10 @@ def first_image(sizes: NDArray[np.int64], read: Read) -> NDArray[np.int64]:
     """
     rows = _repeated(np.flatnonzero(sizes > 0), sizes)
     middle = np.zeros((len(sizes), 2), dtype=np.uint64)
-    middle[rows] = _read(rows, lambda row: read(row, max(0, int(sizes[row]) - _PIECE) // 2, _PIECE))
+    middle[rows] = _read(rows, sizes, lambda row, size: read(row, max(0, size - _PIECE) // 2, _PIECE))
     rows = _repeated(rows, sizes, middle)
     found = np.arange(len(sizes))
-    found[rows] = rows[first_of(_read(rows, lambda row: read(row, 0, int(sizes[row]))))]
+    found[rows] = rows[first_of(_read(rows, sizes, lambda row, size: read(row, 0, size)))]
     return found
 
 
@@ -71,9 +71,13 @@ def _repeated(rows: NDArray[np.int64], *keys: NDArray[np.int64] | NDArray[np.uin
     return rows[np.bincount(groups, minlength=len(rows))[groups] > 1]
 
 
-def _read(rows: NDArray[np.int64], read: Callable[[int], bytes]) -> NDArray[np.uint64]:
-    chunks = [rows[start : start + _CHUNK].tolist() for start in range(0, len(rows), _CHUNK)]
-    return _numbers(b"".join(in_threads(lambda chunk: b"".join(_digest(read(row)) for row in chunk), chunks)))
+def _read(rows: NDArray[np.int64], sizes: NDArray[np.int64], read: Callable[[int, int], bytes]) -> NDArray[np.uint64]:
+    chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
+
+    def digest(chunk: NDArray[np.int64]) -> bytes:
+        return b"".join(_digest(read(row, size)) for row, size in zip(chunk.tolist(), sizes[chunk].tolist(), strict=True))
+
+    return _numbers(b"".join(in_threads(digest, chunks)))
 
 
 def piece(path: str, start: int, count: int) -> bytes:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from bench.api.data import DataPlace, DatasetBundle
 from bench.cli.main import main
+from bench.data import same
 from bench.data.csv_pairs import CsvPairs, CsvPairsParams
 from bench.data.decoding import decode
 from bench.data.vocabularies import imagenet
@@ -134,6 +135,28 @@ def test_files_of_the_same_bytes_are_one_image(root: Path) -> None:
     assert [len(part) for part in parts(bundle)] == [30, 15, 15]
     assert (bundle.facts["images"], bundle.facts["rows_sharing_an_image"]) == (20, 60)
     assert all(len(members) == 2 for part in parts(bundle) for members in part.members)
+
+
+def test_which_files_are_the_same_is_kept_until_one_changes(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    piece = same.piece
+    monkeypatch.setattr(same, "piece", lambda *where: read.append(where) or piece(*where))
+    shutil.copy(root / "images" / "3.png", root / "images" / "4.png")
+    cache = tmp_path / "cache"
+    first = opened(root, cache)
+    assert first.facts["images"] == 19
+    assert len(read) > 0
+    read.clear()
+    assert opened(root, cache).facts["images"] == 19
+    assert read == []
+    whole = (root / "images" / "4.png").read_bytes()
+    (root / "images" / "4.png").write_bytes(whole[:-1] + b"x")
+    assert opened(root, cache).facts["images"] == 20
+    for note in cache.glob("images-*"):
+        note.write_bytes(b"damaged")
+    assert opened(root, cache).facts["images"] == 20
 
 
 def test_equal_rows_are_duplicates(root: Path) -> None:

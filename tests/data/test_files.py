@@ -50,7 +50,7 @@ def test_centre_crop_then_resize(tmp_path: Path, shape: tuple[int, int]) -> None
 def test_the_way_to_pixels_is_part_of_every_identity() -> None:
     texts = {path.name: path.read_text() for path in Path(files.__file__).parent.glob("*.py")}
     formats = {name: line for name, text in texts.items() for line in text.splitlines() if line.startswith("FORMAT = ")}
-    assert len(formats) == 7
+    assert len(formats) == 8
     assert [name for name, line in formats.items() if not line.endswith(', {PIXELS}"')] == []
 
 
