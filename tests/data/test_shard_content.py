@@ -76,6 +76,15 @@ def test_captions_written_anew_hold_though_a_table_lies_beside(tmp_path: Path, l
     assert list(opened(root).train.captions) == [f"a {'ranana' if row == 4 else 'banana'} {row}" for row in range(9)]
 
 
+@each_layout
+def test_an_image_from_elsewhere_has_no_row(tmp_path: Path, layout: str) -> None:
+    """Its number is that of a row, its address is not."""
+    members = {f"{row}.jpg": picture(row) for row in range(5)}
+    root = download(tmp_path, layout, {**members, "2.json": b'{"url": "http://elsewhere/2"}'})
+    (root / TSV["train"]).write_text("".join(f"a banana {row}\thttp://x/{row}\n" for row in range(5)))
+    assert list(captions(opened(root, on_error="skip"))) == ["0.jpg", "1.jpg", "3.jpg", "4.jpg"]
+
+
 def test_the_index_follows_texts_written_in_place(tmp_path: Path) -> None:
     root, cache = download(tmp_path, "files", pairs(*range(40))), tmp_path / "cache"
     before = opened(root, cache)

@@ -219,14 +219,21 @@ def test_no_image_is_of_a_known_format(tmp_path: Path) -> None:
 
 @each_layout
 def test_captions_that_are_no_text(tmp_path: Path, layout: str) -> None:
-    texts = {1: b"caf\xe9", 2: "a lemon".encode("utf-16"), 3: b"\xef\xbb\xbfa lemon \r\n", 4: b" \n\t", 5: b"x" * (2**20 + 1)}
+    texts = {
+        1: b"caf\xe9",
+        2: "a lemon".encode("utf-16"),
+        3: b"\xef\xbb\xbfa lemon \r\n",
+        4: b" \n\t",
+        5: b"x" * (2**20 + 1),
+        6: "a".encode("utf-16-le"),
+    }
     members = {f"{number}.txt": content for number, content in texts.items()} | {
         f"{number}.jpg": picture(number) for number in texts
     }
     root = download(
         tmp_path, layout, {**members, "1.json": b'{"caption": "an old one"}', "4.json": b'{"caption": "a goldfish"}'}
     )
-    complaint(root, "3 images without a caption", "train/00000", "1.jpg", "3 of their files are no UTF-8 text")
+    complaint(root, "4 images without a caption", "train/00000", "1.jpg", "4 of their files are no UTF-8 text")
     assert captions(opened(root, on_error="skip")) == {"3.jpg": "a lemon", "4.jpg": "a goldfish"}
 
 
@@ -234,14 +241,14 @@ def test_captions_that_are_no_text(tmp_path: Path, layout: str) -> None:
 def test_names_that_are_no_text_and_numbers_that_are_none(tmp_path: Path, layout: str) -> None:
     odd = ["caf\udce9", "²", "٣", "9" * 200, "a\nb"]
     members = {name + ".jpg": picture(number) for number, name in enumerate(odd)} | {name + ".txt": b"a lemon" for name in odd}
-    members.update({"²2.jpg": picture(70), "5" * 100 + ".jpg": picture(71)})
+    members.update({"²2.jpg": picture(70), "5" * 100 + ".jpg": picture(71), "0.jpg": picture(72), "٢.jpg": picture(73)})
     root = download(tmp_path, layout, members)
-    (root / TSV["train"]).write_text("a banana\thttp://x/0\n")
+    (root / TSV["train"]).write_text("a lemon\thttp://x/0\n" * 4)
     complaint(root, "1 images whose names are not UTF-8", "caf\\udce9.jpg", "rename")
     bundle = opened(root, on_error="skip")
     assert set(captions(bundle).values()) == {"a lemon"}
-    assert len(bundle.train) == 4
-    assert (bundle.facts["skipped_unreadable"], bundle.facts["skipped_captionless"]) == (1, 2)
+    assert len(bundle.train) == 5
+    assert (bundle.facts["skipped_unreadable"], bundle.facts["skipped_captionless"]) == (1, 3)
 
 
 @each_layout
