@@ -19,6 +19,7 @@ LAYERS = {
     "bench.errors": (),
     "bench.canonical": (),
     "bench.sources": (),
+    "bench.recipe": ("bench.errors",),
     "bench.api": ("bench.errors",),
     "bench.registry": ("bench.api", "bench.errors", "bench.sources"),
     "bench.data": ("bench.api", "bench.registry", "bench.errors"),

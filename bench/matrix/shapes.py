@@ -167,6 +167,7 @@ class Cell(Shape):
     attack_rate: Number | None = None
     defense: str | None = None
     seed: int = 0
+    recipe: str | None = None
     spec: Spec | None = None
     unsupported: str | None = None
     evaluators: list[Asked] | None = None
