@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestCentroid
 
-from bench.api import Guide, Params, Phase, Scorer, TrainSetup
+from bench.api import Guide, Limit, Params, Phase, Scorer, TrainSetup
 from defenses.clip import CLIP
 
 _CHUNK = 8192
@@ -29,6 +29,14 @@ class Filter(CLIP):
     @classmethod
     def selects_with(cls, params: Any) -> Guide | None:
         return "undefended"
+
+    @classmethod
+    def limits(cls, params: Any) -> Sequence[Limit]:
+        kept = "share of the pairs that the filter keeps"
+        return (
+            Limit("safe_share", "last", kept, "use stricter parameters", high=1.0),
+            Limit("safe_share", "last", kept, "use milder parameters", low=0.2),
+        )
 
     @abstractmethod
     def keep(self, scorer: Scorer) -> NDArray[np.bool_]:
