@@ -52,7 +52,7 @@ class RoCLIP(CLIP):
         told = "AUC of the captions' similarity to what they were matched with"
         return (
             Limit("own_matches", "mean", "share of the matches that are the pair's own caption", "make pool smaller", high=0.5),
-            Limit("match_auc", "last", told, "train longer or make pool larger", low=mismatches.LEAST_AUC),
+            Limit("match_auc", "mean", told, "train longer or make pool larger", low=mismatches.LEAST_AUC),
         )
 
     @classmethod
