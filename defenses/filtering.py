@@ -34,7 +34,7 @@ class Filter(CLIP):
     def limits(cls, params: Any) -> Sequence[Limit]:
         kept = "share of the pairs that the filter keeps"
         return (
-            Limit("safe_share", "last", kept, "use stricter parameters", high=1.0),
+            Limit("dropped", "last", "pairs that the filter drops", "use stricter parameters", low=1, unit=""),
             Limit("safe_share", "last", kept, "use milder parameters", low=0.2),
         )
 
@@ -54,7 +54,7 @@ class Filter(CLIP):
         return {"safe": self._kept}
 
     def telemetry(self) -> dict[str, float]:
-        return {"safe_share": float(self._kept.mean())}
+        return {"safe_share": float(self._kept.mean()), "dropped": int((~self._kept).sum())}
 
     def state_dict(self) -> dict[str, Any]:
         return {"kept": torch.from_numpy(self._kept)}

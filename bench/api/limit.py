@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Limit:
-    """A number of a defense's telemetry that is at least `low` and less than `high` where the defense engages.
+    """A number of a defense's telemetry that is at least `low` and at most `high` where the defense engages.
 
     figure: its name in `Defense.telemetry`; at: the epoch that counts, the first or the last that has the number, or the mean
     over all that have it. A number that no epoch has is outside.

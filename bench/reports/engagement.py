@@ -31,7 +31,7 @@ def missed(runs: Iterable[Run]) -> Iterator[tuple[Run, Record]]:
 def engagement_notes(name: str, runs: Iterable[Run], notes: Notes) -> list[int]:
     """Adds a note for each limit that a run missed; where: `name`, the seed and the value."""
     found = {
-        notes.add(STATUS, f"{limit['what']} is to be {bounds(limit)}; {limit['advice']}", f"{name}, seed {run.seed}: {value}")
+        notes.add(STATUS, f"{limit['what']} should be {bounds(limit)}; {limit['advice']}", f"{name}, seed {run.seed}: {value}")
         for run, limit in missed(runs)
         for value in [value_of(limit)]
     }
@@ -40,7 +40,7 @@ def engagement_notes(name: str, runs: Iterable[Run], notes: Notes) -> list[int]:
 
 def engagement_columns(runs: Sequence[Run]) -> dict[str, str]:
     """For a CSV file, whether it did and each limit that was missed, once."""
-    said = [f"{limit['what']}: {value_of(limit)}, is to be {bounds(limit)}; {limit['advice']}" for _, limit in missed(runs)]
+    said = [f"{limit['what']}: {value_of(limit)}, should be {bounds(limit)}; {limit['advice']}" for _, limit in missed(runs)]
     return dict(zip(ENGAGEMENT, (engaged(runs), ". ".join(dict.fromkeys(said))), strict=True))
 
 
@@ -50,7 +50,7 @@ def value_of(limit: Record) -> str:
 
 
 def bounds(limit: Record) -> str:
-    given = [("at least", limit.get("low")), ("less than", limit.get("high"))]
+    given = [("at least", limit.get("low")), ("at most", limit.get("high"))]
     texts = [f"{word} {percent_of(bound) if _is_share(limit) else f'{bound:g}'}" for word, bound in given if bound is not None]
     return " and ".join(texts)
 

@@ -22,4 +22,4 @@ def _judged(limit: Limit, curves: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         return {"value": None, "engaged": False}
     value = {"first": values[0], "last": values[-1], "mean": fmean(values)}[limit.at]
     low, high = (bound if bound is not None else none for bound, none in ((limit.low, -math.inf), (limit.high, math.inf)))
-    return {"value": value, "engaged": low <= value < high}
+    return {"value": value, "engaged": low <= value <= high}

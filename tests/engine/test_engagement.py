@@ -33,9 +33,10 @@ def test_a_value_inside_and_outside(at: Any, value: float, low: float | None, hi
     assert found == {**told, "low": low, "high": high, "engaged": engaged}
 
 
-def test_low_is_inside_and_high_is_outside() -> None:
-    limits = [Limit("kept", "last", "", "", low=1.0), Limit("kept", "last", "", "", high=1.0)]
-    assert [each["engaged"] for each in engagement(limits, [{"kept": 1.0}])] == [True, False]
+@pytest.mark.parametrize(("low", "high"), [(0.85, None), (None, 0.85), (0.85, 0.85)])
+def test_the_bounds_are_inside(low: float | None, high: float | None) -> None:
+    (found,) = engagement([Limit("share", "last", "", "", low, high)], [{"share": 0.85}])
+    assert found["engaged"]
 
 
 def test_what_was_never_measured_is_outside() -> None:
@@ -85,7 +86,7 @@ def test_a_filter_that_drops_nothing(tmp_path: Path, threshold: float, kept_all:
     records = _records(tmp_path, option, defenses=("clip_filter", "clip"))
     found = _verdicts(records["clip_filter"])
     assert (records["clip_filter"]["curves"][0]["safe_share"] == 1) == kept_all
-    assert found["safe_share", "last", False] == (not kept_all)
+    assert found["dropped", "last", True] == (not kept_all)
     assert found["safe_share", "last", True]
     assert records["clip"]["engagement"] == []
 

@@ -25,11 +25,11 @@ from .test_write import Page
 
 WHAT, ADVICE = "share of the pairs in the first safe set", f"raise `threshold` {EVIL}"
 SAFECLIP = "safeclip (threshold=0.9)"
-SAID = f"{WHAT} is to be less than 90%; {ADVICE}"
+SAID = f"{WHAT} should be at most 90%; {ADVICE}"
 
 
 def _limit(value: float | None) -> dict[str, Any]:
-    engaged = value is not None and value < 0.9
+    engaged = value is not None and value <= 0.9
     told = {"figure": "safe_share", "at": "first", "unit": "fraction", "what": WHAT, "advice": ADVICE}
     return {**told, "value": value, "low": None, "high": 0.9, "engaged": engaged}
 
@@ -97,7 +97,7 @@ def test_every_format_says_so(flagged: Store) -> None:
     paths = write_report(flagged, FORMATS)
     rows = list(csv.DictReader(io.StringIO(paths["table.csv"].read_text(encoding="utf-8"))))
     said = {(r["attack"], r["defense"]): (r["defense_engaged"], r["engagement"]) for r in rows if r["setting"][:2] == "8 "}
-    missed = f"{WHAT}: 94.1%, is to be less than 90%; {ADVICE}"
+    missed = f"{WHAT}: 94.1%, should be at most 90%; {ADVICE}"
     assert said["badnet 0.5%", SAFECLIP] == ("no", missed)
     assert said["wanet 2%", SAFECLIP] == ("yes", "")
     assert said["badnet 0.5%", "clip"] == ("", "")
@@ -109,17 +109,16 @@ def test_every_format_says_so(flagged: Store) -> None:
     assert ("wanet", "safeclip", "yes", "") in found
     assert not any(line["best"] for line in lines if line["defense_engaged"] == "no")
     latex = paths["table1.tex"].read_text(encoding="utf-8")
-    assert (
-        "did not engage: share of the pairs in the first safe set is to be less than 90\\%; raise \\texttt{threshold}" in latex
-    )
+    assert "did not engage: share" in latex
+    assert "in the first safe set should be at most 90\\%; raise \\texttt{threshold}" in latex
     assert "seed 0: 94.1\\%" in latex
     page = Page(text := paths["index.html"].read_text(encoding="utf-8"))
     assert EVIL not in text
     assert text.count('<small class="verdict">did not engage</small>') == 1
     assert page.text.count("Defense did not engage") == 1
     assert page.text.count("Did the defense engage?") == 4
-    assert f"{WHAT} 94.1%, to be less than 90%: did not engage; raise" in " ".join(page.text.split())
-    assert f"{WHAT} 50.0%, to be less than 90%" in " ".join(page.text.split())
+    assert f"{WHAT} 94.1%, should be at most 90%: did not engage; raise" in " ".join(page.text.split())
+    assert f"{WHAT} 50.0%, should be at most 90%" in " ".join(page.text.split())
 
 
 def test_the_terminal_says_so(flagged: Store) -> None:
@@ -127,7 +126,7 @@ def test_the_terminal_says_so(flagged: Store) -> None:
     print_tables(flagged, console)
     print_papers(paper_tables(flagged, load_runs(flagged), ["table1"]), console)
     text = " ".join(console.export_text().split())
-    assert text.count("the defense did not engage: share of the pairs in the first safe set is to be less than 90%; raise") == 3
+    assert text.count("the defense did not engage: share of the pairs in the first safe set should be at most 90%; raise") == 3
     assert "seed 0: 94.1%" in text
 
 
@@ -142,8 +141,8 @@ def test_records_that_say_nothing_read_as_before(tmp_path: Path) -> None:
     ("limit", "shown"),
     [
         ({"value": 0.5234, "low": 0.6}, ("52.3%", "at least 60%")),
-        ({"value": 2.0, "low": 0.125, "high": 1.0, "unit": ""}, ("2", "at least 0.125 and less than 1")),
-        ({"value": None, "high": 0.9}, ("never measured", "less than 90%")),
+        ({"value": 2.0, "low": 0.125, "high": 1.0, "unit": ""}, ("2", "at least 0.125 and at most 1")),
+        ({"value": None, "high": 0.9}, ("never measured", "at most 90%")),
     ],
 )
 def test_values_and_bounds(limit: dict[str, Any], shown: tuple[str, str]) -> None:
