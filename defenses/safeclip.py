@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from bench.api import Batch, Encoder, ImageView, Params, Phase, Scorer, TextView, TrainSetup
+from bench.api import Batch, Encoder, ImageView, Limit, Params, Phase, Scorer, TextView, TrainSetup
 from bench.registry import register_defense
-from defenses import split
+from defenses import mismatches, split
 from defenses.clip import CLIP
 from defenses.losses import clip_loss, nn_contrastive_loss
 from defenses.pool import Pool
@@ -72,6 +72,21 @@ class SafeCLIP(CLIP):
         self._share = 0.0
         self._growth = params.growth / setup.epochs
         self._fit: split.Fit | None = None
+        self._planted: dict[str, float] = {}
+
+    @classmethod
+    def limits(cls, params: SafeCLIPParams) -> Sequence[Limit]:
+        first, told = "share of the pairs in the first safe set", "AUC of the first split on planted mismatches"
+        return (
+            Limit("safe_share", "first", first, "lower threshold or raise low_lr", low=0.03),
+            Limit("safe_share", "first", first, "raise threshold or lower low_lr", high=0.9),
+            Limit("safe_share", "last", "share of the pairs in the last safe set", "lower growth or largest", high=0.85),
+            Limit("mismatch_auc", "first", told, "raise low_lr or clip_epochs", low=mismatches.LEAST_AUC),
+        )
+
+    @classmethod
+    def test_params(cls) -> dict[str, Any]:
+        return {"unimodal_epochs": 1}
 
     @property
     def _unimodal_epochs(self) -> int:
@@ -150,6 +165,16 @@ class SafeCLIP(CLIP):
         else:
             self._share = min(self.params.largest, self._share + self._growth)
             self._safe = split.top(self._similarities, self._share)
+        self._planted = self._planted_mismatches(scorer)
+
+    def _planted_mismatches(self, scorer: Scorer) -> dict[str, float]:
+        """How well similarities tell them from pairs, and the share of them that would be in the safe set."""
+        matches, others = mismatches.planted(scorer, self.setup.pairs, self.setup.rng)
+        return {"mismatch_auc": mismatches.auc(matches, others), "mismatch_safe": float((others >= self._cut).mean())}
+
+    @property
+    def _cut(self) -> float:
+        return float(self._similarities[self._safe].min())
 
     def _most_similar(self) -> NDArray[np.int64]:
         return np.flatnonzero(split.top(self._similarities, self.params.rescored))
@@ -169,8 +194,9 @@ class SafeCLIP(CLIP):
             "gmm_lower_weight": fit.weights[0],
             "gmm_upper_mean": fit.means[1],
             "gmm_upper_std": fit.variances[1] ** 0.5,
-            "safe_cut": float(self._similarities[self._safe].min()),
+            "safe_cut": self._cut,
             "gmm_degenerate": float(fit.degenerate),
+            **self._planted,
         }
 
     def state_dict(self) -> dict[str, Any]:

@@ -85,6 +85,8 @@ def _same_cells(out: Path, single: Path, processes: int) -> None:
             assert curve["pairs"] == other["pairs"]
             assert curve["loss"] == pytest.approx(other["loss"], abs=TOLERANCE)
             assert curve["logit_scale"] == pytest.approx(other["logit_scale"], rel=TOLERANCE)
+        for limit, other in zip(record["engagement"], expected[key]["engagement"], strict=True):
+            assert limit == {**other, "value": pytest.approx(other["value"], abs=0.02)}
         assert np.allclose(record["examples"]["values"], expected[key]["examples"]["values"], atol=1e-3)
         weights, others = (load_file(folder / "runs" / key / "model.safetensors") for folder in (out, single))
         assert max(float(np.abs(weights[name] - others[name]).max()) for name in others) < 1e-3
