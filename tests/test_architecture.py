@@ -25,7 +25,14 @@ LAYERS = {
     "bench.data": ("bench.api", "bench.registry", "bench.errors"),
     "bench.models": ("bench.api", "bench.data", "bench.errors"),
     "bench.suites": ("bench.errors",),
-    "bench.reports": ("bench.canonical", "bench.matrix.store", "bench.suites", "bench.errors", "bench.__version__"),
+    "bench.reports": (
+        "bench.canonical",
+        "bench.console",
+        "bench.matrix.store",
+        "bench.suites",
+        "bench.errors",
+        "bench.__version__",
+    ),
 }
 
 
