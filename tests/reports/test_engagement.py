@@ -19,7 +19,7 @@ from bench.reports.tables import asr_table, utility_table
 from bench.reports.terminal import print_tables
 from bench.reports.write import FORMATS, paper_tables, write_report
 
-from .records_maker import EVIL, key_for
+from .records_maker import EVIL, key_for, write_training
 from .suite_maker import make_suites
 from .test_write import Page
 
@@ -135,6 +135,15 @@ def test_records_that_say_nothing_read_as_before(tmp_path: Path) -> None:
     for name, path in paths.items():
         text = path.read_text(encoding="utf-8")
         assert "engage" not in text.replace(".engage", ""), name
+
+
+@pytest.mark.parametrize("part", ["what", "advice", "engaged", "value", "high", "unit"])
+def test_a_limit_with_a_part_of_another_kind_is_a_damaged_record(tmp_path: Path, part: str) -> None:
+    store, key = Store.create(tmp_path / "damaged"), key_for("badnet", "safeclip", 0)
+    write_training(store, "badnet", "safeclip", 0)
+    store.write_run(key, {**(store.run_record(key) or {}), "engagement": [_limit(0.95) | {part: [1]}]})
+    assert load_runs(read := Store.open(store.root)) == []
+    assert list(read.damaged) == [f"runs/{key}/run.json"]
 
 
 @pytest.mark.parametrize(
