@@ -259,7 +259,7 @@ def _readable(
 ) -> dict[str, NDArray[np.int64]]:
     """The rows of each part whose image can be decoded."""
     own = np.unique(firsts[np.concatenate(list(parts.values()))])
-    note = cache / f"readable-{fingerprint}.json" if cache else None
+    note = cache / f"readable-{fingerprint}.npy" if cache else None
     fine = np.zeros(len(firsts), dtype=np.bool_)
     fine[own] = readable(_Files(rows.file.parent, rows.paths.select(own)), note)
     faults.note("unreadable", "", len(own) - int(fine.sum()))

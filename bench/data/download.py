@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from functools import cached_property
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 
 from bench.api.data import Findings
 from bench.data import shards, tsv, twins
-from bench.data.files import Faults, OnError, loadable
+from bench.data.files import Faults, OnError, keep_array, kept_array, loadable
 from bench.errors import UserError
 
 _KINDS = ("missing", "unreadable", "duplicate", "captionless", "incomplete", "imageless")
@@ -143,7 +141,7 @@ class _Table:
         self.file = file
         facts = file.stat() if file.is_file() else None
         self.stamp = [str(file.resolve()), facts.st_size, facts.st_mtime_ns] if facts else None
-        self._note = cache / f"tsv-{hashlib.sha256(json.dumps(self.stamp).encode()).hexdigest()[:24]}.json" if cache else None
+        self._note = cache / f"tsv-{hashlib.sha256(json.dumps(self.stamp).encode()).hexdigest()[:24]}.npy" if cache else None
 
     @cached_property
     def _table(self) -> tsv.CaptionTable:
@@ -156,13 +154,7 @@ class _Table:
     def rows(self) -> int:
         if not self.stamp:
             return 0
-        if self._note:
-            with contextlib.suppress(OSError, ValueError, TypeError):
-                return int(json.loads(self._note.read_text()))
-        rows = len(self._table)
-        if self._note:
-            with contextlib.suppress(OSError):
-                draft = self._note.with_name(f"{self._note.name}.{os.getpid()}")
-                draft.write_text(json.dumps(rows))
-                os.replace(draft, self._note)
-        return rows
+        if (kept := kept_array(self._note, np.int64, 1)) is None:
+            kept = np.array([len(self._table)])
+            keep_array(self._note, kept)
+        return int(kept[0])

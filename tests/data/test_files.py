@@ -301,7 +301,7 @@ def test_selection(ten: list[Path], decoded: list[str]) -> None:
 
 
 def test_readable_keeps_a_note_until_an_image_changes(ten: list[Path], decoded: list[str], tmp_path: Path) -> None:
-    note = tmp_path / "cache" / "note.json"
+    note = tmp_path / "cache" / "note.npy"
     whole = ten[3].read_bytes()
     ten[3].write_bytes(b"no image")
     expected = [number != 3 for number in range(10)]
