@@ -160,7 +160,7 @@ def _read(file: Path, params: CsvPairsParams, faults: Faults) -> _Rows:
     for line, cells in table:
         if cells is None:
             hint = 'write "" for a quote within a quoted field, and close each quote that begins a field'
-            faults.note("malformed", f"{file}, line {line} has a quote that fits no other: {hint}")
+            faults.note("malformed", f"{file}, line {line} has an unbalanced quote: {hint}")
         elif len(cells) != len(header.columns):
             problem = f"{file}, line {line} has {len(cells)} fields where the header has {len(header.columns)}"
             faults.note("malformed", f"{problem}: {_hint(header, len(cells))}")
@@ -190,7 +190,7 @@ def _column(file: Path, header: delimited.Header, option: str, name: str) -> int
         columns = f"{len(header.columns)} columns separated by '{header.separator}'"
         if len(header.columns) < 2:
             hint = "name its separator with --set data.separator=, and the columns by their header"
-            raise UserError(f"{file} has no column '{name}', and no separator is seen in its first line: {hint}") from error
+            raise UserError(f"{file} has no column '{name}', and no separator was found in its first line: {hint}") from error
         raise UserError(f"{file} has no column '{name}' among {columns}, set data.{option}; {error}") from error
 
 

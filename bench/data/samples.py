@@ -166,7 +166,7 @@ class Samples:
         return b""
 
     def _numbered(self, stems: Sequence[str], table: CaptionTable) -> bool:
-        """Whether images' numbers are rows of the table, as far as the files beside the first and the last say."""
+        """Whether the numbers of images are rows of the table, judged by the files beside the first and the last."""
         numbered = [next((stem for stem in order if _number(stem) is not None), "") for order in (stems, reversed(stems))]
         return all(self._agrees(stem, table) for stem in numbered)
 

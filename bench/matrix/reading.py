@@ -1,4 +1,4 @@
-"""Reads a JSON record whole, or says what is wrong with it: whoever gets a record can print and walk all of it."""
+"""Reads a JSON record, or says what is wrong with it. Every text of a record can be printed, every number is finite."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Value = TypeVar("Value")
 
 
 class Damaged(Exception):
-    """A file that is no record; it says where in it, a name or position a level, and why."""
+    """A file that is no record: why, and where in it, as the names and positions that lead there."""
 
     def __init__(self, why: str, *where: object) -> None:
         super().__init__(why)
