@@ -23,6 +23,8 @@ ENGINE = "2"
 
 PIN_FILE = "sources.json"
 _ENGINE_ROOTS = ("bench.training.trainer", "bench.matrix.cell", "bench.models.frozen", "bench.keys")
+_ENGINE_ALONE = ("bench.matrix.workspace",)
+"""Of the engine, without what they import."""
 _ENGINE_PACKAGES = ("bench.training", "bench.models", "bench.data", "bench.api")
 
 
@@ -47,7 +49,7 @@ def pinned() -> dict[str, Any]:
 
 @cache
 def engine_modules() -> tuple[str, ...]:
-    return closure(_ENGINE_ROOTS, _ENGINE_PACKAGES)
+    return tuple(sorted({*closure(_ENGINE_ROOTS, _ENGINE_PACKAGES), *_ENGINE_ALONE}))
 
 
 def plugin_modules(module: str) -> tuple[str, ...]:

@@ -84,10 +84,6 @@ class SafeCLIP(CLIP):
             Limit("mismatch_auc", "first", told, "raise low_lr or clip_epochs", low=mismatches.LEAST_AUC),
         )
 
-    @classmethod
-    def test_params(cls) -> dict[str, Any]:
-        return {"unimodal_epochs": 1}
-
     @property
     def _unimodal_epochs(self) -> int:
         share = self.params.unimodal

@@ -20,9 +20,10 @@ LAYERS = {
     "bench.canonical": (),
     "bench.sources": (),
     "bench.recipe": ("bench.errors",),
+    "bench.text": (),
     "bench.api": ("bench.errors",),
     "bench.registry": ("bench.api", "bench.errors", "bench.sources"),
-    "bench.data": ("bench.api", "bench.registry", "bench.errors"),
+    "bench.data": ("bench.api", "bench.registry", "bench.errors", "bench.text"),
     "bench.models": ("bench.api", "bench.data", "bench.errors"),
     "bench.suites": ("bench.errors",),
     "bench.reports": (

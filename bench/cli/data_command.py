@@ -42,7 +42,7 @@ def verify(
 ) -> int:
     """Count the pairs of a data set, and what is missing, unreadable, repeated or without a caption.
 
-    Exit codes: 0 nothing is wrong, 1 something is, 2 the data set cannot be opened; what was found until then is told too.
+    Exit codes: 0 nothing is wrong, 1 something is, 2 the data set cannot be opened, after what was found so far.
     """
     load_plugins(plugins)
     from bench.api.data import Findings

@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> Any:
 
 
 def _quiet_libraries() -> None:
-    """Warnings of libraries are not for those who run a matrix; those of a --plugin FILE are. `python -W` says otherwise."""
+    """Hide the warnings of libraries, but not those of a --plugin FILE; `python -W` overrides both."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
         warnings.filterwarnings("default", module="bench_plugin_")

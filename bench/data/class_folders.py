@@ -14,6 +14,7 @@ from pathlib import Path
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from bench.data.files import Faults
+from bench.data.samples import hidden
 from bench.errors import UserError
 
 TRAIN_FOLDER = "train"
@@ -78,7 +79,7 @@ def class_folders(folder: Path) -> list[str]:
         return []
     try:
         with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if not _hidden(entry.name) and entry.is_dir())
+            return sorted(entry.name for entry in entries if not hidden(entry.name) and entry.is_dir())
     except OSError as error:
         raise _unreadable(error) from error
 
@@ -94,13 +95,13 @@ def images(
     found: dict[str, list[ImageFile]] = {}
     try:
         for entry in _entries(split):
-            if entry.is_dir() and not _hidden(entry.name):
+            if entry.is_dir() and not hidden(entry.name):
                 if mine := _class_images(root, entry, faults, ignored):
                     found[_text(entry.name)] = mine
                 else:
                     faults.note("empty", f"{entry.path} holds no image of its class: put some there or remove it")
             elif entry.path not in expected:
-                ignored.note("hidden_files" if _hidden(entry.name) else "other_files", entry.path)
+                ignored.note("hidden_files" if hidden(entry.name) else "other_files", entry.path)
     except OSError as error:
         raise _unreadable(error) from error
     return found
@@ -124,7 +125,7 @@ def contents(files: Sequence[ImageFile]) -> list[str]:
 def _class_images(root: Path, folder: os.DirEntry[str], faults: Faults, ignored: Ignored) -> list[ImageFile]:
     found = []
     for entry in _tree(folder.path, ()):
-        if _hidden(entry.name):
+        if hidden(entry.name):
             ignored.note("hidden_files", entry.path)
         elif not entry.name.lower().endswith(IMG_EXTENSIONS):
             ignored.note("other_files", entry.path)
@@ -143,7 +144,7 @@ def _tree(folder: str, above: tuple[str, ...]) -> Iterator[os.DirEntry[str]]:
     if real in above:
         return
     for entry in _entries(folder):
-        if entry.is_dir() and not _hidden(entry.name):
+        if entry.is_dir() and not hidden(entry.name):
             yield from _tree(entry.path, (*above, real))
         else:
             yield entry
@@ -152,10 +153,6 @@ def _tree(folder: str, above: tuple[str, ...]) -> Iterator[os.DirEntry[str]]:
 def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         return sorted(entries, key=lambda entry: entry.name)
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
 
 
 def _text(path: str) -> str:

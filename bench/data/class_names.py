@@ -49,7 +49,7 @@ def class_synonyms(names: Sequence[str], folders: Sequence[str], file: Path) -> 
             others = [other for other in index.members(synonym) if names[other].casefold() != names[place].casefold()]
             if others or owners.setdefault(synonym.casefold(), place) != place:
                 other = others[0] if others else owners[synonym.casefold()]
-                raise UserError(f"{file}, line {line}: '{synonym}' speaks of the class '{names[other]}' too: remove it")
+                raise UserError(f"{file}, line {line}: '{synonym}' mentions the class '{names[other]}' too: remove it")
         found[place] = tuple(dict.fromkeys((*found[place], *synonyms)))
     return tuple(found)
 

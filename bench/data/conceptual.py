@@ -50,8 +50,8 @@ class CC3M(Dataset):
     """Conceptual Captions 3M as img2dataset downloads it, in folders or in WebDataset tars.
 
     train: the training shards. holdout and test: the validation shards, most of them the adversary's. Addresses that no
-    longer answered are counted, and no fault, and so are images that both folders hold. Equal pairs of image and caption
-    are one. The classes are ImageNet's, by mention in the caption.
+    longer answered and images that are in both folders are counted, and are no fault. Pairs with equal image and caption
+    count once. The classes are ImageNet's, by mention in the caption.
     """
 
     version = "2"

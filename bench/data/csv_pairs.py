@@ -160,7 +160,7 @@ def _read(file: Path, params: CsvPairsParams, faults: Faults) -> _Rows:
     for line, cells in table:
         if cells is None:
             hint = 'write "" for a quote within a quoted field, and close each quote that begins a field'
-            faults.note("malformed", f"{file}, line {line} has a quote that fits no other: {hint}")
+            faults.note("malformed", f"{file}, line {line} has an unbalanced quote: {hint}")
         elif len(cells) != len(header.columns):
             problem = f"{file}, line {line} has {len(cells)} fields where the header has {len(header.columns)}"
             faults.note("malformed", f"{problem}: {_hint(header, len(cells))}")
@@ -190,7 +190,7 @@ def _column(file: Path, header: delimited.Header, option: str, name: str) -> int
         columns = f"{len(header.columns)} columns separated by '{header.separator}'"
         if len(header.columns) < 2:
             hint = "name its separator with --set data.separator=, and the columns by their header"
-            raise UserError(f"{file} has no column '{name}', and no separator is seen in its first line: {hint}") from error
+            raise UserError(f"{file} has no column '{name}', and no separator was found in its first line: {hint}") from error
         raise UserError(f"{file} has no column '{name}' among {columns}, set data.{option}; {error}") from error
 
 
@@ -259,7 +259,7 @@ def _readable(
 ) -> dict[str, NDArray[np.int64]]:
     """The rows of each part whose image can be decoded."""
     own = np.unique(firsts[np.concatenate(list(parts.values()))])
-    note = cache / f"readable-{fingerprint}.json" if cache else None
+    note = cache / f"readable-{fingerprint}.npy" if cache else None
     fine = np.zeros(len(firsts), dtype=np.bool_)
     fine[own] = readable(_Files(rows.file.parent, rows.paths.select(own)), note)
     faults.note("unreadable", "", len(own) - int(fine.sum()))

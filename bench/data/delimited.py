@@ -30,17 +30,17 @@ class Header:
 
 
 Record = tuple[int, list[str] | None]
-"""The line that a row starts at, and its fields; None where its quotes do not fit."""
+"""The line that a row starts at, and its fields; None where its quotes are unbalanced."""
 
 
 def read(file: Path, separator: str, encoding: str, wanted: Sequence[str]) -> tuple[Header, Iterator[Record]]:
     """The header of a file, and its rows that are not blank.
 
     A row of a TSV is a line: a quote is a character like others there, but a field that is quoted by the rules of CSV is
-    unquoted. Elsewhere a quoted field may span lines, unless one of them is a row of its own, with the name of an image where
-    the first column of `wanted` is: of a quote that is never closed its line is lost, not what follows. `separator` auto
-    is the one that the columns `wanted` are found with. `encoding` auto is UTF-8, or UTF-16 where the file begins like it.
-    Raises UserError, from the iterator too, when the file cannot be read, or not in that encoding.
+    unquoted. With other separators a quoted field may span lines, but not one that looks like a row of its own, with the name
+    of an image in the first column of `wanted`: a quote that is never closed costs its own line, not what follows.
+    `separator` auto is the one that finds most of the columns `wanted`; `encoding` auto is UTF-8, or UTF-16 where the file
+    begins like it. Raises UserError, from the iterator too, when the file cannot be read, or not in that encoding.
     """
     lines = _lines(file, encoding)
     number, first = next(((number, line) for number, line in enumerate(lines, 1) if line.strip()), (0, ""))
@@ -186,7 +186,7 @@ def _row_like(mark: str, width: int, place: int) -> Callable[[str], bool]:
 
 
 def _parsed(text: str, mark: str) -> list[str] | None:
-    """The fields of one row, or None where its quotes do not fit."""
+    """The fields of one row, or None where its quotes are unbalanced."""
     try:
         rows = list(csv.reader([text], delimiter=mark, strict=True))
     except csv.Error:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from functools import cached_property
 from pathlib import Path
 
@@ -14,13 +12,13 @@ from numpy.typing import NDArray
 
 from bench.api.data import Findings
 from bench.data import shards, tsv, twins
-from bench.data.files import Faults, OnError, loadable
+from bench.data.files import Faults, OnError, keep_array, kept_array, loadable
 from bench.errors import UserError
 
 _KINDS = ("missing", "unreadable", "duplicate", "captionless", "incomplete", "imageless")
 
 _OF_FILES = {
-    "missing": ("missing", "images or shards that are links to nothing, or no files", "restore them"),
+    "missing": ("missing", "images or shards that are broken links, or no files", "restore them"),
     "misnamed": ("unreadable", "images whose names are not UTF-8", "rename them"),
     "duplicate": ("duplicate", "images whose name, apart from its ending, occurs twice in a shard", "keep one of each"),
 }
@@ -76,7 +74,7 @@ class Download:
         return part.select(np.flatnonzero(fine))
 
     def fail(self, kind: str, problem: str, hint: str) -> None:
-        """Raises UserError with the first cause there is, else with `hint`; in a search for findings it is one more of them."""
+        """Raises UserError with the first cause, else with `hint`; where there are findings, it becomes one of them."""
         if self._findings is not None and self._findings.counts:
             self._findings.note(kind, problem)
             return
@@ -86,7 +84,7 @@ class Download:
         raise UserError(f"{problem}: {next(iter([*self._causes, *ignored]), hint)}")
 
     def _fault(self, kind: str, problem: str, count: int, images: int) -> None:
-        """As `Faults.note`; of all `images` none can be left out."""
+        """As `Faults.note`, without the advice to skip where all of the `images` are affected."""
         self._causes.append(problem)
         if count >= images and self._findings is None and not self.faults.skip:
             raise UserError(problem)
@@ -96,7 +94,7 @@ class Download:
         """What was found wrong with the files, apart from their captions."""
         counts, folder = part.found.counts, part.folder.name
         if part.incomplete:
-            more = f", and so it is with {len(part.incomplete) - 1} more" if part.incomplete[1:] else ""
+            more = f", and {len(part.incomplete) - 1} more that are not whole" if part.incomplete[1:] else ""
             problem = f"{part.incomplete[0]}; download this shard again{more}"
             self._fault("incomplete", problem, len(part.incomplete), len(part.incomplete) + len(part))
         for found, (kind, problem, remedy) in _OF_FILES.items():
@@ -116,7 +114,7 @@ class Download:
             self.faults.facts[f"ignored_{folder}"] = ", ".join(beside)
 
     def _remark(self, kind: str, problem: str, count: int) -> None:
-        """What is left out and no error, as nothing is to be mended for a run."""
+        """Counts what is left out and is no error."""
         self.faults.facts[f"skipped_{kind}"] = int(self.faults.facts[f"skipped_{kind}"]) + count
         if self._findings is not None:
             self._findings.note(kind, problem, count)
@@ -126,11 +124,12 @@ class Download:
         counts, first = part.found.counts, part.found.first
         write = "write each caption into a .txt of its image's name"
         if counts["illegible"]:
-            return f"{counts['illegible']} of their files are no UTF-8 text, the first {first['illegible']}: save them as such"
+            problem = f"{counts['illegible']} of their files are not UTF-8 text, the first {first['illegible']}"
+            return f"{problem}: save them in that encoding"
         if counts["beside .cls"]:
             return f"beside them lie labels (.cls) and no captions: {write}"
         if counts["unnumbered"]:
-            return f"{table.file.name} is of other images, their names are not its rows: {write}"
+            return f"{table.file.name} lists other images, their names are not its row numbers: {write}"
         if table.stamp:
             return f"{table.file.name} has no caption for such names: {write}, or remove copies"
         return f"put {table.file.name} into {self.root} or {write}"
@@ -143,7 +142,7 @@ class _Table:
         self.file = file
         facts = file.stat() if file.is_file() else None
         self.stamp = [str(file.resolve()), facts.st_size, facts.st_mtime_ns] if facts else None
-        self._note = cache / f"tsv-{hashlib.sha256(json.dumps(self.stamp).encode()).hexdigest()[:24]}.json" if cache else None
+        self._note = cache / f"tsv-{hashlib.sha256(json.dumps(self.stamp).encode()).hexdigest()[:24]}.npy" if cache else None
 
     @cached_property
     def _table(self) -> tsv.CaptionTable:
@@ -156,13 +155,7 @@ class _Table:
     def rows(self) -> int:
         if not self.stamp:
             return 0
-        if self._note:
-            with contextlib.suppress(OSError, ValueError, TypeError):
-                return int(json.loads(self._note.read_text()))
-        rows = len(self._table)
-        if self._note:
-            with contextlib.suppress(OSError):
-                draft = self._note.with_name(f"{self._note.name}.{os.getpid()}")
-                draft.write_text(json.dumps(rows))
-                os.replace(draft, self._note)
-        return rows
+        if (kept := kept_array(self._note, np.int64, 1)) is None:
+            kept = np.array([len(self._table)])
+            keep_array(self._note, kept)
+        return int(kept[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import stat
 from abc import ABC, abstractmethod
@@ -143,16 +142,11 @@ def readable(paths: Sequence[str | Path], note: Path | None = None) -> list[bool
 
     `note` is a file that keeps the answer until one of the images changes; it must belong to exactly these images.
     """
-    if note is not None and (kept := _read_note(note, paths)) is not None:
-        return kept
-    answer = in_threads(_reads, paths)
-    if note is not None:
-        draft = note.with_name(f"{note.name}.{os.getpid()}")
-        with contextlib.suppress(OSError):
-            note.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(json.dumps(answer))
-            os.replace(draft, note)
-    return answer
+    kept = kept_array(note, np.bool_, len(paths))
+    if note is None or kept is None or _changed_since(note, paths):
+        kept = np.array(in_threads(_reads, paths), dtype=np.bool_)
+        keep_array(note, kept)
+    return kept.tolist()
 
 
 def loadable(images: Images, note: Path | None = None) -> NDArray[np.bool_]:
@@ -167,12 +161,12 @@ def loadable(images: Images, note: Path | None = None) -> NDArray[np.bool_]:
     return answer
 
 
-def kept_array(note: Path | None, kind: type[np.generic], count: int) -> NDArray[Any] | None:
-    """What `keep_array` wrote, if it is of this kind and length."""
+def kept_array(note: Path | None, kind: type[np.generic], count: int | None = None) -> NDArray[Any] | None:
+    """What `keep_array` wrote, if it is of this kind and, where `count` is given, of this length."""
     if note is not None:
         with contextlib.suppress(OSError, ValueError, EOFError):
             kept = np.load(note, allow_pickle=False)
-            if kept.dtype == kind and kept.shape == (count,):
+            if kept.dtype == kind and kept.ndim == 1 and count in (None, len(kept)):
                 return kept  # type: ignore[no-any-return]
     return None
 
@@ -203,15 +197,12 @@ def _loads(images: Images, row: int) -> str | None:
     return None
 
 
-def _read_note(note: Path, paths: Sequence[str | Path]) -> list[bool] | None:
+def _changed_since(note: Path, paths: Sequence[str | Path]) -> bool:
     try:
-        answer = json.loads(note.read_text())
         written = note.stat().st_mtime_ns
-        stale = any(os.stat(path).st_ctime_ns >= written for path in paths)
+        return any(os.stat(path).st_ctime_ns >= written for path in paths)
     except (OSError, ValueError):
-        return None
-    valid = isinstance(answer, list) and len(answer) == len(paths) and all(isinstance(fine, bool) for fine in answer)
-    return answer if valid and not stale else None
+        return True
 
 
 def _reads(path: str | Path) -> bool:

@@ -10,23 +10,19 @@ from typing import Any
 
 from bench.data.files import Faults
 from bench.errors import UserError
+from bench.text import encodable
 
 MEND = "mend or download the file again"
 
 
-def whole(text: str) -> str:
-    """`text` with a replacement character for each half of a surrogate pair: no encoder takes one."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
 def text(value: Any) -> str | None:
-    return whole(value) if isinstance(value, str) else None
+    return encodable(value) if isinstance(value, str) else None
 
 
 def identifier(value: Any) -> int | str | None:
     """A whole number, however it is written, or another text."""
     if isinstance(value, str):
-        return int(value) if value.isascii() and value.isdigit() and len(value) < 20 else whole(value)
+        return int(value) if value.isascii() and value.isdigit() and len(value) < 20 else encodable(value)
     if isinstance(value, float):
         return int(value) if value.is_integer() else None
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else None

@@ -13,12 +13,12 @@ from pydantic import Field
 
 from bench.api.data import DataPlace, Dataset, DatasetBundle, Vocabulary
 from bench.api.plugin import Params as PluginParams
-from bench.data import class_folders
+from bench.data import class_folders, same
 from bench.data.class_folders import Ignored, ImageFile
 from bench.data.class_names import class_names, class_synonyms
 from bench.data.decoding import PIXELS
 from bench.data.files import Faults, ImageFiles, OnError, readable
-from bench.data.labelled_pairs import Part, halves, labelled_bundle
+from bench.data.labelled_pairs import Part, labelled_bundle
 from bench.data.varied_captions import TEMPLATES, VariedCaptions
 from bench.errors import UserError
 from bench.registry import register_dataset
@@ -95,7 +95,7 @@ def _readable(files: list[ImageFile], faults: Faults, cache: Path | None, note: 
     """Under on_error=skip those that can be decoded."""
     if not faults.skip:
         return files
-    fine = readable([file.path for file in files], cache / f"readable-{note}.json" if cache else None)
+    fine = readable([file.path for file in files], cache / f"readable-{note}.npy" if cache else None)
     faults.note("unreadable", "", fine.count(False))
     return [file for file, reads in zip(files, fine, strict=True) if reads]
 
@@ -126,7 +126,8 @@ class _Folder:
             first, second = _drawn(train, first, params)
         if len(second) < 2:
             raise UserError(f"{test or train} has {len(second)} usable test images where two are needed: add some")
-        held, rest = halves(len(second), params.split_seed)
+        rows = np.arange(len(second))
+        held, rest = same.halved(rows, rows, params.split_seed)
         self.parts = {"train": first, "holdout": [second[row] for row in held], "test": [second[row] for row in rest]}
         self._origin = test.name if test else "drawn by image"
 

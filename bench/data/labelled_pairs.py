@@ -49,9 +49,3 @@ def labelled_bundle(
         tasks=(Task("classes", vocabulary, probe, train.labels[learnt], test.images, test.labels),),
         facts=dict(facts or {}),
     )
-
-
-def halves(count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of a test split that are the adversary's, and those to evaluate on: two random halves, int64 each."""
-    half = np.random.default_rng(seed).permutation(count) < count // 2
-    return np.flatnonzero(half), np.flatnonzero(~half)

@@ -1,4 +1,4 @@
-"""How many samples img2dataset says that it wrote into a shard: in its NAME_stats.json, or in NAME.parquet."""
+"""How many samples img2dataset wrote into a shard, by its NAME_stats.json or NAME.parquet."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def lack(shard: Path, samples: int) -> str:
-    """What is said where a shard, a folder or a tar, has fewer samples than were written; nothing else."""
+    """The problem where a shard, a folder or a tar, has fewer samples than were written; else empty."""
     base = shard.name[: -len(".tar")] if shard.name.lower().endswith(".tar") else shard.name
     for file, count in ((f"{base}_stats.json", _counted), (f"{base}.parquet", _listed)):
         written = count(shard.with_name(file))
@@ -26,7 +26,7 @@ def _counted(file: Path) -> int | None:
 
 
 def _listed(file: Path) -> int | None:
-    """Rows of a status that says so; nothing where they cannot be read, for which pyarrow is needed."""
+    """Rows whose status is success; None where they cannot be read, as without pyarrow."""
     if not file.is_file():
         return None
     with contextlib.suppress(Exception):  # pyarrow may be absent, and fails in its own ways

@@ -19,13 +19,13 @@ from bench.api.plugin import Params as PluginParams
 from bench.data import foreign, same
 from bench.data.decoding import PIXELS
 from bench.data.files import Faults, ImageFiles, OnError, Selection, file_size, readable
+from bench.data.labelled_pairs import TASK_TRAIN_IMAGES
 from bench.data.mentions import MentionIndex
 from bench.data.vocabularies import imagenet
 from bench.errors import UserError
 from bench.registry import register_dataset
 
 FORMAT = f"mscoco 2, {PIXELS}"
-TASK_TRAIN_IMAGES = 20_000
 _KINDS = ("missing", "unreadable", "duplicate", "captionless", "malformed")
 _DOWNLOAD = "get the annotations and images of https://cocodataset.org"
 
@@ -52,9 +52,9 @@ class MSCOCO(Dataset):
     """MS-COCO captions: photographs with one of their captions each, chosen at random.
 
     train: the train split. holdout and test: two halves of the val split, without images that have the bytes of one in train;
-    val images of the same bytes are in one half. The classes are ImageNet's; an image is a
-    member of those that any of its captions mentions. Task `objects`: the category, categories of one name merged, that
-    covers the largest area of an image, crowds left out; at most 20,000 training images.
+    val images of the same bytes are in one half. The classes are ImageNet's; an image is a member of those that any of its
+    captions mentions. Task `objects`: the category that covers the largest area of an image, where categories of one name
+    count as one and crowds do not count; at most 20,000 training images.
     """
 
     Params = MSCOCOParams
@@ -229,7 +229,7 @@ def _halves(train: list[_Image], val: list[_Image]) -> tuple[list[_Image], list[
 
 
 def _keep(images: list[_Image], faults: Faults, cache: Path | None, fingerprint: str, part: str) -> list[_Image]:
-    note = cache / f"readable-{fingerprint}-{part}.json" if cache else None
+    note = cache / f"readable-{fingerprint}-{part}.npy" if cache else None
     fine = readable([image.path for image in images], note)
     faults.note("unreadable", "", fine.count(False))
     return [image for image, reads in zip(images, fine, strict=True) if reads]

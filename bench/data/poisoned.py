@@ -18,7 +18,7 @@ class PoisonedPairs:
     """Clean training pairs, some replaced, and the added ones, shuffled by `rng`: no position tells what is poisoned.
 
     Without `rng` the clean pairs come first, in their order. Batches are all that a defense is given; `poisoned` (bool, one a
-    pair) is for telemetry alone, and `digest`, of what the attack chose, for seeds that nobody shall guess. Indexing is
+    pair) is for telemetry alone, and `digest`, of what the attack chose, for seeds that cannot be guessed. Indexing is
     numpy's: a second pool of OpenMP threads, woken from a loading thread, would slow the training threads down.
     """
 

@@ -126,16 +126,29 @@ def split(
     return {part: rows[(start <= rank) & (rank < end)] for part, (start, end) in ends.items()}
 
 
-def halves(train: int, sizes: NDArray[np.int64], read: Read, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Two random halves, by image, of what follows the first `train` rows and is not among these: rows counted from `train`.
+def one_after_another(first: Read, count: int, second: Read) -> Read:
+    """Reads `count` rows of `first`, then those of `second`."""
 
-    sizes: int64 (n,), in bytes, of all rows; see `first_image`.
+    def read(row: int, start: int, size: int) -> bytes:
+        return first(row, start, size) if row < count else second(row - count, start, size)
+
+    return read
+
+
+def halves(train: int, sizes: NDArray[np.int64], read: Read, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Two random halves, by image, of the rows after the first `train`, without images that are among these.
+
+    sizes: int64 (n,), in bytes, of all rows; see `first_image`. Gives rows counted from `train`, int64 each.
     """
     firsts = first_image(np.where(np.isin(sizes, sizes[train:]), sizes, 0), read)[train:]
-    own = np.flatnonzero(firsts >= train)
-    images, place = np.unique(firsts[own], return_inverse=True)
+    return halved(firsts, np.flatnonzero(firsts >= train), seed)
+
+
+def halved(image_of: NDArray[np.int64], rows: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """`rows` in two random halves, by image. image_of: int64 (n,), equal for rows of one image."""
+    images, place = np.unique(image_of[rows], return_inverse=True)
     held = (np.random.default_rng(seed).permutation(len(images)) < len(images) // 2)[place]
-    return own[held], own[~held]
+    return rows[held], rows[~held]
 
 
 def sharing(image_of: NDArray[np.int64]) -> dict[str, str | int]:

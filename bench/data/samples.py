@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from bench.api.data import Findings
 from bench.data.tsv import CaptionTable
+from bench.text import encodable
 
 TableReader = Callable[[], CaptionTable | None]
 Place = tuple[int, int]
@@ -43,8 +43,6 @@ IMAGES = frozenset(
     )
 )
 TEXTS = (".txt", ".json")
-
-_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 class Index(NamedTuple):
@@ -168,7 +166,7 @@ class Samples:
         return b""
 
     def _numbered(self, stems: Sequence[str], table: CaptionTable) -> bool:
-        """Whether images' numbers are rows of the table, as far as the files beside the first and the last say."""
+        """Whether the numbers of images are rows of the table, judged by the files beside the first and the last."""
         numbered = [next((stem for stem in order if _number(stem) is not None), "") for order in (stems, reversed(stems))]
         return all(self._agrees(stem, table) for stem in numbered)
 
@@ -232,12 +230,12 @@ def _text(content: bytes | None) -> str | None:
 
 
 def _field(content: bytes | None, name: str) -> str | None:
-    """A text in a .json, without the spaces around it and with U+FFFD for half a character; empty where there is none.
+    """A text in a .json, without the spaces around it and with U+FFFD for a lone surrogate; empty where there is none.
 
     None where the file is no JSON.
     """
     with contextlib.suppress(ValueError, RecursionError):
         found = json.loads(content or b"")
         text = found.get(name) if isinstance(found, dict) else None
-        return _HALF_CHARACTER.sub("\ufffd", text).strip() if isinstance(text, str) else ""
+        return encodable(text).strip() if isinstance(text, str) else ""
     return None

@@ -190,7 +190,7 @@ def _check(folder: Path, layout: Layout, folders: Sequence[str], tars: Sequence[
                 raise UserError(f"{folder / shown(name)} is a compressed tar: {hint}")
     alone = [name for name in tars if name[: -len(".tar")] not in folders]
     if layout == "auto" and folders and alone:
-        problem = f"{folder} holds the folder {folders[0]}/ and the tar {shown(alone[0])}, which is of no folder"
+        problem = f"{folder} holds the folder {folders[0]}/ and the tar {shown(alone[0])}, which has no folder beside it"
         raise UserError(f"{problem}: choose with --set data.layout=files or tars, or move one kind away")
 
 

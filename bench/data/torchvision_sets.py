@@ -77,7 +77,10 @@ class _Labelled(Dataset):
         identity = [FORMAT, self.name, params.model_dump(), image_size, vocabulary.names, vocabulary.templates]
         known = json.dumps([identity, train.digest, test.digest], sort_keys=True)
         held, tested = same.halves(
-            len(train.labels), np.concatenate([train.sizes, test.sizes]), _one_after_the_other(train, test), params.split_seed
+            len(train.labels),
+            np.concatenate([train.sizes, test.sizes]),
+            same.one_after_another(train.read, len(train.labels), test.read),
+            params.split_seed,
         )
         rows = {"train": np.arange(len(train.labels)), "holdout": held, "test": tested}
         parts: dict[str, Part] = {}
@@ -106,15 +109,6 @@ class _Labelled(Dataset):
             lambda: self._source(root, train, download=True),
             f"{root} does not hold whole files {self.layout}",
         )
-
-
-def _one_after_the_other(train: _Split, test: _Split) -> same.Read:
-    count = len(train.labels)
-
-    def read(row: int, start: int, size: int) -> bytes:
-        return train.read(row, start, size) if row < count else test.read(row - count, start, size)
-
-    return read
 
 
 def _first(local: Callable[[], Any], download: Callable[[], Any], problem: str) -> Any:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.data import same
+from bench.data.files import keep_array, kept_array
 from bench.data.shards import Shards
 
 _FORMAT = "twins 1"
@@ -62,27 +61,15 @@ def _first_image(part: Shards, rows: Rows, other: Shards | None = None, more: Ro
     if other is None or more is None:
         return same.first_image(chosen.sizes, chosen.encoded())
     extra = other.select(more)
-    ours, theirs, count = chosen.encoded(), extra.encoded(), len(chosen)
-
-    def read(row: int, start: int, length: int) -> bytes:
-        return ours(row, start, length) if row < count else theirs(row - count, start, length)
-
+    read = same.one_after_another(chosen.encoded(), len(chosen), extra.encoded())
     return same.first_image(np.concatenate((chosen.sizes, extra.sizes)), read)
 
 
 def _kept(cache: Path | None, identity: str, find: Callable[[], Rows]) -> Rows:
     """Rows from the cache, else found and kept there."""
-    if cache is None:
-        return find()
-    note = cache / f"twins-{hashlib.sha256(f'{_FORMAT} {identity}'.encode()).hexdigest()[:24]}.npy"
-    with contextlib.suppress(OSError, ValueError, EOFError):
-        rows = np.load(note, allow_pickle=False)
-        if rows.dtype == np.int64 and rows.ndim == 1:
-            return rows
-    rows = find()
-    draft = note.with_name(f"{os.getpid()}-{note.name}")
-    with contextlib.suppress(OSError):
-        note.parent.mkdir(parents=True, exist_ok=True)
-        np.save(draft, rows)
-        os.replace(draft, note)
+    name = hashlib.sha256(f"{_FORMAT} {identity}".encode()).hexdigest()[:24]
+    note = cache / f"twins-{name}.npy" if cache else None
+    if (rows := kept_array(note, np.int64)) is None:
+        rows = find()
+        keep_array(note, rows)
     return rows

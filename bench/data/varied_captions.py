@@ -1,6 +1,6 @@
 """Captions of labelled images in many words: a frame, a determiner, sometimes an adjective, and a closing.
 
-None of the words says anything of what an image shows but its class, so that captions carry no wrong labels.
+No word describes an image beyond its class, so that captions carry no wrong labels.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _SYNONYM_SHARE = 1 / 4
 class VariedCaptions:
     """Writes captions of classes called `names`, a quarter of them with one of its `synonyms` where a class has some.
 
-    Parts that mention a class or a synonym are left out, and a caption in which a class comes about otherwise is the bare name.
+    Parts that mention a class or a synonym are left out, and a caption that mentions a class by accident is the bare name.
     """
 
     def __init__(self, names: Sequence[str], synonyms: Sequence[Sequence[str]]) -> None:

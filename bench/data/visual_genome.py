@@ -74,7 +74,7 @@ class VisualGenome(Dataset):
         fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         parts, facts = _split(root / _FILE, images, sizes, params)
         if params.on_error == "skip":
-            note = place.cache / f"readable-{fingerprint}.json" if place.cache else None
+            note = place.cache / f"readable-{fingerprint}.npy" if place.cache else None
             fine = readable([image.path for image in images], note)
             faults.note("unreadable", "", fine.count(False))
             damaged = {image.uid for image, reads in zip(images, fine, strict=True) if not reads}

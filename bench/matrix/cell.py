@@ -193,7 +193,7 @@ def _seconds(store: Store, spec: RunSpec) -> float:
 
 
 def _setup(spec: RunSpec, recipe: TrainSpec, pairs: PoisonedPairs, bundle: DatasetBundle, device: torch.device) -> TrainSetup:
-    """None of the functions holds what a defense shall not know, except `named`, which reads captions."""
+    """Of these functions only `named`, which reads captions, holds a reference to the poison."""
     order = keys.order_parts(spec, pairs.digest)
     seed = keys.seed_of(*order, "defense")
     known = pairs.trusted(keys.generator(*order, "trusted"))

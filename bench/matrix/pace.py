@@ -6,7 +6,7 @@ import time
 
 
 class Pace:
-    """The pace since the first step that was heard of; what an interrupted run did before it tells nothing."""
+    """The pace since the first step of this process; what an interrupted run did before does not count."""
 
     def __init__(self) -> None:
         self._first: tuple[float, float] | None = None
@@ -17,7 +17,7 @@ class Pace:
             self._first = share, time.monotonic()
 
     def seconds_left(self, share: float) -> float | None:
-        """When `share` is done; None where nothing is known yet."""
+        """Until the whole is done, `share` of which is; None before a second step."""
         if self._first is None or share <= self._first[0]:
             return None
         first, since = self._first

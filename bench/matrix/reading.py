@@ -1,4 +1,4 @@
-"""Reads a JSON record whole, or says what is wrong with it: whoever gets a record can print and walk all of it."""
+"""Reads a JSON record, or says what is wrong with it. Every text of a record can be printed, every number is finite."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import math
 from pathlib import Path
 from typing import Any, TypeVar
+
+from bench.text import encodable
 
 MAX_RECORD = 512 * 2**20
 """Bytes of a JSON file; a longer one counts as none."""
@@ -17,7 +19,7 @@ Value = TypeVar("Value")
 
 
 class Damaged(Exception):
-    """A file that is no record; it says where in it, a name or position a level, and why."""
+    """A file that is no record: why, and where in it, as the names and positions that lead there."""
 
     def __init__(self, why: str, *where: object) -> None:
         super().__init__(why)
@@ -25,7 +27,7 @@ class Damaged(Exception):
         self.where = where
 
     def __str__(self) -> str:
-        place = _encodable(".".join(map(str, self.where)))
+        place = encodable(".".join(map(str, self.where)))
         return f"{place}: {self.why}" if place else self.why
 
 
@@ -55,9 +57,9 @@ def read_object(path: Path) -> dict[str, Any] | None:
 def _sound(value: Value, depth: int) -> Value:
     """The value with text that can be encoded."""
     if isinstance(value, str):
-        return _encodable(value)  # type: ignore[return-value]
+        return encodable(value)  # type: ignore[return-value]
     if isinstance(value, dict):
-        return {_encodable(name): _part(name, item, depth) for name, item in value.items()}  # type: ignore[return-value]
+        return {encodable(name): _part(name, item, depth) for name, item in value.items()}  # type: ignore[return-value]
     if isinstance(value, list):
         return [_part(at, item, depth) for at, item in enumerate(value)]  # type: ignore[return-value]
     if isinstance(value, float) and not math.isfinite(value):
@@ -74,8 +76,3 @@ def _part(name: object, value: Value, depth: int) -> Value:
         return _sound(value, depth - 1)
     except Damaged as damage:
         raise Damaged(damage.why, name, *damage.where) from None
-
-
-def _encodable(text: str) -> str:
-    """Lone surrogates, which no encoding can write, become U+FFFD."""
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -48,7 +48,7 @@ def main(same_numbers: bool) -> None:
     changed = unversioned(sources.pinned(), now)
     if changed and not same_numbers:
         click.echo(f"the code changed, the version did not: {', '.join(changed)}", err=True)
-        click.echo("raise `version` (of the engine: ENGINE in bench/sources.py), or say --same-numbers", err=True)
+        click.echo("raise `version` (of the engine: ENGINE in bench/sources.py), or pass --same-numbers", err=True)
         sys.exit(2)
     Path(str(files("bench") / sources.PIN_FILE)).write_text(json.dumps(now, indent=1, sort_keys=True) + "\n")
 

@@ -1,4 +1,4 @@
-"""The modules that a defense holds: made from a seed, trained and kept with the encoder, without a word from its author."""
+"""The modules that a defense holds: seeded, trained and checkpointed with the encoder, with nothing for its author to do."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from bench.models import factory
 
 
 def published(model: str) -> dict[str, float]:
-    """Beta2 and epsilon of Radford et al. 2021 for a model: theirs for ResNets, theirs for transformers with any other."""
+    """Beta2 and epsilon of Radford et al. 2021: for a ResNet those of their ResNets, else of their transformers."""
     return {"beta2": 0.999, "eps": 1e-8} if factory.is_resnet(model) else {"beta2": 0.98, "eps": 1e-6}
 
 

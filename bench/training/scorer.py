@@ -62,7 +62,7 @@ class PairScorer:
 
     def _embedded(self, rows: NDArray[np.int64]) -> Iterator[tuple[torch.Tensor, torch.Tensor, int]]:
         """Image and text embeddings of this process's share of one batch after the other, and the size of the batch."""
-        rows = np.asarray(rows, dtype=np.int64)  # an array of a defense's own kind would be asked for its clean part
+        rows = np.asarray(rows, dtype=np.int64)  # an ndarray subclass of the defense's could watch what it is indexed with
         self._encoder.eval()
         device = self._encoder.device
         size = _BATCH * self._ranks.count

@@ -40,7 +40,7 @@ def poison_telemetry(observed: Mapping[str, NDArray[Any]], poisoned: NDArray[np.
     text_neighbour_poisons: the share of clean pairs for which a poisoned pair's embedding stood in, of those that had one.
     """
     found: dict[str, Any] = {}
-    observed = {name: np.array(values) for name, values in observed.items()}  # no array of the defense's own meets `poisoned`
+    observed = {name: np.array(values) for name, values in observed.items()}  # a subclass could watch `poisoned`
     if "safe" in observed:
         safe = observed["safe"]
         inside = int((safe & poisoned).sum())

@@ -186,7 +186,7 @@ def test_what_helps_depends_on_the_cause(root: Path, monkeypatch: pytest.MonkeyP
         write(root / "train.csv", [HEADER, *([change(path), text] for path, text in table()[1:])])
         complaint(root, "lists 20 images that do not exist", *words)
     (root / "train.csv").write_text("filepath:title\nimages/1.png:a lemon")
-    complaint(root, "no separator is seen", "data.separator=")
+    complaint(root, "no separator was found", "data.separator=")
     (root / "train.csv").write_text("filepath\ttitle\nimages/1.png\ta\tb")
     complaint(root, "has 3 fields", "write no tab into a caption")
 

@@ -237,8 +237,8 @@ def test_synonyms_are_used_for_a_quarter_of_their_class(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("dog,hound\n", "line 1: no class is called 'dog'; did you mean 'hot dog'"),
-        ("cat,kitty\nhot dog,frank,cat food\n", "line 2: 'cat food' speaks of the class 'cat'"),
-        ("cat,pet\nhot dog,Pet\n", "line 2: 'Pet' speaks of the class 'cat'"),
+        ("cat,kitty\nhot dog,frank,cat food\n", "line 2: 'cat food' mentions the class 'cat'"),
+        ("cat,pet\nhot dog,Pet\n", "line 2: 'Pet' mentions the class 'cat'"),
     ],
 )
 def test_synonyms_that_mislead(tmp_path: Path, text: str, words: str) -> None:

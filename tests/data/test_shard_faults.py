@@ -268,7 +268,7 @@ def test_captions_that_are_no_text(tmp_path: Path, layout: str) -> None:
     root = download(
         tmp_path, layout, {**members, "1.json": b'{"caption": "an old one"}', "4.json": b'{"caption": "a goldfish"}'}
     )
-    complaint(root, "4 images without a caption", "train/00000", "1.jpg", "4 of their files are no UTF-8 text")
+    complaint(root, "4 images without a caption", "train/00000", "1.jpg", "4 of their files are not UTF-8 text")
     assert captions(opened(root, on_error="skip")) == {"3.jpg": "a lemon", "4.jpg": "a goldfish"}
 
 
@@ -330,7 +330,7 @@ def test_shards_with_gaps_empty_ones_and_other_layouts(tmp_path: Path) -> None:
             write(root / "train", layout, pairs(number), f"{number:05d}")
         assert list(captions(opened(root))) == ["000000003.jpg", "000000017.jpg"]
     write(tmp_path / "files/train", "tars", pairs(5), "00004")
-    complaint(tmp_path / "files", "00004.tar, which is of no folder", "data.layout=files or tars")
+    complaint(tmp_path / "files", "00004.tar, which has no folder beside it", "data.layout=files or tars")
     assert len(opened(tmp_path / "files", layout="files").train) == 2
     (tmp_path / "files/train/00004.tar").rename(tmp_path / "files/train/00003.tar")
     assert len(opened(tmp_path / "files").train) == 2

@@ -18,7 +18,7 @@ from .small import small_matrix
 from .training import execute
 
 CURVES = [{"loss": 9.0}, {"loss": 3.0, "share": 0.2}, {"share": 0.5}, {"share": math.nan}, {"share": 0.8}, {"loss": 1.0}]
-SPLIT = ("train.epochs=4", "defense.safeclip.unimodal_epochs=1")
+SPLIT = ("train.epochs=4",)
 
 
 @pytest.mark.parametrize(("at", "value"), [("first", 0.2), ("last", 0.8), ("mean", 0.5)])

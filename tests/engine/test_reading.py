@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from bench.canonical import digest
 from bench.errors import UserError
 from bench.matrix import shapes
 from bench.matrix.reading import DEEPEST, Damaged, read_object
 from bench.matrix.store import SCHEMA, Store
+
+KEY = digest({})
+"""Of a run without a spec."""
 
 
 def read(folder: Path, text: str) -> object:
@@ -72,20 +76,20 @@ def test_a_shape_names_the_part_of_another_kind() -> None:
 
 def test_damaged_records_are_named_once_until_they_are_whole(tmp_path: Path) -> None:
     store = Store.create(tmp_path / "out")
-    for run in ("k", "other"):
+    for run in (KEY, "other"):
         store.write_run(run, {"curves": []})
-    path = store.run_dir("k") / "run.json"
+    path = store.run_dir(KEY) / "run.json"
     whole = path.read_text()
     for text, said in (
-        ((store.run_dir("other") / "run.json").read_text(), "run_key: is 'other', and this is the place of k"),
+        ((store.run_dir("other") / "run.json").read_text(), f"run_key: is 'other', and this is the place of {KEY}"),
         (whole.replace("[]", "7"), "curves: should be a valid list"),
-        ("{}", f"schema: is None; this version reads {SCHEMA}"),
+        ("{}", f"schema: is None; this version reads up to {SCHEMA}"),
     ):
         path.write_text(text)
-        assert store.run_record("k") is store.run_record("k") is None
-        assert store.damaged == {"runs/k/run.json": said}
+        assert store.run_record(KEY) is store.run_record(KEY) is None
+        assert store.damaged == {f"runs/{KEY}/run.json": said}
     path.write_text(whole)
-    assert store.run_record("k")
+    assert store.run_record(KEY)
     assert store.damaged == {}
 
 
@@ -99,7 +103,7 @@ def test_only_reports_go_on_without_a_record_that_another_version_wrote_or_that_
     with pytest.raises(UserError, match="schema 99 is not known"):
         store.run_record("k")
     assert store.for_reports().run_record("k") is None
-    assert store.damaged == {"runs/k/run.json": f"schema: is 99; this version reads {SCHEMA}"}
+    assert store.damaged == {"runs/k/run.json": f"schema: is 99; this version reads up to {SCHEMA}"}
 
     def refuse(*arguments: object, **options: object) -> str:
         raise PermissionError(13, "Permission denied")

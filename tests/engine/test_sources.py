@@ -69,7 +69,14 @@ def test_what_a_method_uses_belongs_to_it(edit: Edit) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["bench.training.trainer", "bench.data.augment", "bench.data.eda", "bench.models.small_resnet", "bench.matrix.cell"],
+    [
+        "bench.training.trainer",
+        "bench.data.augment",
+        "bench.data.eda",
+        "bench.models.small_resnet",
+        "bench.matrix.cell",
+        "bench.matrix.workspace",
+    ],
 )
 def test_the_engine_is_identity(edit: Edit, module: str) -> None:
     before = _key("clip")
