@@ -56,7 +56,7 @@ def test_the_floor_is_measured_on_the_model_without_poison(registries: None, tmp
 
         def evaluate(self, ctx: Any) -> list[Measurement]:
             images = ctx.probe_images()
-            seen.append((ctx.model.image_features(images), ctx.clean_model().image_features(images), images))
+            seen.append((ctx.model.image_features(images), ctx.clean_model().image_features(images), images, ctx.seed))
             return [Measurement(metric="images", task="all", value=0, n=len(images), ci_low=0, ci_high=1)]
 
     matrix = small_matrix("attack.rate=0.1", defenses=["clip", "roclip"], evaluators=["embeddings"], seeds=[0, 1])
@@ -64,7 +64,8 @@ def test_the_floor_is_measured_on_the_model_without_poison(registries: None, tmp
     assert execute(matrix, store)[0] == {"done": len(matrix.cells)}
     measured = [cell for cell in matrix.cells if cell.spec.attack is not None]
     assert len(seen) == len(measured) == 4
-    for cell, (trained, clean, images) in zip(measured, seen, strict=True):
+    for cell, (trained, clean, images, seed) in zip(measured, seen, strict=True):
+        assert seed == cell.spec.seed
         (floor,) = [
             each.key
             for each in matrix.cells
