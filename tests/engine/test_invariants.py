@@ -227,6 +227,19 @@ def test_scoring_looks_and_changes_nothing(registries: None, tmp_path: Path) -> 
     assert np.allclose(alone, similarities[5:6], atol=1e-5)
 
 
+def test_training_begins_with_weights_of_the_seed_alone(tmp_path: Path) -> None:
+    matrix = small_matrix(attacks=["none", "badnet"], defenses=["clip", "roclip"], seeds=[0, 1])
+    runtime = Runtime(CPU, Recorder(), lambda: False)
+    first: dict[int, list[torch.Tensor]] = {}
+    for cell in matrix.cells:
+        trainer, _ = cells.prepare(cell, matrix.workspace, Store.create(tmp_path), runtime)
+        weights = [value.flatten() for value in trainer.encoder.model.visual.parameters()]
+        first.setdefault(cell.spec.seed, []).append(torch.cat(weights))
+    assert [len(same) for same in first.values()] == [4, 4]
+    assert all(torch.equal(same[0], other) for same in first.values() for other in same)
+    assert not torch.equal(first[0][0], first[1][0])
+
+
 def test_fine_tuning_begins_with_the_weights_of_the_same_cell(registries: None, tmp_path: Path) -> None:
     first: list[dict[str, torch.Tensor]] = []
 
