@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -261,3 +262,39 @@ def test_fine_tuning_begins_with_the_weights_of_the_same_cell(registries: None, 
     assert len(parameters) > 10
     named = [name for name in parameters if "num_batches" not in name and "running" not in name]
     assert all(torch.equal(first[0][name], weights[name]) for name in named)
+
+
+def test_the_logit_scale_stays_in_range_while_it_is_trained(registries: None, tmp_path: Path) -> None:
+    """Of the weights on disk too, which others read without the encoder's limit."""
+
+    @register_defense("sharpened")
+    class Sharpened(CLIP):
+        def loss(self, batch: Batch, encoder: Encoder, phase: Phase) -> torch.Tensor:
+            return 0 * super().loss(batch, encoder, phase) - encoder.logit_scale
+
+    matrix = small_matrix("train.epochs=2", "train.lr=3", attacks=["none"], defenses=["sharpened"])
+    store = Store.create(tmp_path)
+    assert execute(matrix, store)[0] == {"done": 1}
+    weights = load_file(store.run_dir(matrix.cells[0].key) / "model.safetensors")
+    assert float(weights["logit_scale"]) == pytest.approx(math.log(100))
+
+
+def test_an_epoch_interrupted_at_its_end_does_not_begin_again(registries: None, tmp_path: Path) -> None:
+    heard: list[tuple[str, int]] = []
+
+    @register_defense("punctual")
+    class Punctual(CLIP):
+        def before_epoch(self, epoch: int, scorer: Any) -> None:
+            heard.append(("before", epoch))
+
+        def after_epoch(self, epoch: int, scorer: Any) -> None:
+            heard.append(("after", epoch))
+            if heard.count(("after", 0)) == 1:
+                raise KeyboardInterrupt
+
+    matrix = small_matrix("train.epochs=2", attacks=["none"], defenses=["punctual"])
+    store = Store.create(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        execute(matrix, store)
+    assert execute(matrix, store)[0] == {"done": 1}
+    assert heard == [("before", 0), ("after", 0), ("after", 0), ("before", 1), ("after", 1)]
