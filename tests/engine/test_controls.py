@@ -14,6 +14,7 @@ from bench import keys, plugins
 from bench.errors import UserError
 from bench.matrix.expand import Cell, Matrix, Request, expand
 from bench.matrix.store import Store
+from bench.registry import defenses
 from defenses.controls import Control
 
 from .small import SIZES
@@ -82,6 +83,14 @@ def test_a_control_comes_after_its_cell_and_has_its_key_without_a_record() -> No
         assert order.index(keys.run_key(defended)) < order.index(cell.key)
     others = beside(matrix(["safeclip"], options=["defense.safeclip.growth=0.5"]), "safeclip")
     assert len({cell.key for cell in (*controls.values(), *others.values())}) == 4
+
+
+def test_a_cell_that_cannot_be_run_has_controls_that_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    plugins.load()
+    monkeypatch.setattr(defenses["safeclip"].plugin, "supports", classmethod(lambda cls, spec: "not on Mondays"))
+    found = matrix(["safeclip"])
+    reasons = {cell.spec.defense.name: cell.unsupported for cell in found.cells if cell.spec.defense.name != "clip"}
+    assert reasons == dict.fromkeys(("safeclip", "control_steps", "control_size"), "not on Mondays")
 
 
 def test_numbers_are_those_of_the_defended_record(tmp_path: Path, chosen: dict[str, np.ndarray]) -> None:

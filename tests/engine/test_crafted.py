@@ -15,9 +15,17 @@ from bench.api import AttackContext, PoisonPlan, Surrogate
 from bench.matrix.store import Store
 from bench.models import factory
 from bench.models.encoder import ClipEncoder
+from bench.models.frozen import FrozenSurrogate
 
 from .small import small_matrix
 from .training import execute
+
+NAME = "scenes-small"
+CAPTIONS = ["a red ring", "two blue stars on a table", ""]
+
+
+def _encoder() -> ClipEncoder:
+    return ClipEncoder(factory.create(NAME, 0), "fp32", torch.device("cpu"))
 
 
 def test_a_plan_is_crafted_once_against_the_clean_model_and_trained_with(
@@ -56,3 +64,22 @@ def test_a_plan_is_crafted_once_against_the_clean_model_and_trained_with(
         hashes |= {plan.hash(), json.loads((store.run_dir(cell.key) / "poison.json").read_text())["hash"]}
         hashes.add((store.run_record(cell.key) or {})["poison"]["hash"])
     assert len(hashes) == 1
+
+
+def test_a_surrogate_is_frozen_and_lets_gradients_through_to_the_pixels() -> None:
+    encoder, alike, tokenizer = _encoder().train(), _encoder().eval(), factory.tokenizer(NAME)
+    surrogate = FrozenSurrogate(encoder, tokenizer)
+    images, plain = (torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(5)).requires_grad_() for _ in range(2))
+    embeddings, expected = surrogate.encode_image(images), alike.encode_image(plain)
+    assert torch.allclose(embeddings, expected, atol=1e-5)
+    embeddings[:, 0].sum().backward()
+    expected[:, 0].sum().backward()
+    assert images.grad is not None
+    assert plain.grad is not None
+    assert plain.grad.abs().max() > 1e-3
+    assert torch.allclose(images.grad, plain.grad, atol=1e-5)
+    assert all(parameter.grad is None for parameter in encoder.parameters())
+    captions = surrogate.encode_captions(CAPTIONS)
+    assert not captions.requires_grad
+    assert torch.allclose(captions, alike.encode_text(tokenizer(CAPTIONS)), atol=1e-5)
+    assert all(torch.equal(value, alike.state_dict()[name]) for name, value in encoder.state_dict().items())

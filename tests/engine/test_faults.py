@@ -262,6 +262,38 @@ def test_cells_that_fail_leave_the_others_right(registries: None, tmp_path: Path
     assert _values(fine, store) == _values(fine, alone)
 
 
+def test_what_builds_on_a_cell_that_failed_fails_untried(registries: None, tmp_path: Path) -> None:
+    steps: list[int] = []
+    _register("broken", lambda loss, step: steps.append(step) or loss * np.nan)
+
+    @register_defense("later")
+    class Later(CLIP):
+        @classmethod
+        def starts_from(cls) -> str | None:
+            return "broken"
+
+    store, matrix = Store.create(tmp_path), small_matrix(attacks=["none"], defenses=["broken", "later"])
+    assert execute(matrix, store)[0] == {"failed": 2}
+    tried = len(steps)
+    broken, later = (store.failure(cell.key) or {} for cell in matrix.cells)
+    assert f"the cell it builds on failed ({matrix.cells[0].title}: {broken['error']})" in later["error"]
+    assert execute(matrix, store, retry_failed=True)[0] == {"failed": 2}
+    assert len(steps) == 2 * tried, "once in each run"
+
+
+def test_a_cell_is_trained_while_another_process_trains_what_it_is_measured_against(tmp_path: Path) -> None:
+    matrix, store = small_matrix(evaluators=["asr"]), Store.create(tmp_path)
+    clean, poisoned = matrix.cells
+    latest = time.monotonic() + 60
+    stop = lambda: store.run_record(poisoned.key) is not None or time.monotonic() > latest  # noqa: E731
+    runtime = Runtime(torch.device("cpu"), Recorder(), stop)
+    with store.lock(clean.key), pytest.raises(KeyboardInterrupt):
+        LocalExecutor(matrix, store, runtime, Recorder(), False).run()
+    assert store.run_record(poisoned.key) is not None
+    assert store.run_record(clean.key) is None
+    assert execute(matrix, store)[0] == {"done": 2}
+
+
 def test_a_cell_for_which_there_is_no_memory_fails_before_it_trains(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     store, matrix = Store.create(tmp_path / "out"), small_matrix()
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1e6)

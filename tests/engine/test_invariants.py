@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -56,7 +57,7 @@ def test_the_floor_is_measured_on_the_model_without_poison(registries: None, tmp
 
         def evaluate(self, ctx: Any) -> list[Measurement]:
             images = ctx.probe_images()
-            seen.append((ctx.model.image_features(images), ctx.clean_model().image_features(images), images))
+            seen.append((ctx.model.image_features(images), ctx.clean_model().image_features(images), images, ctx.seed))
             return [Measurement(metric="images", task="all", value=0, n=len(images), ci_low=0, ci_high=1)]
 
     matrix = small_matrix("attack.rate=0.1", defenses=["clip", "roclip"], evaluators=["embeddings"], seeds=[0, 1])
@@ -64,7 +65,8 @@ def test_the_floor_is_measured_on_the_model_without_poison(registries: None, tmp
     assert execute(matrix, store)[0] == {"done": len(matrix.cells)}
     measured = [cell for cell in matrix.cells if cell.spec.attack is not None]
     assert len(seen) == len(measured) == 4
-    for cell, (trained, clean, images) in zip(measured, seen, strict=True):
+    for cell, (trained, clean, images, seed) in zip(measured, seen, strict=True):
+        assert seed == cell.spec.seed
         (floor,) = [
             each.key
             for each in matrix.cells
@@ -226,6 +228,19 @@ def test_scoring_looks_and_changes_nothing(registries: None, tmp_path: Path) -> 
     assert np.allclose(alone, similarities[5:6], atol=1e-5)
 
 
+def test_training_begins_with_weights_of_the_seed_alone(tmp_path: Path) -> None:
+    matrix = small_matrix(attacks=["none", "badnet"], defenses=["clip", "roclip"], seeds=[0, 1])
+    runtime = Runtime(CPU, Recorder(), lambda: False)
+    first: dict[int, list[torch.Tensor]] = {}
+    for cell in matrix.cells:
+        trainer, _ = cells.prepare(cell, matrix.workspace, Store.create(tmp_path), runtime)
+        weights = [value.flatten() for value in trainer.encoder.model.visual.parameters()]
+        first.setdefault(cell.spec.seed, []).append(torch.cat(weights))
+    assert [len(same) for same in first.values()] == [4, 4]
+    assert all(torch.equal(same[0], other) for same in first.values() for other in same)
+    assert not torch.equal(first[0][0], first[1][0])
+
+
 def test_fine_tuning_begins_with_the_weights_of_the_same_cell(registries: None, tmp_path: Path) -> None:
     first: list[dict[str, torch.Tensor]] = []
 
@@ -247,3 +262,39 @@ def test_fine_tuning_begins_with_the_weights_of_the_same_cell(registries: None, 
     assert len(parameters) > 10
     named = [name for name in parameters if "num_batches" not in name and "running" not in name]
     assert all(torch.equal(first[0][name], weights[name]) for name in named)
+
+
+def test_the_logit_scale_stays_in_range_while_it_is_trained(registries: None, tmp_path: Path) -> None:
+    """Of the weights on disk too, which others read without the encoder's limit."""
+
+    @register_defense("sharpened")
+    class Sharpened(CLIP):
+        def loss(self, batch: Batch, encoder: Encoder, phase: Phase) -> torch.Tensor:
+            return 0 * super().loss(batch, encoder, phase) - encoder.logit_scale
+
+    matrix = small_matrix("train.epochs=2", "train.lr=3", attacks=["none"], defenses=["sharpened"])
+    store = Store.create(tmp_path)
+    assert execute(matrix, store)[0] == {"done": 1}
+    weights = load_file(store.run_dir(matrix.cells[0].key) / "model.safetensors")
+    assert float(weights["logit_scale"]) == pytest.approx(math.log(100))
+
+
+def test_an_epoch_interrupted_at_its_end_does_not_begin_again(registries: None, tmp_path: Path) -> None:
+    heard: list[tuple[str, int]] = []
+
+    @register_defense("punctual")
+    class Punctual(CLIP):
+        def before_epoch(self, epoch: int, scorer: Any) -> None:
+            heard.append(("before", epoch))
+
+        def after_epoch(self, epoch: int, scorer: Any) -> None:
+            heard.append(("after", epoch))
+            if heard.count(("after", 0)) == 1:
+                raise KeyboardInterrupt
+
+    matrix = small_matrix("train.epochs=2", attacks=["none"], defenses=["punctual"])
+    store = Store.create(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        execute(matrix, store)
+    assert execute(matrix, store)[0] == {"done": 1}
+    assert heard == [("before", 0), ("after", 0), ("after", 0), ("before", 1), ("after", 1)]
