@@ -105,6 +105,9 @@ def test_files_page_and_terminal(priced: Store, store: Store) -> None:
     page = paths["index.html"].read_text()
     assert "What the price is made of" in page
     assert "63.5 by the method" in page
+    prices = page.split("What the price is made of")[1].partition("</table>")[0]
+    (asr_row,) = [row for row in prices.split("</tr>") if ">asr</td>" in row]
+    assert asr_row.count("95% Wilson interval of the counts of all seeds pooled") == 4
     for name in CONTROLS["badnet", 0]:
         assert f'id="run-{control_key(name, 0)}"' in page
     console = Console(record=True, width=160, file=io.StringIO())
