@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.resources import files
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bench import recipe as recipes
 from bench import sources
 from bench.api.plugin import Params, Plugin
 from bench.canonical import digest
 from bench.errors import UserError, did_you_mean
 from bench.models import factory
+from bench.recipe import SECTIONS, Recipe, holds, is_finite, merged
 from bench.registry import Entry, Registry
 
 
@@ -79,17 +79,17 @@ class RunSpec(Spec):
 
 
 M = TypeVar("M", bound=BaseModel)
-SECTIONS = ("data", "attack", "defense", "evaluator", "model", "train")
 
 
 class Settings:
-    """A recipe with the user's --set options on top; hands out validated values."""
+    """A recipe, by default the data set's, with the user's --set options on top; hands out validated values."""
 
-    def __init__(self, data: str, options: Sequence[str] = (), model: str | None = None) -> None:
-        self.asked = data, tuple(options), model
-        self._recipe = _recipe(data)
+    def __init__(self, data: str, options: Sequence[str] = (), model: str | None = None, recipe: Recipe | None = None) -> None:
+        self.asked = data, tuple(options), model, recipe
+        self._source = recipe or recipes.of_data(data)
+        self._recipe = self._source.tree
         self._user: dict[str, Any] = {"model": {"name": model}} if model else {}
-        self._tree = _merged(self._recipe, self._user)
+        self._tree = merged(self._recipe, self._user)
         self._set_by_user: set[tuple[str, ...]] = set()
         for option in options:
             self._apply(option)
@@ -102,7 +102,7 @@ class Settings:
         if keys[0] not in SECTIONS:
             raise UserError(f"--set {path}: unknown section '{keys[0]}'; {did_you_mean(keys[0], SECTIONS)}")
         value = _parse(text)
-        if not _is_finite(value):
+        if not is_finite(value):
             raise UserError(f"--set {path}: a finite number is needed, got {value!r}")
         for tree in (self._tree, self._user):
             branch = tree
@@ -115,7 +115,10 @@ class Settings:
 
     @property
     def model(self) -> ModelSpec:
-        name = _validate(ModelOptions, self._tree.get("model", {}), "model").name
+        name = self._validated(ModelOptions, self._tree.get("model", {}), "model").name
+        if not holds(self._user, "model", "name") and name not in factory.model_names():
+            hint = did_you_mean(name, factory.model_names())
+            raise UserError(f"{self._named('model', 'name')}: unknown model '{name}'; {hint}")
         return ModelSpec(name=name, config=digest(factory.config(name)))
 
     def train(self, precision: str | None = None, defaults: Mapping[str, float] | None = None) -> TrainSpec:
@@ -123,28 +126,41 @@ class Settings:
         tree = {**(defaults or {}), **self._tree.get("train", {})}
         if precision:
             tree["precision"] = precision
-        return _validate(TrainSpec, tree, "train")
+        return self._validated(TrainSpec, tree, "train")
 
     def data(self, plugin: type[Plugin]) -> Params:
-        return _validate(plugin.Params, self._tree.get("data", {}), "data")
+        return self._validated(plugin.Params, self._tree.get("data", {}), "data")
 
     def plugin(self, section: str, entry: Entry, registry: Registry) -> PluginSpec:
         """The plugin's parameters: its defaults, then the recipe's, then the user's; in both, those of the section come
         before those under the plugin's own name.
         """
-        fields = entry.plugin.Params.model_fields
-        values: dict[str, Any] = {}
-        for tree in (self._recipe.get(section, {}), self._user.get(section, {})):
-            own = tree.get(entry.plugin.name, {})
-            if not isinstance(own, dict):
-                raise UserError(f"--set {section}.{entry.plugin.name}: name one of its options too: {', '.join(fields)}")
-            shared = {key: value for key, value in tree.items() if key in fields and key not in registry.names()}
-            values = _merged(_merged(values, shared), own)
-        params = _validate(entry.plugin.Params, values, f"{section}.{entry.plugin.name}")
+        params = self._params(section, entry, registry, (self._recipe, self._user))
         return PluginSpec(**entry.identity(), params=params.model_dump(mode="json"))
 
+    def _params(self, section: str, entry: Entry, registry: Registry, trees: Iterable[Mapping[str, Any]]) -> Params:
+        fields, name = entry.plugin.Params.model_fields, entry.plugin.name
+        values: dict[str, Any] = {}
+        for tree in trees:
+            options = tree.get(section, {})
+            own = options.get(name, {})
+            if not isinstance(own, dict):
+                where = self._named(section, name)
+                raise UserError(f"{where}: name one of its options too: {', '.join(fields)}")
+            shared = {key: value for key, value in options.items() if key in fields and key not in registry.names()}
+            values = merged(merged(values, shared), own)
+        return self._validated(entry.plugin.Params, values, f"{section}.{name}")
+
     def check_options(self, section: str, chosen: Iterable[Entry], registry: Registry) -> None:
-        """Refuse --set options of a section that no chosen plugin has, and bad ones under the name of another plugin."""
+        """Refuse --set options of a section that no chosen plugin has, those of the recipe that none has at all, and bad ones
+        under the name of another plugin.
+        """
+        every = {field for entry in registry for field in entry.plugin.Params.model_fields}
+        for name in self._recipe.get(section, {}):
+            if name in registry.names():
+                self._params(section, registry[name], registry, (self._recipe,))
+            elif name not in every:
+                raise UserError(f"{self._named(section, name)}: {_unknown(name, {*every, *registry.names()})}")
         known = {field for entry in chosen for field in entry.plugin.Params.model_fields}
         for path in self._set_by_user:
             if path[0] != section:
@@ -152,16 +168,30 @@ class Settings:
             if path[1] in registry.names():
                 self.plugin(section, registry[path[1]], registry)
             elif path[1] not in known:
-                raise UserError(
-                    f"--set {'.'.join(path)}: unknown option '{path[1]}'; {did_you_mean(path[1], {*known, *registry.names()})}"
-                )
+                raise UserError(f"--set {'.'.join(path)}: {_unknown(path[1], {*known, *registry.names()})}")
+
+    def _validated(self, model: type[M], values: Mapping[str, Any], section: str) -> M:
+        try:
+            return model.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            option = ".".join(str(part) for part in first["loc"])
+            name = option.split(".")[0]
+            where = self._named(section, name).removesuffix(name) + option
+            if first["type"] == "extra_forbidden":
+                raise UserError(f"{where}: {_unknown(option, model.model_fields, near=name)}") from None
+            if first["type"] == "missing":
+                raise UserError(f'{where} is missing; give it there, with --set, or by {recipes.BASE} = "small"') from None
+            raise UserError(f"{where}: {first['msg']}, got {first.get('input')!r}") from None
+
+    def _named(self, section: str, option: str) -> str:
+        """An option with what gave it: --set, or a file of the recipe."""
+        given = holds(self._user, section, option)
+        return f"--set {section}.{option}" if given else f"--recipe {self._source.giver(section, option)}: {section}.{option}"
 
 
-def _recipe(data: str) -> dict[str, Any]:
-    folder = files("bench") / "recipes"
-    recipe = folder / f"{data}.toml"
-    text = (recipe if recipe.is_file() else folder / "default.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+def _unknown(option: str, known: Iterable[str], near: str | None = None) -> str:
+    return f"unknown option '{option}'; {did_you_mean(near or option, known)}"
 
 
 def _parse(text: str) -> Any:
@@ -169,33 +199,3 @@ def _parse(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except (tomllib.TOMLDecodeError, RecursionError):
         return text.strip()
-
-
-def _is_finite(value: Any) -> bool:
-    """Whether JSON has a word for every number in it."""
-    try:
-        json.dumps(value, allow_nan=False, default=str)
-    except ValueError:
-        return False
-    return True
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """A new tree with the values of both, those of `above` first."""
-    merged = {key: _merged(value, {}) if isinstance(value, dict) else value for key, value in below.items()}
-    for key, value in above.items():
-        known = merged.get(key)
-        merged[key] = _merged(known if isinstance(known, dict) else {}, value) if isinstance(value, dict) else value
-    return merged
-
-
-def _validate(model: type[M], values: Mapping[str, Any], section: str) -> M:
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            hint = did_you_mean(option.split(".")[0], model.model_fields)
-            raise UserError(f"--set {section}.{option}: unknown option '{option}'; {hint}") from None
-        raise UserError(f"--set {section}.{option}: {first['msg']}, got {first.get('input')!r}") from None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from bench.api import Guide, Params, Scorer
+from bench.api import Guide, Limit, Params, Scorer, TrainSetup
 from bench.models import pretrained
 from bench.registry import register_defense
+from defenses import mismatches
 from defenses.filtering import Filter
 
 
@@ -42,6 +44,16 @@ class CLIPFilter(Filter):
     Params = CLIPFilterParams
     params: CLIPFilterParams
 
+    def __init__(self, params: CLIPFilterParams, setup: TrainSetup) -> None:
+        super().__init__(params, setup)
+        self._told: dict[str, float] = {}
+
+    @classmethod
+    def limits(cls, params: Any) -> Sequence[Limit]:
+        told = "AUC of the clean model's similarities on planted mismatches"
+        best = Limit("mismatch_auc", "last", told, "use a clean model that knows such images", low=mismatches.LEAST_AUC)
+        return (*super().limits(params), best)
+
     @classmethod
     def selects_with(cls, params: Any) -> Guide | None:
         return params.model or "clean"
@@ -54,3 +66,17 @@ class CLIPFilter(Filter):
         pairs = np.concatenate(similarities)
         mismatched = image_sum @ text_sum / len(pairs) ** 2
         return pairs >= mismatched + self.params.threshold * (pairs.mean() - mismatched)
+
+    def select(self, scorer: Scorer) -> None:
+        super().select(scorer)
+        self._told = {"mismatch_auc": mismatches.auc(*mismatches.planted(scorer, self.setup.pairs, self.setup.rng))}
+
+    def telemetry(self) -> dict[str, float]:
+        return super().telemetry() | self._told
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"told": self._told}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._told = state.get("told", {})

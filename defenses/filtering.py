@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestCentroid
 
-from bench.api import Guide, Params, Phase, Scorer, TrainSetup
+from bench.api import Guide, Limit, Params, Phase, Scorer, TrainSetup
 from defenses.clip import CLIP
 
 _CHUNK = 8192
@@ -30,6 +30,14 @@ class Filter(CLIP):
     def selects_with(cls, params: Any) -> Guide | None:
         return "undefended"
 
+    @classmethod
+    def limits(cls, params: Any) -> Sequence[Limit]:
+        kept = "share of the pairs that the filter keeps"
+        return (
+            Limit("dropped", "last", "pairs that the filter drops", "use stricter parameters", low=1, unit=""),
+            Limit("safe_share", "last", kept, "use milder parameters", low=0.2),
+        )
+
     @abstractmethod
     def keep(self, scorer: Scorer) -> NDArray[np.bool_]:
         """Which pairs are trained on: bool (pairs,)."""
@@ -46,7 +54,7 @@ class Filter(CLIP):
         return {"safe": self._kept}
 
     def telemetry(self) -> dict[str, float]:
-        return {"safe_share": float(self._kept.mean())}
+        return {"safe_share": float(self._kept.mean()), "dropped": int((~self._kept).sum())}
 
     def state_dict(self) -> dict[str, Any]:
         return {"kept": torch.from_numpy(self._kept)}

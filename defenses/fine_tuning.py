@@ -17,6 +17,9 @@ from defenses.clip import CLIP
 class FineTuningParams(Params):
     clean: float = Field(default=1 / 30, gt=0, le=1, description="trusted clean pairs, as a share of the training pairs")
     epochs: int = Field(default=10, ge=1, description="epochs of fine-tuning")
+    step_share: float = Field(
+        default=0, ge=0, description="steps, as a share of the recipe's, in whole epochs; 0 goes by `epochs`"
+    )
     batch_size: int = Field(default=64, ge=2, description="batch size of fine-tuning")
     lr: float = Field(default=0.02, gt=0, description="peak learning rate, as a share of the recipe's")
     warmup_steps: int = Field(default=50, ge=0, description="steps of linear warm-up")
@@ -45,11 +48,15 @@ class FineTuning(CLIP):
     @classmethod
     def training(cls, params: Any, train: TrainRecipe) -> dict[str, int | float]:
         steps = max(1, round(params.clean * train.pairs) // params.batch_size)
+        epochs = params.epochs
+        if params.step_share:
+            pretraining = train.epochs * max(1, train.pairs // train.batch_size)
+            epochs = max(1, int(params.step_share * pretraining / steps + 0.5))
         return {
-            "epochs": params.epochs,
+            "epochs": epochs,
             "batch_size": params.batch_size,
             "lr": params.lr * train.lr,
-            "warmup_epochs": min(params.warmup_steps / steps, params.epochs / 2),
+            "warmup_epochs": min(params.warmup_steps / steps, epochs / 2),
         }
 
     def phases(self, epoch: int) -> Sequence[Phase]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from bench.api import Batch, Encoder, Params, Phase, Scorer, TrainRecipe, TrainSetup
+from bench.api import Batch, Encoder, Limit, Params, Phase, Scorer, TrainRecipe, TrainSetup
 from bench.registry import register_defense
+from defenses import mismatches
 from defenses.clip import CLIP
 from defenses.losses import clip_loss
 from defenses.pool import Pool
@@ -43,6 +45,15 @@ class RoCLIP(CLIP):
         super().__init__(params, setup)
         self._pool = Pool(max(1, round(params.pool * setup.pairs)), setup.embed_dim, setup.device)
         self._matched = torch.full((setup.pairs,), -1, device=setup.device)
+        self._matching: dict[str, float] = {}
+
+    @classmethod
+    def limits(cls, params: RoCLIPParams) -> Sequence[Limit]:
+        told = "AUC of the captions' similarity to what they were matched with"
+        return (
+            Limit("own_matches", "mean", "share of the matches that are the pair's own caption", "make pool smaller", high=0.5),
+            Limit("match_auc", "mean", told, "train longer or make pool larger", low=mismatches.LEAST_AUC),
+        )
 
     @classmethod
     def training(cls, params: RoCLIPParams, train: TrainRecipe) -> dict[str, int | float]:
@@ -50,6 +61,7 @@ class RoCLIP(CLIP):
 
     def before_epoch(self, epoch: int, scorer: Scorer) -> None:
         self._matched.fill_(-1)
+        self._matching = {}
         size = len(self._pool.embeddings)
         if self._matches(epoch) and not len(self._pool):
             chosen = self.setup.rng("pool").permutation(self.setup.pairs)[:size]
@@ -76,8 +88,29 @@ class RoCLIP(CLIP):
     def _matches(self, epoch: int) -> bool:
         return (epoch + 1) % self.params.every == 0
 
+    def after_epoch(self, epoch: int, scorer: Scorer) -> None:
+        if self._matches(epoch):
+            self._matching = self._measured(self._matched.cpu().numpy(), scorer)
+
+    def _measured(self, matched: NDArray[np.int64], scorer: Scorer) -> dict[str, float]:
+        """Of an epoch's matches: the share of own captions, and whether a match suits the caption that it stands in for.
+
+        Matches are found by the image, so that its own caption is a judge apart: more similar to its match than to another
+        pair's, where matching goes by content.
+        """
+        pairs = np.flatnonzero(matched >= 0)
+        rows = self.setup.rng("matches").permutation(pairs)[: mismatches.SAMPLE]
+        texts, stand_ins = scorer.embeddings(rows)[1], scorer.embeddings(matched[rows])[1]
+        return {
+            "own_matches": float((matched[pairs] == pairs).mean()),
+            "match_auc": mismatches.auc(*mismatches.coupled(texts, stand_ins)),
+        }
+
     def observed(self) -> dict[str, NDArray[Any]]:
         return {"text_neighbour": self._matched.cpu().numpy()}
+
+    def telemetry(self) -> dict[str, float]:
+        return self._matching
 
     def state_dict(self) -> dict[str, Any]:
         return {"pool": self._pool.state_dict(), "matched": self._matched}

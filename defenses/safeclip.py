@@ -11,21 +11,21 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from bench.api import Batch, Encoder, ImageView, Params, Phase, Scorer, TextView, TrainSetup
+from bench.api import Batch, Encoder, ImageView, Limit, Params, Phase, Scorer, TextView, TrainSetup
 from bench.registry import register_defense
-from defenses import split
+from defenses import mismatches, split
 from defenses.clip import CLIP
 from defenses.losses import clip_loss, nn_contrastive_loss
 from defenses.pool import Pool
 
 
 class SafeCLIPParams(Params):
-    unimodal_epochs: int = Field(default=5, ge=0, description="r: epochs of unimodal learning on all pairs")
+    unimodal: float = Field(default=5 / 48, ge=0, le=1, description="r, a share of the epochs: unimodal learning on all pairs")
     clip_epochs: int = Field(default=1, ge=0, description="epochs of the CLIP loss at the low learning rate, on all pairs")
     low_lr: float = Field(default=0.01, gt=0, le=1, description="that learning rate, as a share of the recipe's")
     threshold: float = Field(default=0.9, ge=0, le=1, description="t: posterior above which a pair is safe at first")
     unimodal_lr: float = Field(default=1.0, gt=0, le=1, description="share of the scheduled learning rate in unimodal learning")
-    growth: float = Field(default=0.01, ge=0, le=1, description="s: what each epoch adds to the safe share")
+    growth: float = Field(default=0.48, ge=0, description="s, in all epochs together: each adds its part to the safe share")
     largest: float = Field(default=1.0, gt=0, le=1, description="the safe share grows to this at most")
     rescored: float = Field(default=1.0, gt=0, le=1, description="share of the most similar pairs scored anew each epoch")
     use_pool: bool = Field(default=True, description="nearest neighbours from a pool; off is two-sided in-modal InfoNCE")
@@ -40,8 +40,9 @@ class SafeCLIP(CLIP):
 
     Unimodal warm-up, one CLIP epoch at a low learning rate, a Gaussian mixture on similarities, then mixed epochs: the risky
     pass runs before the safe pass. The safe set is first {posterior > t}, later the most similar pairs, its share growing.
-    An empty first safe set is replaced by the most similar share `growth` (at least 1%) of the pairs. Without the pool
-    unimodal learning is InfoNCE of two views in both directions, with gradient through both.
+    Of 48 epochs the published 5 are unimodal and each adds 1%: both are shares of the run here, the first at least an epoch
+    unless it is 0. An empty first safe set is replaced by the most similar pairs, as many as an epoch adds (at least 1%).
+    Without the pool unimodal learning is InfoNCE of two views in both directions, with gradient through both.
 
     Deviations from the released code:
     - L_NN has the orientation of Eq. 2, neighbours against all second views, not second views against all neighbours; both
@@ -58,7 +59,7 @@ class SafeCLIP(CLIP):
     - The share is capped at 1, not 0.85, unless set; the learning-rate schedule ends at 0 and does not rise again.
     """
 
-    version = "2"
+    version = "3"
     Params = SafeCLIPParams
     params: SafeCLIPParams
 
@@ -69,11 +70,28 @@ class SafeCLIP(CLIP):
         self._similarities = np.zeros(setup.pairs, dtype=np.float32)
         self._safe = np.zeros(setup.pairs, dtype=bool)
         self._share = 0.0
+        self._growth = params.growth / setup.epochs
         self._fit: split.Fit | None = None
+        self._planted: dict[str, float] = {}
+
+    @classmethod
+    def limits(cls, params: SafeCLIPParams) -> Sequence[Limit]:
+        first, told = "share of the pairs in the first safe set", "AUC of the first split on planted mismatches"
+        return (
+            Limit("safe_share", "first", first, "lower threshold or raise low_lr", low=0.03),
+            Limit("safe_share", "first", first, "raise threshold or lower low_lr", high=0.9),
+            Limit("safe_share", "last", "share of the pairs in the last safe set", "lower growth or largest", high=0.85),
+            Limit("mismatch_auc", "first", told, "raise low_lr or clip_epochs", low=mismatches.LEAST_AUC),
+        )
+
+    @property
+    def _unimodal_epochs(self) -> int:
+        share = self.params.unimodal
+        return max(1, int(share * self.setup.epochs + 0.5)) if share else 0
 
     @property
     def _warmup(self) -> int:
-        return self.params.unimodal_epochs + self.params.clip_epochs
+        return self._unimodal_epochs + self.params.clip_epochs
 
     def before_epoch(self, epoch: int, scorer: Scorer) -> None:
         for found in self._found.values():
@@ -88,7 +106,7 @@ class SafeCLIP(CLIP):
             self._pools["text"].push(texts, pairs)
 
     def phases(self, epoch: int) -> Sequence[Phase]:
-        if epoch < self.params.unimodal_epochs:
+        if epoch < self._unimodal_epochs:
             return (self._unimodal(None),)
         if epoch < self._warmup:
             return (Phase("low_lr", lr=self.params.low_lr * self.setup.lr, clip_loss=False),)
@@ -136,13 +154,23 @@ class SafeCLIP(CLIP):
         if first:
             self._safe = self._fit.posterior > self.params.threshold
             if not self._safe.any():
-                self._safe = split.top(self._similarities, max(self.params.growth, 0.01))
+                self._safe = split.top(self._similarities, max(self._growth, 0.01))
             if self._safe.mean() > self.params.largest:
                 self._safe = split.top(self._similarities, self.params.largest)
             self._share = float(self._safe.mean())
         else:
-            self._share = min(self.params.largest, self._share + self.params.growth)
+            self._share = min(self.params.largest, self._share + self._growth)
             self._safe = split.top(self._similarities, self._share)
+        self._planted = self._planted_mismatches(scorer)
+
+    def _planted_mismatches(self, scorer: Scorer) -> dict[str, float]:
+        """How well similarities tell them from pairs, and the share of them that would be in the safe set."""
+        matches, others = mismatches.planted(scorer, self.setup.pairs, self.setup.rng)
+        return {"mismatch_auc": mismatches.auc(matches, others), "mismatch_safe": float((others >= self._cut).mean())}
+
+    @property
+    def _cut(self) -> float:
+        return float(self._similarities[self._safe].min())
 
     def _most_similar(self) -> NDArray[np.int64]:
         return np.flatnonzero(split.top(self._similarities, self.params.rescored))
@@ -162,8 +190,9 @@ class SafeCLIP(CLIP):
             "gmm_lower_weight": fit.weights[0],
             "gmm_upper_mean": fit.means[1],
             "gmm_upper_std": fit.variances[1] ** 0.5,
-            "safe_cut": float(self._similarities[self._safe].min()),
+            "safe_cut": self._cut,
             "gmm_degenerate": float(fit.degenerate),
+            **self._planted,
         }
 
     def state_dict(self) -> dict[str, Any]:

@@ -19,13 +19,21 @@ LAYERS = {
     "bench.errors": (),
     "bench.canonical": (),
     "bench.sources": (),
+    "bench.recipe": ("bench.errors",),
     "bench.text": (),
     "bench.api": ("bench.errors",),
     "bench.registry": ("bench.api", "bench.errors", "bench.sources"),
     "bench.data": ("bench.api", "bench.registry", "bench.errors", "bench.text"),
     "bench.models": ("bench.api", "bench.data", "bench.errors"),
     "bench.suites": ("bench.errors",),
-    "bench.reports": ("bench.canonical", "bench.matrix.store", "bench.suites", "bench.errors", "bench.__version__"),
+    "bench.reports": (
+        "bench.canonical",
+        "bench.console",
+        "bench.matrix.store",
+        "bench.suites",
+        "bench.errors",
+        "bench.__version__",
+    ),
 }
 
 

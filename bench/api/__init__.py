@@ -4,6 +4,7 @@ from .attack import Attack, AttackContext, AttackParams, Edit, Poison, PoisonPla
 from .data import DataPlace, Dataset, DatasetBundle, Images, Pairs, Task, Vocabulary
 from .defense import Batch, Budget, Defense, Encoder, Guide, ImageView, Phase, Scorer, TextView, TrainRecipe, TrainSetup
 from .evaluator import EvalContext, Evaluator, FrozenModel, Measurement, Metric, class_mean, share, wilson
+from .limit import Limit
 from .plugin import Params, Plugin
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Guide",
     "ImageView",
     "Images",
+    "Limit",
     "Measurement",
     "Metric",
     "Pairs",

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .limit import Limit
 from .plugin import Params, Plugin
 
 ImageView = Literal["plain", "light", "strong"]
@@ -162,6 +163,11 @@ class Defense(Plugin):
     def training(cls, params: Any, train: TrainRecipe) -> dict[str, int | float]:
         """Options of `train` that this defense replaces, such as epochs or lr of a fine-tuning."""
         return {}
+
+    @classmethod
+    def limits(cls, params: Any) -> Sequence[Limit]:
+        """Between what numbers of `telemetry` lie where the defense engages; outside, the report says that it did not."""
+        return ()
 
     def select(self, scorer: Scorer) -> None:
         """Called once, before the first epoch, with the model of `selects_with`; what is chosen is part of `state_dict`."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import data_and_root, load_plugins, plugin_option
+from bench.cli.options import data_and_root, load_plugins, plugin_option, recipe_option
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,8 +30,16 @@ def command() -> None:
 @click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data set lies; or NAME:DIR.")
 @click.option("--decode", is_flag=True, help="Open every image, and name those that are damaged.")
 @click.option("--set", "options", multiple=True, metavar="data.OPTION=VALUE", help="Change an option; repeatable.")
+@recipe_option
 @plugin_option
-def verify(name: str, data_root: Path | None, decode: bool, options: tuple[str, ...], plugins: tuple[str, ...]) -> int:
+def verify(
+    name: str,
+    data_root: Path | None,
+    decode: bool,
+    options: tuple[str, ...],
+    recipe: str | None,
+    plugins: tuple[str, ...],
+) -> int:
     """Count the pairs of a data set, and what is missing, unreadable, repeated or without a caption.
 
     Exit codes: 0 nothing is wrong, 1 something is, 2 the data set cannot be opened, after what was found so far.
@@ -42,7 +50,7 @@ def verify(name: str, data_root: Path | None, decode: bool, options: tuple[str, 
     name, data_root = data_and_root(name, data_root)
     started, findings = time.perf_counter(), Findings()
     try:
-        bundle = _opened(name, data_root, options, findings)
+        bundle = _opened(name, data_root, options, recipe, findings)
     except UserError:
         _tell_findings(findings, None, only_found=True)
         raise
@@ -72,7 +80,8 @@ def _look_through(name: str, bundle: DatasetBundle, findings: Findings) -> None:
             findings.note("captionless", f"{name} has no caption for {pairs.uids[empty[0]]} of {part}", len(empty))
 
 
-def _opened(name: str, root: Path | None, options: Sequence[str], findings: Findings) -> DatasetBundle:
+def _opened(name: str, root: Path | None, options: Sequence[str], recipe: str | None, findings: Findings) -> DatasetBundle:
+    from bench import recipe as recipes
     from bench.api import DataPlace
     from bench.config import Settings
     from bench.matrix.workspace import cache_folder
@@ -84,7 +93,7 @@ def _opened(name: str, root: Path | None, options: Sequence[str], findings: Find
     plugin = datasets[name].plugin
     if plugin.needs_root and root is None:
         raise UserError(f"bench data verify {name}: say where it lies with --data-root DIR")
-    params = Settings(name, options).data(plugin)
+    params = Settings(name, options, recipe=recipes.load(recipe) if recipe else None).data(plugin)
     return plugin().open(params, _SIDE, DataPlace(root, cache_folder(), findings))
 
 

@@ -6,17 +6,18 @@ import click
 
 from bench.cli.options import plugin_option
 
-_KINDS = ("attacks", "defenses", "evaluators", "datasets", "models")
+_KINDS = ("attacks", "defenses", "evaluators", "datasets", "models", "recipes")
 
 
 @click.command("list")
 @click.argument("kind", required=False, type=click.Choice(_KINDS))
 @plugin_option
 def command(kind: str | None, plugins: tuple[str, ...]) -> None:
-    """Show the attacks, defenses, evaluators, data sets and models there are, where each comes from, and what could not be
-    loaded.
+    """Show the attacks, defenses, evaluators, data sets, models and recipes that there are, where each comes from, and what
+    could not be loaded.
     """
     from bench import plugins as plugin_loader
+    from bench import recipe
     from bench.models import factory
     from bench.registry import KINDS
 
@@ -28,6 +29,8 @@ def command(kind: str | None, plugins: tuple[str, ...]) -> None:
                 rows += [(model, "open_clip", "") for model in factory.model_names() if model not in factory.own_models()]
             else:
                 rows.append(("...", "open_clip", "every architecture of open_clip: `bench list models`"))
+        elif name == "recipes":
+            rows = [(each, "built-in", recipe.summary(each)) for each in recipe.names()]
         else:
             rows = [(entry.plugin.name, entry.origin, entry.plugin.summary()) for entry in KINDS[name]]
         click.echo(f"{name}:")

@@ -62,6 +62,11 @@ def data_and_root(data: str, root: Path | None) -> tuple[str, Path | None]:
     return name, Path(place)
 
 
+recipe_option = click.option(
+    "--recipe",
+    metavar="NAME|FILE",
+    help="In place of the data set's recipe: one of `bench list recipes`, e.g. small, or a TOML file; --set wins.",
+)
 device_option = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),

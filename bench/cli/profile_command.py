@@ -20,6 +20,7 @@ from bench.cli.options import (
     output_file,
     plugin_option,
     precision_option,
+    recipe_option,
     some_names,
 )
 from bench.console import say
@@ -38,6 +39,7 @@ class _Options:
     defenses: tuple[str, ...]
     attack: str
     model: str | None
+    recipe: str | None
     steps: int
     epochs: int | None
     sizes: tuple[str, ...]
@@ -65,6 +67,7 @@ class _Options:
 )
 @click.option("--attack", default="none", show_default=True, metavar="NAME", help="What poisons the data, or none.")
 @click.option("--model", metavar="NAME", help="From `bench list models`; by default the recipe of the data set says which.")
+@recipe_option
 @click.option("--steps", type=click.IntRange(min=1), default=20, show_default=True, help="Steps measured of each phase.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Whole epochs measured of each phase, in place of --steps.")
 @click.option(
@@ -151,6 +154,7 @@ def _matrices(asked: _Options, defenses: Sequence[str], sizes: Sequence[int]) ->
         defenses=defenses,
         data_root=data_root,
         model=asked.model,
+        recipe=asked.recipe,
         precision=None if asked.precision == "auto" else asked.precision,
         options=asked.options,
     )

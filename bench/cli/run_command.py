@@ -12,7 +12,7 @@ from rich.console import Console
 from bench import keys
 from bench.cli import execute
 from bench.cli.dry_run import show_plan
-from bench.cli.options import device_option, load_plugins, out_option, plugin_option, precision_option
+from bench.cli.options import device_option, load_plugins, out_option, plugin_option, precision_option, recipe_option
 from bench.cli.run_options import DEFAULT_ATTACKS, DEFAULT_DEFENSES, RunOptions
 from bench.cli.work import Work, planned
 from bench.cluster.place import Place
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     help="Names from `bench list`, or all.",
 )
 @click.option("--model", metavar="NAME", help="From `bench list models`; by default the recipe of the data set says which.")
+@recipe_option
 @click.option("--seeds", multiple=True, default=["0"], show_default=True, metavar="LIST", help="Whole numbers, e.g. 0,1,2.")
 @click.option("--set", "options", multiple=True, metavar="PATH=VALUE", help="Change an option, e.g. train.epochs=2.")
 @plugin_option
@@ -111,6 +112,7 @@ def command(**given: Any) -> int:
     bench run --defense all --attack all --seeds 0,1,2
     bench run --data mscoco --data-root /data/coco --model RN50
     bench run --set attack.rate=0.002 --set train.epochs=4
+    bench run --data csv:pairs.csv --recipe small
     bench run --suite table1 --data scenes --dry-run
     bench run --seeds 0,1,2 --shard 2/3
     bench run --seeds 0,1,2 --executor ray --gpus-per-cell 1

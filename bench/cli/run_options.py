@@ -21,6 +21,7 @@ class RunOptions:
     downstream_root: Path | None
     evaluators: tuple[str, ...]
     model: str | None
+    recipe: str | None
     seeds: tuple[str, ...]
     options: tuple[str, ...]
     plugins: tuple[str, ...]

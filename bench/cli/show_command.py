@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import data_and_root, load_plugins, out_option, output_file, plugin_option
+from bench.cli.options import data_and_root, load_plugins, out_option, output_file, plugin_option, recipe_option
 from bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ _GAIN = 4
     "--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data set lies; or --data NAME:DIR."
 )
 @click.option("--model", metavar="NAME", help="Model, which sets the image size; the data set's recipe by default.")
+@recipe_option
 @click.option("--seed", default=0, show_default=True, help="Seed of the poison.")
 @click.option("--set", "options", multiple=True, metavar="PATH=VALUE", help="Change an option, e.g. attack.patch=32.")
 @click.option(
@@ -45,6 +47,7 @@ def command(
     data: str,
     data_root: Path | None,
     model: str | None,
+    recipe: str | None,
     seed: int,
     options: tuple[str, ...],
     picture: Path | None,
@@ -61,9 +64,8 @@ def command(
     from bench.matrix.expand import Request, expand
 
     data, data_root = data_and_root(data, data_root)
-    matrix = expand(
-        Request(data=data, attacks=[attack], defenses=["clip"], seeds=[seed], data_root=data_root, model=model, options=options)
-    )
+    request = Request(data=data, attacks=[attack], defenses=["clip"], seeds=[seed], data_root=data_root, options=options)
+    matrix = expand(replace(request, model=model, recipe=recipe))
     cell = matrix.cells[-1]
     if cell.surrogate is not None:
         _craft(matrix.workspace, cell, out)

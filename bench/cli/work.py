@@ -75,6 +75,7 @@ def _common(asked: RunOptions, data: str | None) -> dict[str, Any]:
         "downstream_root": asked.downstream_root,
         "evaluators": names(asked.evaluators),
         "model": asked.model,
+        "recipe": asked.recipe,
         "seeds": seeds(asked.seeds),
         "precision": None if asked.precision == "auto" else asked.precision,
         "options": asked.options,

@@ -30,6 +30,7 @@ from bench.models.encoder import ClipEncoder
 from bench.models.vocabulary import CompactVocabulary
 from bench.registry import defenses
 from bench.training.checkpoint import Checkpoint
+from bench.training.engagement import engagement
 from bench.training.held import construct
 from bench.training.joint_loss import synchronised
 from bench.training.memory import require_memory
@@ -88,7 +89,8 @@ def train(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> N
     below = sum(_seconds(store, each) for each in (cell.start, cell.guide) if each)
     origin = provenance(runtime.device, runtime.ranks.count, runtime.command, started)
     record = _record(spec, workspace, pairs, trained, below, examples, origin)
-    store.write_run(key, {**record, "weights": {"sha256": hashlib.sha256(weights).hexdigest()}})
+    engaged = engagement(trainer.defense.limits(trainer.defense.params), trained.curves)
+    store.write_run(key, {**record, "engagement": engaged, "weights": {"sha256": hashlib.sha256(weights).hexdigest()}})
     Checkpoint.remove(trainer.checkpoint)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import keys
+from bench import recipe as recipes
 from bench.api import Budget, Defense, Guide
 from bench.config import PluginSpec, RunSpec, Settings, TrainSpec
 from bench.data import thesaurus
@@ -25,7 +26,7 @@ _GUIDES = ("undefended", "clean")
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for. Empty `evaluators` means all."""
+    """What the user asked for. Empty `evaluators` means all; `recipe` is a name or a file, None the data set's own."""
 
     data: str
     attacks: Sequence[str]
@@ -37,6 +38,7 @@ class Request:
     model: str | None = None
     precision: str | None = None
     options: Sequence[str] = ()
+    recipe: str | None = None
     controls: bool = False
 
 
@@ -87,10 +89,11 @@ class Cell:
         beside = f" beside {self.spec.defense.beside.name}" if self.spec.defense.beside else ""
         return f"{self.spec.defense.name}{beside} · {attack} · {self.spec.data.name} · seed {self.spec.seed}"
 
-    def as_request(self) -> dict[str, Any]:
-        """The cell as a report needs it, whether or not it ever runs."""
+    def as_request(self, recipe: str | None) -> dict[str, Any]:
+        """The cell as a report needs it, whether or not it ever runs; `recipe` is the one that was asked for."""
         attack = self.spec.attack
         return {
+            **({"recipe": recipe} if recipe else {}),
             "run_key": self.key,
             "data": self.spec.data.name,
             "model": self.spec.model.name,
@@ -115,7 +118,8 @@ class Matrix:
     workspace: Workspace = field(repr=False)
 
     def as_request(self) -> dict[str, Any]:
-        return {"cells": [cell.as_request() for cell in self.cells]}
+        recipe = self.workspace.source.recipe
+        return {"cells": [cell.as_request(recipe.name if recipe else None) for cell in self.cells]}
 
     def only(self, wanted: Iterable[Cell]) -> Matrix:
         """The matrix of some of its cells and all that these need."""
@@ -134,7 +138,8 @@ def with_needed(cell: Cell, known: Mapping[str, Cell]) -> list[Cell]:
 
 def expand(request: Request) -> Matrix:
     """Resolve a request to cells. Raises UserError for anything in it that cannot be."""
-    settings = Settings(request.data, request.options, request.model)
+    recipe = recipes.load(request.recipe) if request.recipe else None
+    settings = Settings(request.data, request.options, request.model, recipe)
     chosen_attacks = choose(attacks, [name for name in request.attacks if name != NO_ATTACK])
     chosen_defenses = choose(defenses, request.defenses)
     chosen_evaluators = choose(evaluators, request.evaluators or ["all"])

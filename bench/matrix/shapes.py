@@ -82,6 +82,16 @@ class Epoch(Shape):
     safe_share: Annotated[float, Field(ge=0, le=1)] = 1.0
 
 
+class Limit(Shape):
+    what: str
+    advice: str
+    engaged: bool
+    value: Number | None = None
+    low: Number | None = None
+    high: Number | None = None
+    unit: str = "fraction"
+
+
 class Examples(Shape):
     labels: list[str]
     values: list[list[Number]]
@@ -110,6 +120,7 @@ class Trained(Shape):
     provenance: Part | None = None
     timing: Timing | None = None
     curves: list[Epoch] | None = None
+    engagement: list[Limit] | None = None
     examples: Examples | None = None
     poison: Poison | None = None
     data: Data | None = None
@@ -167,6 +178,7 @@ class Cell(Shape):
     attack_rate: Number | None = None
     defense: str | None = None
     seed: int = 0
+    recipe: str | None = None
     spec: Spec | None = None
     unsupported: str | None = None
     evaluators: list[Asked] | None = None

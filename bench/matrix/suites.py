@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench import recipe as recipes
 from bench.api.plugin import Plugin
 from bench.config import PluginSpec, Settings, TrainSpec
 from bench.errors import UserError, did_you_mean
@@ -19,7 +20,7 @@ NOT_ASKED = "not asked for: the run was on {} alone"
 
 @dataclass(frozen=True)
 class SuiteRequest:
-    """What the user asked for. Without `data` the suites run on the paper's data sets."""
+    """What the user asked for. Without `data` the suites run on the paper's data sets; `recipe` replaces that of each."""
 
     suites: Sequence[Suite]
     data: str | None = None
@@ -30,6 +31,7 @@ class SuiteRequest:
     model: str | None = None
     precision: str | None = None
     options: Sequence[str] = ()
+    recipe: str | None = None
     controls: bool = False
 
     def instead(self, suite: Suite) -> str | None:
@@ -78,12 +80,13 @@ class _World:
 
     def __init__(self, request: SuiteRequest) -> None:
         self.request = request
+        self._recipe = recipes.load(request.recipe) if request.recipe else None
         self.expanders: dict[tuple[str, ...], Expander] = {}
         self._evaluators = choose(evaluators, request.evaluators)
         self._several = request.data is None and len({name for suite in request.suites for name in suite.data}) > 1
 
     def settings(self, data: str, options: Sequence[str], model: str | None) -> Settings:
-        return Settings(data, [*options, *self.request.options], model or self.request.model)
+        return Settings(data, [*options, *self.request.options], model or self.request.model, self._recipe)
 
     def expander(self, data: str, options: tuple[str, ...], model: str | None) -> Expander:
         settings = self.settings(data, options, model)
@@ -161,7 +164,8 @@ def _attack(settings: Settings, variant: AttackVariant) -> PluginSpec | None:
 
 def _defense(settings: Settings, variant: DefenseVariant) -> PluginSpec:
     entry = defenses[variant.plugin]
-    return _varied(defense_spec(settings, entry), entry.plugin, variant.scaled, variant.set)
+    shares = {name: epochs / PUBLISHED_EPOCHS for name, epochs in variant.shares.items()}
+    return _varied(defense_spec(settings, entry), entry.plugin, variant.scaled, {**variant.set, **shares})
 
 
 def _varied(spec: PluginSpec, plugin: type[Plugin], scaled: Mapping[str, float], absolute: Mapping[str, Any]) -> PluginSpec:
@@ -199,13 +203,14 @@ def _check_data(request: SuiteRequest, planned: Sequence[Planned]) -> None:
 
 def _as_request(request: SuiteRequest, plan: Planned) -> dict[str, Any]:
     return {
-        "cells": [cell.as_request() for cell in plan.cells.values()],
+        "cells": [cell.as_request(request.recipe) for cell in plan.cells.values()],
         "suite": {
             "name": plan.suite.name,
             "instead": plan.instead,
             "model": request.model,
             "precision": request.precision,
             "options": list(request.options),
+            **({"recipe": request.recipe} if request.recipe else {}),
             "runs": plan.runs,
             "reasons": plan.reasons,
         },

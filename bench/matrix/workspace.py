@@ -21,6 +21,7 @@ from bench.data.poisoned import PoisonedPairs
 from bench.data.tokens import kept_tokens
 from bench.errors import UserError
 from bench.models import factory
+from bench.recipe import Recipe
 from bench.registry import attacks, datasets
 
 _PRELOAD_BATCH = 512
@@ -39,12 +40,17 @@ def cache_folder() -> Path | None:
 
 @dataclass(frozen=True)
 class Source:
-    """What a workspace is opened with; `asked` is what its settings are made of: data set, options, model."""
+    """What a workspace is opened with; `asked` is what its settings are made of: data set, options, model, recipe."""
 
-    asked: tuple[str, tuple[str, ...], str | None]
+    asked: tuple[str, tuple[str, ...], str | None, Recipe | None]
     data: str
     root: Path | None = None
     downstream_root: Path | None = None
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The one that was asked for."""
+        return self.asked[3]
 
     def open(self) -> Workspace:
         return Workspace(Settings(*self.asked), self.data, self.root, self.downstream_root)

@@ -17,13 +17,15 @@ EMBEDDED = ("scenes",)
 def command_of(run: Run) -> list[str]:
     """`bench run` with every parameter of the spec, quoted for a shell, an option an item.
 
-    Null parameters stay out: TOML has no null, and they are defaults.
+    Null parameters stay out: TOML has no null, and they are defaults of plugin and recipe.
     """
     options: list[tuple[str, ...]] = [("--data", run.data)]
     if run.data not in EMBEDDED:
         options.append(("--data-root", "DIR"))
     if any((evaluation.record or {}).get("downstream") for evaluation in run.evaluations):
         options.append(("--downstream-root", "DIR"))
+    if run.recipe:
+        options.append(("--recipe", run.recipe))
     options += [
         ("--model", run.model),
         ("--attack", run.attack),

@@ -17,6 +17,7 @@ from bench.reports import labels
 from bench.reports.axes import place
 from bench.reports.command import command_of, foreign_plugins
 from bench.reports.curve import Curve, curve_of, telemetry_of
+from bench.reports.engagement import bounds, limits_of, value_of
 from bench.reports.gallery import AttackFigures, figures_of
 from bench.reports.paper import PaperTable
 from bench.reports.price import CONTROLS, PriceTable, price_table
@@ -75,6 +76,7 @@ def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = (), damaged:
             statuses=STATUSES,
             controls=[*CONTROLS.values()],
             damaged=sorted((damaged or {}).items()),
+            limited=any(limits_of(run) for run in runs),
         )
     )
 
@@ -98,6 +100,9 @@ def _environment() -> jinja2.Environment:
         "pretty": pretty,
         "coded": coded,
         "place": place,
+        "limits": limits_of,
+        "bounds": bounds,
+        "limited": value_of,
     }
     return environment
 

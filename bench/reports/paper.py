@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench.reports.editions import Edition
+from bench.reports.engagement import engaged, engagement_columns, engagement_notes
 from bench.reports.measures import METRICS, UTILITY, Metric, point_for, tasks_of
+from bench.reports.notes import Note, Notes
 from bench.reports.records import Run
 from bench.reports.stats import Point, Pooled, Stat, best_of, pooled
-from bench.reports.tables import ASR, FLOOR, Cell, Note, Notes, verdict, worst
+from bench.reports.tables import ASR, FLOOR, Cell, verdict, worst
 from bench.suites.suite import MINUS_CLIP, PRINTED_ONLY, UNDEFENDED, Arm, Column, Place, Row
 
 BLANK = "–"
@@ -27,6 +29,12 @@ class PaperCell:
     measured: Cell
     metric: Metric
     took: str = ""
+    engagement: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it says nothing about the defense: the attack did not take or the defense did not engage."""
+        return self.took == "no" or self.measured.engaged == "no"
 
     @property
     def text(self) -> str:
@@ -172,6 +180,7 @@ class _Builder:
         value = None if isinstance(printed, str) else float(printed)
         text = BLANK if printed == "-" else str(printed).replace("-", "−") if value is not None and value < 0 else str(printed)
         cell = PaperCell(place, text, value, self._measured(place), METRICS[place.metric])
+        cell.engagement = engagement_columns(self._of(place.arm.id))
         if place.metric == ASR and cell.measured.stat:
             cell.took = self._took(place.arm, cell.measured)
         return cell
@@ -191,7 +200,7 @@ class _Builder:
         return self._summed(arm, runs, found)
 
     def _summed(self, arm: Arm, runs: Sequence[Run], found: Mapping[int, Point | tuple[str, str]]) -> Cell:
-        cell = Cell(anchor=self._anchor(runs), expected=len(runs))
+        cell = Cell(anchor=self._anchor(runs), expected=len(runs), engaged=engaged(runs))
         points = {seed: point for seed, point in found.items() if isinstance(point, Point)}
         problems = {seed: problem for seed, problem in found.items() if not isinstance(problem, Point)}
         for seed, problem in problems.items():
@@ -201,6 +210,7 @@ class _Builder:
             cell.word, cell.reason = worst(problems.values())
         if points:
             cell.stat = Stat(tuple(points), tuple(points.values()))
+            cell.notes += engagement_notes(arm.id, runs, self._notes)
         return cell
 
     def _took(self, arm: Arm, cell: Cell) -> str:
@@ -227,10 +237,13 @@ class _Builder:
 
 
 def _mark_best(cells: Sequence[PaperCell]) -> None:
-    """The best among the defenses under the same data, attack, model and metric; none against an attack that did not take."""
+    """The best among the defenses that engaged, under the same data, attack, model and metric.
+
+    None against an attack that did not take.
+    """
     alike: dict[tuple[object, ...], list[PaperCell]] = {}
     for cell in cells:
-        if cell.place.metric != ASR or cell.took == "yes":
+        if cell.measured.engaged != "no" and (cell.place.metric != ASR or cell.took == "yes"):
             place = cell.place._replace(arm=cell.place.arm._replace(defense=""))
             alike.setdefault(tuple(place), []).append(cell)
     for group in alike.values():

@@ -6,19 +6,23 @@ from collections.abc import Iterable
 from typing import Any
 
 from bench.reports.csv_text import as_csv
+from bench.reports.engagement import ENGAGEMENT
 from bench.reports.paper import PaperCell, PaperRow, PaperTable, scale
 from bench.suites.suite import Column
 
 COLUMNS = [
     "suite", "instead", "options", "row", "group", "column", "paper_data", "attack", "defense", "model", "metric", "task",
     "unit", "better", "published", "measured", "difference", "std", "ci_low", "ci_high", "pooled_low", "pooled_high",
-    "n_total", "n_least", "seeds", "seeds_asked", "best", "attack_took", "status", "reason",
+    "n_total", "n_least", "seeds", "seeds_asked", "best", "attack_took", *ENGAGEMENT,
+    "status", "reason",
 ]  # fmt: skip
 
 
 def paper_csv(tables: Iterable[PaperTable]) -> str:
-    """All editions of a suite."""
-    return as_csv(COLUMNS, ([line[name] for name in COLUMNS] for table in tables for line in _lines(table)))
+    """All editions of a suite. Whether defenses engaged is told where a record says."""
+    lines = [line for table in tables for line in _lines(table)]
+    columns = [name for name in COLUMNS if name not in ENGAGEMENT or any(line[name] for line in lines)]
+    return as_csv(columns, ([line[name] for name in columns] for line in lines))
 
 
 def _lines(table: PaperTable) -> Iterable[dict[str, Any]]:
@@ -74,6 +78,7 @@ def _numbers(cell: PaperCell) -> dict[str, Any]:
         "seeds_asked": measured.expected,
         "best": "yes" if measured.best else "",
         "attack_took": cell.took,
+        **cell.engagement,
         "status": "done" if stat else measured.word,
         "reason": measured.reason,
     }

@@ -10,8 +10,9 @@ from typing import Any
 
 from bench.reports.labels import number
 from bench.reports.measures import UTILITY
+from bench.reports.notes import Note, Notes
 from bench.reports.sections import Group, Section
-from bench.reports.tables import ASR, Cell, Note, Notes, asr_cell, asr_evaluators, attack_took, utility_cell, utility_columns
+from bench.reports.tables import ASR, Cell, asr_cell, asr_evaluators, attack_took, utility_cell, utility_columns
 
 CONTROLS = {"control_steps": "same steps", "control_size": "same steps and pairs"}
 """The controls, each of which trains less than the one before, and how a table names them."""

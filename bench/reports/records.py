@@ -57,6 +57,8 @@ class Run:
     record: Record | None
     failure: Record | None
     evaluations: tuple[Evaluation, ...]
+    recipe: str | None = None
+    """Name or file of the recipe that was asked for; None is the data set's own."""
 
     @property
     def status(self) -> Status:
@@ -129,6 +131,7 @@ def _run(store: Store, key: str, cells: list[Record]) -> Run | None:
         record=record,
         failure=failure,
         evaluations=_evaluations(store, key, cells, record, failure),
+        recipe=cell.get("recipe"),
     )
 
 

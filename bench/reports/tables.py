@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
+from bench.reports.engagement import engaged, engagement_notes
+from bench.reports.notes import TASK_NOTES, Note, Notes
 from bench.reports.records import Evaluation
 from bench.reports.sections import Group, Section
 from bench.reports.stats import OVERALL, Point, Stat, best_of, point_of, pooled, task_mean
@@ -13,45 +15,14 @@ from bench.reports.stats import OVERALL, Point, Stat, best_of, point_of, pooled,
 ASR, FLOOR, TRIGGERED = "asr", "asr_floor", "triggered_top1"
 MARGIN, LEAST = 0.20, 0.30
 """An attack took when its undefended ASR reaches its floor plus MARGIN, and LEAST."""
-TASK_NOTES = ("skipped", "partial")
-"""Notes on downstream sets, which are named one and all."""
-
-
-@dataclass
-class Note:
-    number: int
-    status: str
-    reason: str
-    where: list[str] = field(default_factory=list)
-
-    @property
-    def places(self) -> str:
-        most = len(self.where) if self.status in TASK_NOTES else 6
-        rest = len(self.where) - most
-        return "; ".join(self.where[:most]) + (f"; and {rest} more" if rest > 0 else "")
-
-
-class Notes:
-    """Footnotes of a table: equal reasons share a number."""
-
-    def __init__(self) -> None:
-        self.all: list[Note] = []
-
-    def add(self, status: str, reason: str, where: str) -> int:
-        for note in self.all:
-            if (note.status, note.reason) == (status, reason):
-                break
-        else:
-            note = Note(len(self.all) + 1, status, reason)
-            self.all.append(note)
-        if where not in note.where:
-            note.where.append(where)
-        return note.number
 
 
 @dataclass
 class Cell:
-    """A mean, or the word that says why there is none. `asked` is False where no run was asked for."""
+    """A mean, or the word that says why there is none. `asked` is False where no run was asked for.
+
+    engaged: whether the defense did, "yes", "no", or empty where no record says.
+    """
 
     stat: Stat | None = None
     word: str = ""
@@ -62,6 +33,7 @@ class Cell:
     anchor: str = ""
     floor: Stat | None = None
     triggered: Stat | None = None
+    engaged: str = ""
 
     @property
     def asked(self) -> bool:
@@ -91,6 +63,7 @@ class Row:
     attack: str
     defense: str
     cells: list[Cell]
+    notes: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -163,6 +136,7 @@ def asr_cell(group: Group | None, names: Iterable[str], notes: Notes) -> Cell:
     cell = cell_of(group, names, lambda evaluation: pooled(evaluation, ASR), notes)
     cell.floor = stat_of(group, names, FLOOR)
     cell.triggered = stat_of(group, names, TRIGGERED)
+    cell.notes += engagement_notes(group.name, group.runs, notes)
     return cell
 
 
@@ -201,7 +175,7 @@ def stat_of(group: Group, names: Iterable[str], metric: str) -> Stat | None:
 
 def cell_of(group: Group, names: Iterable[str], point: Callable[[Evaluation], Point | None], notes: Notes) -> Cell:
     """The mean of a point over the seeds of a group; other seeds leave a note, and without any seed the cell a word."""
-    seeds, points, cell = [], [], Cell(anchor=group.anchor, expected=len(group.runs))
+    seeds, points, cell = [], [], Cell(anchor=group.anchor, expected=len(group.runs), engaged=engaged(group.runs))
     problems: list[tuple[str, str]] = []
     for run in group.runs:
         found = [evaluation for evaluation in run.evaluations if evaluation.name in names] or list(run.evaluations[:1])
@@ -237,7 +211,8 @@ def _problem(evaluation: Evaluation, names: Iterable[str]) -> tuple[str, str]:
 
 
 def _mark_best(cells: Sequence[Cell], better: str) -> None:
-    for position in best_of([cell.stat for cell in cells], better):
+    """Among defenses that engaged."""
+    for position in best_of([None if cell.engaged == "no" else cell.stat for cell in cells], better):
         cells[position].best = True
 
 
@@ -269,7 +244,8 @@ def utility_table(section: Section) -> UtilityTable | None:
         return None
     rows = []
     for (attack, defense), group in section.groups.items():
-        rows.append(Row(attack, defense, [utility_cell(section, group, column, notes) for column in columns]))
+        cells = [utility_cell(section, group, column, notes) for column in columns]
+        rows.append(Row(attack, defense, cells, engagement_notes(group.name, group.runs, notes)))
     for attack in section.attacks:
         for position, column in enumerate(columns):
             _mark_best([row.cells[position] for row in rows if row.attack == attack], column.better)

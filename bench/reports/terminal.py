@@ -8,17 +8,18 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.matrix.store import Store
+from bench.reports.notes import Note
 from bench.reports.price import CONTROLS, PriceTable, price_table
 from bench.reports.records import load_runs
 from bench.reports.sections import sections_of
-from bench.reports.tables import AsrTable, Cell, Note, UtilityTable, asr_table, utility_table
+from bench.reports.tables import AsrTable, Cell, UtilityTable, asr_table, utility_table
 
 EMPTY = "No cells yet: `bench run` fills this results folder."
 READING = (
     "± is the spread over seeds. [ , ] below it is the 95% Wilson interval of the counts of all seeds pooled, with the n of a "
     "seed, or of the smallest (≥): it holds at 0 and 100 too, and says nothing of the spread."
 )
-SHORTER = {"did not take": "the attack did not take"}
+SHORTER = {"did not take": "the attack did not take", "did not engage": "the defense did not engage"}
 
 
 def print_tables(store: Store, console: Console) -> None:
@@ -70,7 +71,8 @@ def _print_utility(table: UtilityTable, console: Console) -> None:
         previous = ""
         for row in table.rows:
             attack = row.attack if row.attack != previous else ""
-            grid.add_row(Text(attack), Text(row.defense), *(_cell(row.cells[at], False) for at in shown))
+            defense = Text(f"{row.defense} {_marks(row.notes)}".rstrip())
+            grid.add_row(Text(attack), defense, *(_cell(row.cells[at], False) for at in shown))
             previous = row.attack
         console.print(grid)
     print_notes(table.notes, console)
@@ -101,7 +103,7 @@ def grid_of() -> Table:
 def _cell(cell: Cell, seeds: bool) -> Text:
     if not cell.asked:
         return Text("·", style="dim")
-    marks = "".join(f"[{note}]" for note in cell.notes)
+    marks = _marks(cell.notes)
     if not cell.stat:
         return Text(f"{cell.word} {marks}".strip(), style="yellow")
     text = Text(f"{cell.stat.text}", style="bold" if cell.best else "")
@@ -109,6 +111,10 @@ def _cell(cell: Cell, seeds: bool) -> Text:
     text.append(f", {len(cell.stat.seeds)} seeds" if seeds and cell.stat.std is not None else "", style="dim not bold")
     text.append(f" {marks}" if marks else "")
     return text.append(f"\n{cell.stat.interval}" if cell.stat.interval else "", style="dim not bold")
+
+
+def _marks(notes: list[int]) -> str:
+    return "".join(f"[{note}]" for note in notes)
 
 
 def print_damaged(store: Store, console: Console) -> None:

@@ -10,8 +10,10 @@ from bench.errors import UserError, did_you_mean
 from bench.matrix.store import Store, atomic
 from bench.reports.csv_text import as_csv
 from bench.reports.editions import editions_of
+from bench.reports.engagement import ENGAGEMENT, engagement_columns
 from bench.reports.frames import COLUMNS, wide_frame
 from bench.reports.latex import latex
+from bench.reports.notes import Notes
 from bench.reports.page import render_page
 from bench.reports.paper import PaperTable, paper_table
 from bench.reports.paper_csv import paper_csv
@@ -24,7 +26,6 @@ from bench.reports.tables import (
     FLOOR,
     TRIGGERED,
     Column,
-    Notes,
     asr_evaluators,
     attack_took,
     stat_of,
@@ -93,14 +94,15 @@ def results_csv(runs: list[Run]) -> str:
 
 
 def table_csv(runs: list[Run]) -> str:
-    """One row a section, attack and defense: means over seeds, as fractions."""
+    """One row a section, attack and defense: means over seeds, as fractions; whether defenses engaged where a record says."""
     rows = [row for section in sections_of(runs) for row in _section_rows(section)]
     fixed = [
         "section", "data", "model", "setting", "attack", "attack_rate", "defense", "seeds", "seeds_asked", "status",
-        "reason", "attack_took", ASR, f"{ASR}_std", f"{ASR}_ci_low", f"{ASR}_ci_high", *_pooled_columns(ASR, None),
+        "reason", "attack_took", *(name for name in ENGAGEMENT if any(row[name] for row in rows)),
+        ASR, f"{ASR}_std", f"{ASR}_ci_low", f"{ASR}_ci_high", *_pooled_columns(ASR, None),
         FLOOR, *_pooled_columns(FLOOR, None), TRIGGERED, *_pooled_columns(TRIGGERED, None),
     ]  # fmt: skip
-    measured = sorted({name for row in rows for name in row} - set(fixed))
+    measured = sorted({name for row in rows for name in row} - {*fixed, *ENGAGEMENT})
     columns = fixed + measured
     return as_csv(columns, ([row.get(column) for column in columns] for row in rows))
 
@@ -118,7 +120,8 @@ def _section_rows(section: Section) -> list[dict[str, Any]]:
     cells = {(row.attack, row.defense): row.cells for row in utility.rows} if utility else {}
     rows = []
     for key, group in section.groups.items():
-        row = _identity(section, group) | {"attack_took": took.get(group.attack, "")} | _attack_numbers(group, names)
+        verdicts = {"attack_took": took.get(group.attack, ""), **engagement_columns(group.runs)}
+        row = _identity(section, group) | verdicts | _attack_numbers(group, names)
         for column, cell in zip(columns, cells.get(key, []), strict=False):
             row |= _mean_columns(column, cell.stat)
         rows.append(row)

@@ -7,13 +7,14 @@ What a TOML file says:
 [[rows]]            label (one a head); the same of the row; published, a value a column: a number, "-" for a blank of the
                     paper, "" for no cell
 [attacks.NAME]      a variant of an attack: plugin, rate
-[defenses.NAME]     a variant of a defense: plugin, set, scaled, epochs
+[defenses.NAME]     a variant of a defense: plugin, set, shares, scaled, epochs
 [instead.DATA]      what stands in for what where DATA replaces the paper's data sets
 
 A cell is where a row and a column meet: data, attack, defense, model, metric, task of the base, then of the row, then of the
 column. `rate`, `scaled` and `epochs` are the paper's absolute values. What runs is that value times what the recipe of the
 data set has, over what the paper has as its base (the default of the plugin's parameter, 48 epochs): a replacement keeps the
-factors between variants. `set` is taken as it is.
+factors between variants. `set` is taken as it is; `shares` are numbers of the paper's 48 epochs, and what runs is that share of
+any run.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ class AttackVariant(_Part):
 class DefenseVariant(_Part):
     plugin: str
     set: dict[str, Any] = Field(default={}, description="parameters as they are")
+    shares: dict[str, float] = Field(default={}, description="parameters that are shares of a run, as epochs of the paper's 48")
     scaled: dict[str, float] = Field(default={}, description="parameters that are scaled like rates")
     epochs: int | None = Field(default=None, description="the paper's, where it is not 48; scaled like rates")
 

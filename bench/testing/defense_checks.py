@@ -70,6 +70,14 @@ def check_telemetry(entry: Entry) -> None:
             assert found == wanted, f"observed() gives '{name}' as {found}, not as {wanted}"
 
 
+def check_limits(entry: Entry) -> None:
+    figures = {name for each in _plain(entry).witness.figures for name in each}
+    for limit in entry.plugin.limits(small.params_of(entry)):
+        assert limit.figure in figures, f"limits() names '{limit.figure}', which telemetry() never gives in four epochs"
+        bounded = limit.low is not None or limit.high is not None
+        assert bounded, f"limits() gives '{limit.figure}' neither a low nor a high bound"
+
+
 def check_training_follows_the_seed(entry: Entry) -> None:
     plain = _plain(entry)
     _assert_same(plain, train(entry, global_seed=1), "two runs of equal seed differ; draw from setup.rng(purpose)")
@@ -121,6 +129,8 @@ def _assert_same(run: Run, other: Run, sentence: str) -> None:
     assert step is None, f"{sentence} (losses differ from step {step} on)"
     assert len(first) == len(second), f"{sentence} ({len(first)} steps against {len(second)})"
     assert _same(run.weights, other.weights), f"{sentence} (final weights differ)"
+    figures = run.witness.figures[len(run.witness.figures) - len(other.witness.figures) :]
+    assert _same(figures, other.witness.figures), f"{sentence} (telemetry differs)"
 
 
 def _same(first: Any, second: Any) -> bool:
@@ -138,6 +148,7 @@ CHECKS: tuple[Callable[[Entry], None], ...] = (
     check_training,
     check_what_has_gradient_is_optimised,
     check_telemetry,
+    check_limits,
     check_training_follows_the_seed,
     check_state_can_be_saved,
     check_interruption_changes_nothing,

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from attacks.badnet import BadNet
-from bench.api import Batch, Encoder, Measurement, Phase, Plugin, PoisonPlan, Probe, Scorer
+from bench.api import Batch, Encoder, Limit, Measurement, Phase, Plugin, PoisonPlan, Probe, Scorer
 from bench.data.captions import PoisonedCaptions
 from bench.data.poisoned import PoisonedPairs
 from bench.data.scenes import ScenesDataset
@@ -94,6 +94,15 @@ def _weigh(self: Any, scorer: Scorer) -> None:
     self.weight = float(scorer.similarities().std())
 
 
+def _limits(*limits: Limit) -> Any:
+    return classmethod(lambda cls, params: limits)
+
+
+def _tally(self: Any) -> dict[str, float]:
+    self.epochs = getattr(self, "epochs", 0) + 1
+    return {"epochs": self.epochs}
+
+
 @pytest.mark.parametrize(
     ("member", "check"),
     [
@@ -109,6 +118,9 @@ def _weigh(self: Any, scorer: Scorer) -> None:
         ({"phases": lambda self, epoch: (Phase(indices=np.array([5, 5])),)}, "training"),
         ({"phases": lambda self, epoch: ()}, "training"),
         ({"telemetry": lambda self: {"loss": 0.0}}, "telemetry"),
+        ({"telemetry": _tally}, "interruption_changes_nothing"),
+        ({"limits": _limits(Limit("share", "last", "", "", low=0.1))}, "limits"),
+        ({"limits": _limits(Limit("share", "last", "", "")), "telemetry": lambda self: {"share": 1.0}}, "limits"),
         ({"observed": lambda self: {"safe": np.ones(3, dtype=bool)}}, "telemetry"),
         ({"before_epoch": lambda self, epoch, scorer: self.setup.labels(np.arange(9))}, "training"),
         ({"state_dict": lambda self: {"rng": np.random.default_rng(0)}}, "state_can_be_saved"),

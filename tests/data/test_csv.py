@@ -259,6 +259,18 @@ def test_rows_are_named_by_their_line(root: Path) -> None:
         assert sum(len(part) for part in parts(skipped)) == 20
 
 
+def test_a_path_with_a_zero_byte_names_no_image(root: Path) -> None:
+    rows = table()
+    rows[3][0] = "images/2\0.png"
+    write(root / "train.csv", rows)
+    with pytest.raises(UserError, match=r"train\.csv, line 4 names no image: give its path"):
+        opened(root)
+    bundle = opened(root, on_error="skip")
+    left = {row[0] for row in table()[1:]} - {"images/2.png"}
+    assert sorted(uid for part in parts(bundle) for uid in part.uids) == sorted(left)
+    assert bundle.facts["skipped_malformed"] == 1
+
+
 def test_blank_lines_are_nothing(root: Path) -> None:
     text = (root / "train.csv").read_text()
     (root / "train.csv").write_text(text.replace("\n", "\n\n"))

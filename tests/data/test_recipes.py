@@ -1,36 +1,58 @@
-import tomllib
-from importlib.resources import files
+import re
+from pathlib import Path
 
 import pytest
 
-from bench import plugins
+from bench import plugins, recipe
 from bench.config import Settings
 from bench.models import factory
-from bench.registry import attacks, datasets, defenses
+from bench.registry import attacks, datasets, defenses, evaluators
 from bench.training.optimizer import published
 
 plugins.load()
-NAMES = sorted(
-    file.name.removesuffix(".toml") for file in (files("bench") / "recipes").iterdir() if file.name != "default.toml"
-)
+RULES = ("published", "small")
 PUBLISHED = {"cc3m": 512, "cc1m": 512, "cc100k": 512, "mscoco": 256, "visual_genome": 256}
+SMALL = ("cifar10", "cifar100", "fashion_mnist", "food101", "imagefolder")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", recipe.names())
 def test_every_option_of_a_recipe_is_one(name: str) -> None:
-    settings = Settings(name)
-    assert name in datasets.names()
+    data = "scenes" if name in RULES else name
+    settings = Settings(data, recipe=recipe.load(name))
+    assert data in datasets.names()
     factory.config(settings.model.name)
     settings.train()
-    settings.data(datasets[name].plugin)
-    for section, registry in (("attack", attacks), ("defense", defenses)):
+    settings.data(datasets[data].plugin)
+    for section, registry in (("attack", attacks), ("defense", defenses), ("evaluator", evaluators)):
+        settings.check_options(section, list(registry), registry)
         for entry in registry:
             settings.plugin(section, entry, registry)
+    assert recipe.summary(name)[-1] in ".:"
 
 
-def test_small_photographs_have_one_recipe() -> None:
-    texts = [(files("bench") / "recipes" / f"{name}.toml").read_text() for name in ("imagefolder", "cifar10")]
-    assert tomllib.loads(texts[0]) == tomllib.loads(texts[1])
+@pytest.mark.parametrize("name", SMALL)
+def test_small_sets_follow_one_rule(name: str) -> None:
+    rule, own = Settings("any", recipe=recipe.load("small")), Settings(name)
+    for entry in defenses:
+        assert own.plugin("defense", entry, defenses) == rule.plugin("defense", entry, defenses)
+    for entry in attacks:
+        if entry.plugin.name != "label_consistent":
+            assert own.plugin("attack", entry, attacks) == rule.plugin("attack", entry, attacks)
+    assert own.train().model_copy(update={"epochs": rule.train().epochs}) == rule.train()
+
+
+def test_the_small_rule() -> None:
+    settings = Settings("any", recipe=recipe.load("small"))
+    train, safeclip = settings.train(), settings.plugin("defense", defenses["safeclip"], defenses).params
+    assert (settings.model.name, train.epochs, train.batch_size, train.lr) == ("scenes-small", 24, 128, 2e-3)
+    assert (train.precision, train.strong_crop, train.strong_colour, train.warmup_epochs / 24) == ("bf16", 0.08, 1, 1 / 48)
+    assert safeclip == defenses["safeclip"].plugin.Params().model_dump()
+    assert settings.plugin("defense", defenses["roclip"], defenses).params == defenses["roclip"].plugin.Params().model_dump()
+    rates = {entry.plugin.name: settings.plugin("attack", entry, attacks).params["rate"] for entry in attacks}
+    assert {rates[name] for name in ("badnet", "blended", "wanet", "sig", "htba", "adaptive_unimodal")} == {0.0025}
+    tdpa = settings.plugin("attack", attacks["tdpa"], attacks).params
+    assert tdpa["images"] == 64
+    assert tdpa["rate"] / tdpa["images"] == rates["badnet"] / 16
 
 
 @pytest.mark.parametrize(("name", "batch_size"), PUBLISHED.items())
@@ -44,6 +66,18 @@ def test_published_hyper_parameters(name: str, batch_size: int) -> None:
     assert rates == {"tdpa": 0.0005, "badnet": 0.0005, "blended": 0.0015}
     safeclip = settings.plugin("defense", defenses["safeclip"], defenses).params
     assert safeclip["low_lr"] * train.lr == pytest.approx(5e-6)
-    assert (safeclip["unimodal_epochs"], safeclip["threshold"], safeclip["growth"]) == (5, 0.9, 0.01)
+    assert (48 * safeclip["unimodal"], safeclip["threshold"], safeclip["growth"] / 48) == (5, 0.9, 0.01)
     roclip = settings.plugin("defense", defenses["roclip"], defenses).params
     assert (roclip["every"], roclip["epochs"] * train.epochs, roclip["lr"] * train.lr) == (2, 24, pytest.approx(5e-5))
+
+
+def test_the_recipe_of_the_page(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
+    settings = Settings("any", recipe=recipe.load(str(tmp_path / "mine.toml")))
+    for section, registry in (("attack", attacks), ("defense", defenses)):
+        settings.check_options(section, list(registry), registry)
+    found = [settings.plugin("attack", attacks[name], attacks).params for name in ("badnet", "sig", "tdpa")]
+    assert [params["rate"] for params in found] == [0.005, 0.005, 0.01]  # `small` has a rate for tdpa itself
+    assert (found[0]["patch"], settings.train().epochs, settings.model.name) == (40, 12, "scenes-small")

@@ -166,6 +166,39 @@ def test_damaged_bytes_never_end_in_a_traceback(tmp_path: Path) -> None:
                 opened(root, on_error="skip")
 
 
+def _header(kind: bytes, size: bytes | None = None, content: bytes = b"") -> bytes:
+    """A member of that type; `size`, 12 bytes, in place of its own."""
+    member = tarfile.TarInfo("odd")
+    member.type, member.size = kind, len(content)
+    head = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    head[124:136] = size or head[124:136]
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    return bytes(head) + content.ljust(-(-len(content) // 512) * 512, b"\0")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        _header(tarfile.REGTYPE, b"\xff" * 12),
+        _header(tarfile.GNUTYPE_LONGNAME, b"\x80" + b"\xff" * 11),
+        _header(tarfile.XHDTYPE, content=b"21 GNU.sparse.size=x\n"),
+        _header(tarfile.XHDTYPE, content=b"12 path=odd\n") * 1000,
+        b"\xff" * 512,
+    ],
+    ids=["size below zero", "size beyond the machine's", "number that is none", "headers of headers", "noise"],
+)
+def test_headers_that_make_no_sense_end_a_tar(tmp_path: Path, odd: bytes) -> None:
+    """What stands before them is whole."""
+    root = download(tmp_path, "tars", {})
+    end = sum(512 + -(-len(content) // 512) * 512 for content in pairs(1, 2).values())
+    (root / "train/00000.tar").write_bytes(tar_of(pairs(1, 2))[:end] + odd + tar_of(pairs(3)))
+    complaint(root, "00000.tar is not whole", "download this shard again", "--set data.on_error=skip")
+    bundle = opened(root, on_error="skip")
+    assert list(captions(bundle)) == ["000000001.jpg", "000000002.jpg"]
+    assert bundle.facts["skipped_incomplete"] == 1
+
+
 @each_layout
 @pytest.mark.parametrize("ledger", ["stats", "parquet"])
 def test_fewer_samples_than_were_written(tmp_path: Path, layout: str, ledger: str) -> None:
@@ -193,9 +226,11 @@ def test_fewer_samples_than_were_written(tmp_path: Path, layout: str, ledger: st
 
 def test_a_ledger_that_is_none_is_not_believed(tmp_path: Path) -> None:
     root = download(tmp_path, "tars", pairs(1, 2))
+    write(root / "train", "tars", {}, "00001")
     for content in (b"", b"[]", b"{", b'{"successes": "9"}', b'{"successes": true}', b"[" * 10**5, b"\xff"):
-        (root / "train/00000_stats.json").write_bytes(content)
-        (root / "train/00000.parquet").write_bytes(content)
+        for shard in ("00000", "00001"):
+            (root / f"train/{shard}_stats.json").write_bytes(content)
+            (root / f"train/{shard}.parquet").write_bytes(content)
         assert len(opened(root).train) == 2
 
 

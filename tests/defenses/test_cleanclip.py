@@ -75,6 +75,21 @@ def test_the_published_recipe() -> None:
     assert CleanCLIP.training(CleanCLIPParams(), TrainRecipe(300, 4, 1e-3, 8))["warmup_epochs"] == 5
 
 
+# Pairs, epochs and batch size of the pre-training, and the epochs of a tenth of the pairs that hold a sixth of its steps: CC1M
+# has 93,744 steps and 1,562 an epoch of fine-tuning; the small ones 3,072 and 25, 6,144 and 102, 4 and 1.
+@pytest.mark.parametrize(
+    ("pairs", "epochs", "batch_size", "found"),
+    [(1_000_000, 48, 512, 10), (16_384, 24, 128, 20), (65_536, 12, 128, 10), (100, 4, 128, 1)],
+)
+def test_steps_as_a_share_of_the_pre_training(pairs: int, epochs: int, batch_size: int, found: int) -> None:
+    recipe = TrainRecipe(pairs, epochs, 1e-3, batch_size)
+    for defense, params in ((CleanCLIP, CleanCLIPParams), (CleanCLIPSupervised, SupervisedParams)):
+        told = defense.training(params(clean=0.1, step_share=1 / 6, epochs=3), recipe)
+        assert told["epochs"] == found
+        assert told["warmup_epochs"] <= found / 2
+        assert defense.training(params(clean=0.1, epochs=3), recipe)["epochs"] == 3
+
+
 def _supervised() -> CleanCLIPSupervised:
     return CleanCLIPSupervised(SupervisedParams(clean=0.2), _setup())
 

@@ -171,7 +171,7 @@ def test_training_goes_through_what_is_kept() -> None:
         assert phase.indices is not None
         assert phase.indices.tolist() == [0, 2]
         assert each.observed()["safe"].tolist() == [True, False, True, False]
-        assert each.telemetry() == {"safe_share": 0.5}
+        assert each.telemetry() == {"safe_share": 0.5, "dropped": 2, "mismatch_auc": defense.telemetry()["mismatch_auc"]}
     with pytest.raises(ValueError, match="clip_filter drops every pair"):
         CLIPFilter(CLIPFilterParams(threshold=9), train_setup(4)).select(scorer)
 

@@ -103,3 +103,32 @@ def test_state_round_trip() -> None:
         views = batch(3, 1, 1, seed=step, pairs=np.arange(3) + step)
         assert np.array_equal(first.observed()["text_neighbour"], second.observed()["text_neighbour"])
         assert torch.equal(first.loss(views, encoder, match), second.loss(views, encoder, match))
+
+
+def _told(matched: list[int]) -> dict[str, float]:
+    defense = RoCLIP(RoCLIPParams(every=2), train_setup(len(matched)))
+    defense._matched.copy_(torch.tensor(matched))
+    defense.after_epoch(0, FakeScorer(NO_SCORES))
+    assert defense.telemetry() == {}
+    defense.after_epoch(1, FakeScorer(NO_SCORES))
+    told = defense.telemetry()
+    defense.before_epoch(2, FakeScorer(NO_SCORES))
+    assert defense.telemetry() == {}
+    return told
+
+
+def test_the_share_of_own_captions_among_the_matches() -> None:
+    assert _told([*range(10), *[0] * 10, *[-1] * 20])["own_matches"] == pytest.approx(10 / 20)
+    assert _told([(row + 1) % 40 for row in range(40)])["own_matches"] == 0
+
+
+def test_matches_by_content_and_by_chance() -> None:
+    """Captions of the fakes lie on a circle, a radian apart: 44 steps are seven rounds less a fiftieth."""
+    near = [(row + 44) % 88 for row in range(88)]
+    assert _told(near)["match_auc"] > 0.9
+    assert _told([7] * 88)["match_auc"] == pytest.approx(0.5)
+    assert _told(np.random.default_rng(0).permutation(88).tolist())["match_auc"] == pytest.approx(0.5, abs=0.12)
+
+
+def test_limits_name_what_is_told() -> None:
+    assert {limit.figure for limit in RoCLIP.limits(RoCLIPParams())} == _told([0] * 40).keys()

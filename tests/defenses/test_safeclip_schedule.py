@@ -13,7 +13,9 @@ from bench.api import Phase
 from defenses import split
 from defenses.safeclip import SafeCLIP, SafeCLIPParams
 
-PAIRS = 200
+PAIRS, EPOCHS = 200, 20
+ONE = 1 / EPOCHS
+"""An epoch, as a share of the run."""
 STRONG, EDA = ("strong", "strong"), ("eda", "eda")
 
 
@@ -23,8 +25,8 @@ def _similarities(seed: int = 0, clean: float = 0.4) -> NDArray[np.float32]:
     return np.concatenate([rng.normal(0.7, 0.05, upper), rng.normal(0.0, 0.1, PAIRS - upper)]).astype(np.float32)
 
 
-def _defense(**params: Any) -> SafeCLIP:
-    return SafeCLIP(SafeCLIPParams(**params), train_setup(PAIRS))
+def _defense(epochs: int = EPOCHS, **params: Any) -> SafeCLIP:
+    return SafeCLIP(SafeCLIPParams(**params), train_setup(PAIRS, epochs=epochs))
 
 
 def _epoch(defense: SafeCLIP, epoch: int, scorer: FakeScorer) -> list[Phase]:
@@ -47,7 +49,7 @@ def _rows(phase: Phase) -> set[int]:
 @pytest.mark.parametrize(("unimodal", "clip"), [(5, 1), (2, 1), (1, 2), (3, 0), (0, 1), (0, 2), (0, 0)])
 def test_the_order_of_phases(unimodal: int, clip: int) -> None:
     scorer = FakeScorer(_similarities())
-    defense = _defense(unimodal_epochs=unimodal, clip_epochs=clip, unimodal_lr=0.3)
+    defense = _defense(unimodal=unimodal * ONE, clip_epochs=clip, unimodal_lr=0.3)
     epochs = _run(defense, unimodal + clip + 3, scorer)
     names = [[phase.name for phase in phases] for phases in epochs]
     assert names == [["unimodal"]] * unimodal + [["low_lr"]] * clip + [["unimodal", "safe"]] * 3
@@ -66,19 +68,46 @@ def test_the_order_of_phases(unimodal: int, clip: int) -> None:
 
 def test_the_published_defaults() -> None:
     params = SafeCLIPParams()
-    assert (params.unimodal_epochs, params.clip_epochs, params.low_lr, params.unimodal_lr) == (5, 1, 0.01, 1)
-    assert (params.threshold, params.growth, params.pool) == (0.9, 0.01, 256)
+    assert (params.unimodal, params.clip_epochs, params.low_lr, params.unimodal_lr) == (5 / 48, 1, 0.01, 1)
+    assert (params.threshold, params.growth, params.pool, params.largest) == (0.9, 0.48, 256, 1)
+
+
+# Epochs of unimodal learning, of the CLIP loss at the low rate, and mixed ones, with what each of these adds, by hand.
+@pytest.mark.parametrize(
+    ("epochs", "unimodal", "mixed", "added"),
+    [(48, 5, 42, 0.01), (24, 3, 20, 0.02), (12, 1, 10, 0.04), (6, 1, 4, 0.08), (64, 7, 56, 0.0075), (96, 10, 85, 0.005)],
+)
+def test_one_schedule_for_any_number_of_epochs(epochs: int, unimodal: int, mixed: int, added: float) -> None:
+    scorer, defense = FakeScorer(_similarities()), _defense(epochs)
+    first = float((split.fit(scorer.values).posterior > 0.9).mean())
+    names: list[list[str]] = []
+    shares: list[float] = []
+    for epoch in range(epochs):
+        phases = _epoch(defense, epoch, scorer)
+        names.append([phase.name for phase in phases])
+        if epoch > unimodal:
+            assert len(_rows(phases[1])) == pytest.approx((first + added * len(shares)) * PAIRS, abs=0.51)
+            shares.append(defense.telemetry()["safe_share"])
+    assert names == [["unimodal"]] * unimodal + [["low_lr"]] + [["unimodal", "safe"]] * mixed
+    assert shares == pytest.approx([first + added * (1 + epoch) for epoch in range(mixed)])
+
+
+@pytest.mark.parametrize(("unimodal", "count"), [(0, 0), (1e-6, 1), (0.075, 2), (0.0749, 1), (1, 20)])
+def test_a_share_of_epochs_is_rounded_and_no_less_than_one(unimodal: float, count: int) -> None:
+    defense = _defense(unimodal=unimodal)
+    names = [defense.phases(epoch)[0].name for epoch in range(count + 1)]
+    assert names == ["unimodal"] * count + ["low_lr"]
 
 
 def test_the_first_safe_set_is_what_the_mixture_takes_for_clean() -> None:
     values = _similarities()
-    safe = _run(_defense(unimodal_epochs=0), 2, FakeScorer(values))[1][1]
+    safe = _run(_defense(unimodal=0), 2, FakeScorer(values))[1][1]
     assert _rows(safe) == set(np.flatnonzero(split.fit(values).posterior > 0.9).tolist())
     assert len(_rows(safe)) == pytest.approx(0.4 * PAIRS, abs=4)
 
 
 def test_the_safe_set_grows_with_the_newest_similarities_up_to_the_largest() -> None:
-    scorer, defense = FakeScorer(_similarities()), _defense(unimodal_epochs=1, growth=0.1, largest=0.65)
+    scorer, defense = FakeScorer(_similarities()), _defense(unimodal=ONE, growth=0.1 * EPOCHS, largest=0.65)
     _run(defense, 2, scorer)
     share = float((split.fit(scorer.values).posterior > 0.9).mean())
     for epoch in range(2, 8):
@@ -91,7 +120,7 @@ def test_the_safe_set_grows_with_the_newest_similarities_up_to_the_largest() -> 
 
 
 def test_growth_to_everything_leaves_no_risky_pass() -> None:
-    epochs = _run(_defense(unimodal_epochs=0, clip_epochs=1, growth=0.5), 5, FakeScorer(_similarities()))
+    epochs = _run(_defense(unimodal=0, clip_epochs=1, growth=0.5 * EPOCHS), 5, FakeScorer(_similarities()))
     assert [phase.name for phase in epochs[-1]] == ["safe"]
     assert len(_rows(epochs[-1][0])) == PAIRS
 
@@ -99,13 +128,13 @@ def test_growth_to_everything_leaves_no_risky_pass() -> None:
 @pytest.mark.parametrize(("growth", "count"), [(0.05, 10), (0.01, 2), (0.0, 2)])
 def test_an_empty_first_safe_set(growth: float, count: int) -> None:
     values = _similarities()
-    safe = _run(_defense(unimodal_epochs=0, threshold=1.0, growth=growth), 2, FakeScorer(values))[1][1]
+    safe = _run(_defense(unimodal=0, threshold=1.0, growth=growth * EPOCHS), 2, FakeScorer(values))[1][1]
     assert _rows(safe) == set(np.argsort(-values)[:count].tolist())
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.5])
 def test_equal_similarities_are_no_disaster(constant: float) -> None:
-    defense = _defense(unimodal_epochs=1)
+    defense = _defense(unimodal=ONE)
     epochs = _run(defense, 4, FakeScorer(np.full(PAIRS, constant, dtype=np.float32)))
     assert [phase.name for phase in epochs[2]] == ["unimodal", "safe"]
     assert defense.telemetry()["gmm_degenerate"] == 1
@@ -113,14 +142,14 @@ def test_equal_similarities_are_no_disaster(constant: float) -> None:
 
 
 def test_without_the_risky_pass_and_without_strong_views() -> None:
-    epochs = _run(_defense(unimodal_epochs=1, risky_unimodal=False, augment_safe=False), 3, FakeScorer(_similarities()))
+    epochs = _run(_defense(unimodal=ONE, risky_unimodal=False, augment_safe=False), 3, FakeScorer(_similarities()))
     assert [phase.name for phase in epochs[2]] == ["safe"]
     assert (epochs[2][0].image_views, epochs[2][0].text_views) == (("light",), ("plain",))
 
 
 @pytest.mark.parametrize("rescored", [0.3, 0.6])
 def test_rescoring_the_most_similar_share_only(rescored: float) -> None:
-    scorer, defense = FakeScorer(_similarities()), _defense(unimodal_epochs=0, rescored=rescored)
+    scorer, defense = FakeScorer(_similarities()), _defense(unimodal=0, rescored=rescored)
     _run(defense, 1, scorer)
     assert [len(rows) for rows in scorer.asked] == [PAIRS]
     known = scorer.values.copy()
@@ -135,12 +164,12 @@ def test_rescoring_the_most_similar_share_only(rescored: float) -> None:
 
 def test_every_pair_is_scored_anew_by_default_and_none_before_the_split() -> None:
     scorer = FakeScorer(_similarities())
-    _run(_defense(unimodal_epochs=3), 6, scorer)
+    _run(_defense(unimodal=3 * ONE), 6, scorer)
     assert [rows.tolist() for rows in scorer.asked] == [list(range(PAIRS))] * 3
 
 
 def test_what_is_observed() -> None:
-    defense, scorer = _defense(unimodal_epochs=1), FakeScorer(_similarities())
+    defense, scorer = _defense(unimodal=ONE), FakeScorer(_similarities())
     _run(defense, 1, scorer)
     assert (defense.observed().keys(), defense.telemetry()) == ({"image_neighbour", "text_neighbour"}, {})
     _epoch(defense, 1, scorer)
@@ -156,7 +185,7 @@ def test_what_is_observed() -> None:
 
 @pytest.mark.parametrize("epochs", [1, 2, 4])
 def test_state_round_trip(epochs: int) -> None:
-    params = {"unimodal_epochs": 1, "rescored": 0.5, "growth": 0.05}
+    params = {"unimodal": ONE, "rescored": 0.5, "growth": 0.05 * EPOCHS}
     scorer, first, second = FakeScorer(_similarities()), _defense(**params), _defense(**params)
     _run(first, epochs, scorer)
     buffer = io.BytesIO()
@@ -174,9 +203,9 @@ def test_state_round_trip(epochs: int) -> None:
 
 
 def test_a_saved_state_is_not_changed_by_going_on() -> None:
-    defense, scorer = _defense(unimodal_epochs=0), FakeScorer(_similarities())
+    defense, scorer = _defense(unimodal=0), FakeScorer(_similarities())
     _run(defense, 2, scorer)
-    copy = _defense(unimodal_epochs=0)
+    copy = _defense(unimodal=0)
     copy.load_state_dict(defense.state_dict())
     before = copy.observed()["similarity"].copy()
     scorer.values = _similarities(seed=3)

@@ -8,7 +8,7 @@ from .crashes import differences, kills, run
 TINY = ("data.train=192", "data.holdout=32", "data.test=32", "data.probe_train=32", "train.batch_size=64", "attack.rate=0.05")
 EPOCHS = {"safeclip": "train.epochs=3", "cleanclip": "train.epochs=2"}
 DEFENSE = {
-    "safeclip": ("defense.unimodal_epochs=1", "defense.pool=48"),
+    "safeclip": ("defense.pool=48",),
     "cleanclip": ("defense.epochs=2", "defense.clean=0.5", "defense.batch_size=32"),
 }
 

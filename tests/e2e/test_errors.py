@@ -35,6 +35,7 @@ def _refused(bench: Bench, out: Path, *arguments: object) -> str:
         (["--attack", "all,badnets"], "unknown attack 'badnets'; did you mean 'badnet'?"),
         (["--evaluator", "zeroshot"], "unknown evaluator 'zeroshot'; did you mean 'zero_shot'?"),
         (["--data", "mcoco"], "unknown data set 'mcoco'; did you mean 'mscoco'?"),
+        (["--recipe", "smal"], "--recipe smal: no such recipe; did you mean 'small'?"),
         (["--model", "RN55"], "unknown model; did you mean 'RN50'?"),
         (["--set", "train.epoch=2"], "train.epoch: unknown option 'epoch'; did you mean 'epochs'?"),
         (["--set", "attack.rat=0.1"], "attack.rat: unknown option 'rat'; did you mean 'rate'?"),

@@ -24,10 +24,9 @@ OPTIONS = (
     "train.epochs=5",
     "train.batch_size=32",
     "attack.rate=0.05",
-    "defense.safeclip.unimodal_epochs=1",
     "defense.safeclip.clip_epochs=1",
     "defense.safeclip.pool=32",
-    "defense.safeclip.growth=0.2",
+    "defense.safeclip.growth=1",
 )
 
 
@@ -81,7 +80,7 @@ def test_a_control_comes_after_its_cell_and_has_its_key_without_a_record() -> No
         assert cell.beside == defended
         assert defended in cell.builds_on
         assert order.index(keys.run_key(defended)) < order.index(cell.key)
-    others = beside(matrix(["safeclip"], options=["defense.safeclip.growth=0.1"]), "safeclip")
+    others = beside(matrix(["safeclip"], options=["defense.safeclip.growth=0.5"]), "safeclip")
     assert len({cell.key for cell in (*controls.values(), *others.values())}) == 4
 
 

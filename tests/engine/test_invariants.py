@@ -104,7 +104,9 @@ def _same_picture(self: PoisonedPairs, indices: NDArray[np.int64]) -> torch.Tens
     )
 
 
-def _same_words(self: CaptionTokens, indices: NDArray[np.int64], rng: np.random.Generator, rows: slice) -> torch.Tensor:
+def _same_words(
+    self: CaptionTokens, indices: NDArray[np.int64], alpha: float, rng: np.random.Generator, rows: slice
+) -> torch.Tensor:
     return torch.from_numpy(rng.integers(1, 50, (len(indices), 16)))[rows]
 
 

@@ -192,6 +192,20 @@ def test_what_a_cell_builds_on_is_identity(monkeypatch: pytest.MonkeyPatch, atta
     assert (_key(attack, defense) != before) == builds
 
 
+def test_a_measurement_against_the_clean_model_is_another_when_that_model_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found() -> tuple[str, dict[str, str]]:
+        cells = small_matrix(defenses=["safeclip"], evaluators=["zero_shot", "asr"]).cells
+        (cell,) = [cell for cell in cells if cell.spec.defense.name == "safeclip"]
+        return cell.key, {each.evaluator.name: each.key for each in cell.evaluations}
+
+    run, measured = found()
+    monkeypatch.setattr(defenses["clip"].plugin, "version", "next")
+    run_again, measured_again = found()
+    assert run_again == run
+    assert measured_again["zero_shot"] == measured["zero_shot"]
+    assert measured_again["asr"] != measured["asr"]
+
+
 def test_the_poison_does_not_depend_on_the_surrogate_version(monkeypatch: pytest.MonkeyPatch) -> None:
     def parts() -> list[Any]:
         cells = small_matrix(_CRAFTED, attacks=["label_consistent"]).cells

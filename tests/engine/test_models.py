@@ -16,7 +16,7 @@ from bench.config import TrainSpec
 from bench.errors import UserError
 from bench.models import factory
 from bench.models.encoder import ClipEncoder
-from bench.models.frozen import FrozenClip
+from bench.models.frozen import FrozenClip, FrozenSurrogate
 from bench.models.vocabulary import CompactVocabulary
 from bench.training.optimizer import adamw, published
 
@@ -286,3 +286,22 @@ def test_frozen_model_against_plain_loops() -> None:
     assert classes.shape == (300, 128)
     assert features.shape == (700, 128)
     assert len(frozen.image_features(_Rows(0))) == 0
+
+
+def test_a_surrogate_is_frozen_and_lets_gradients_through_to_the_pixels() -> None:
+    encoder, alike, tokenizer = _encoder().train(), _encoder().eval(), factory.tokenizer(NAME)
+    surrogate = FrozenSurrogate(encoder, tokenizer)
+    images, plain = _images().requires_grad_(), _images().requires_grad_()
+    embeddings, expected = surrogate.encode_image(images), alike.encode_image(plain)
+    assert torch.allclose(embeddings, expected, atol=1e-5)
+    embeddings[:, 0].sum().backward()
+    expected[:, 0].sum().backward()
+    assert images.grad is not None
+    assert plain.grad is not None
+    assert plain.grad.abs().max() > 1e-3
+    assert torch.allclose(images.grad, plain.grad, atol=1e-5)
+    assert all(parameter.grad is None for parameter in encoder.parameters())
+    captions = surrogate.encode_captions(CAPTIONS)
+    assert not captions.requires_grad
+    assert torch.allclose(captions, alike.encode_text(tokenizer(CAPTIONS)), atol=1e-5)
+    assert all(torch.equal(value, alike.state_dict()[name]) for name, value in encoder.state_dict().items())

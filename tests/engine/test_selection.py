@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from bench.api import Scorer
 from bench.errors import UserError
-from bench.matrix.expand import Cell, Matrix
+from bench.keys import run_key
+from bench.matrix.expand import Cell, Matrix, with_needed
 from bench.matrix.local import LocalExecutor
 from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store
@@ -79,6 +80,21 @@ def test_cells_that_filters_share_are_trained_once_and_before_them() -> None:
     assert (_cell(matrix, "deepknn").guide, _cell(matrix, "deepknn").start) == (undefended, None)
     assert (_cell(matrix, "fine_tuning").guide, _cell(matrix, "fine_tuning").start) == (None, undefended)
     assert _cell(matrix, "clip_filter").guide == _cell(matrix, "clip", None).spec
+
+
+def test_what_a_cell_needs_comes_before_it() -> None:
+    """And so on for all that is needed, each cell once and none besides."""
+    matrix = small_matrix(defenses=["deepknn", "clip_filter", "fine_tuning"], evaluators=["asr"], seeds=[0, 1])
+    known = {cell.key: cell for cell in matrix.cells}
+    for cell in matrix.cells:
+        found = [each.key for each in with_needed(cell, known)]
+        assert found[-1] == cell.key
+        for place, key in enumerate(found):
+            assert {run_key(spec) for spec in known[key].needs} <= {*found[:place]}
+        reached = {cell.key}
+        while more := {run_key(spec) for key in reached for spec in known[key].needs} - reached:
+            reached |= more
+        assert sorted(found) == sorted(reached)
 
 
 def test_a_filter_that_keeps_all_pairs_is_plain_clip(floor: Path, tmp_path: Path) -> None:

@@ -202,6 +202,42 @@ def test_the_learning_rate_of_a_phase(registries: None, tmp_path: Path) -> None:
     assert rates == pytest.approx([scheduled[0], 0.25 * scheduled[1], 2e-4])
 
 
+def test_the_logit_scale_stays_in_range_while_it_is_trained(registries: None, tmp_path: Path) -> None:
+    """Of the weights on disk too, which others read without the encoder's limit."""
+
+    @register_defense("sharpened")
+    class Sharpened(CLIP):
+        def loss(self, batch: Batch, encoder: Encoder, phase: Phase) -> torch.Tensor:
+            return 0 * super().loss(batch, encoder, phase) - encoder.logit_scale
+
+    matrix = small_matrix("train.epochs=2", "train.lr=3", attacks=["none"], defenses=["sharpened"])
+    store = Store.create(tmp_path)
+    assert execute(matrix, store)[0] == {"done": 1}
+    weights = load_file(store.run_dir(matrix.cells[0].key) / "model.safetensors")
+    assert float(weights["logit_scale"]) == pytest.approx(math.log(100))
+
+
+def test_an_epoch_interrupted_at_its_end_does_not_begin_again(registries: None, tmp_path: Path) -> None:
+    heard: list[tuple[str, int]] = []
+
+    @register_defense("punctual")
+    class Punctual(CLIP):
+        def before_epoch(self, epoch: int, scorer: Any) -> None:
+            heard.append(("before", epoch))
+
+        def after_epoch(self, epoch: int, scorer: Any) -> None:
+            heard.append(("after", epoch))
+            if heard.count(("after", 0)) == 1:
+                raise KeyboardInterrupt
+
+    matrix = small_matrix("train.epochs=2", attacks=["none"], defenses=["punctual"])
+    store = Store.create(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        execute(matrix, store)
+    assert execute(matrix, store)[0] == {"done": 1}
+    assert heard == [("before", 0), ("after", 0), ("after", 0), ("before", 1), ("after", 1)]
+
+
 def test_similarities_are_looked_at_once_after_the_first_epoch(registries: None, tmp_path: Path) -> None:
     matrix = small_matrix("train.epochs=2")
     store = Store.create(tmp_path / "out")

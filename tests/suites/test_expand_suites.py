@@ -92,7 +92,7 @@ def test_variants_of_safeclip() -> None:
     plan = plan_of("table3", "table4", "table5", "table6", "table7", "table15")
     recipe = params(plan, "cc1m | tdpa | safeclip")
     warm = params(plan, "cc1m | tdpa | safeclip 10+1")
-    assert (warm["unimodal_epochs"], warm["clip_epochs"]) == (10, 1)
+    assert (warm["unimodal"], warm["clip_epochs"]) == (10 / 48, 1)
     assert params(plan, "cc1m | tdpa | safeclip 5+0")["clip_epochs"] == 0
     lows = [
         params(plan, f"vg | tdpa | safeclip {lr}".replace("vg", "visual_genome"))["low_lr"] for lr in ("5e-6", "1e-5", "5e-5")
@@ -101,11 +101,26 @@ def test_variants_of_safeclip() -> None:
     assert not params(plan, "cc1m | tdpa | safeclip no CL")["risky_unimodal"]
     assert not params(plan, "cc1m | tdpa | safeclip no NN")["use_pool"]
     assert params(plan, "mscoco | tdpa | safeclip t=0.7")["threshold"] == 0.7
-    assert params(plan, "cc1m | tdpa | safeclip 5")["unimodal_epochs"] == 5
+    assert params(plan, "cc1m | tdpa | safeclip 1") == {**recipe, "unimodal": 1 / 48}
     longer = specs_of(plan)["cc1m | tdpa | safeclip 64 epochs"]
     assert longer.train.epochs == round(plan.matrices[0].cells[0].spec.train.epochs * 64 / 48)
-    same = [params(plan, f"cc1m | tdpa | {name}") for name in ("safeclip 1+1", "safeclip t=0.9", "safeclip 5e-6", "safeclip 1")]
+    assert (64 * longer.defense.params["unimodal"], longer.defense.params["growth"] / 64) == (5, 0.01)
+    same = [params(plan, f"cc1m | tdpa | {name}") for name in ("safeclip 5+1", "safeclip t=0.9", "safeclip 5e-6", "safeclip 5")]
     assert same == [recipe] * 4
+
+
+def test_a_recipe_replaces_that_of_the_data_set_and_variants_keep_their_factors_to_it() -> None:
+    plan = plan_of("table4", "table9", recipe="small", options=(*SIZES, "data.train=2048"))
+    specs = specs_of(plan)
+    assert {(spec.train.epochs, spec.train.lr) for spec in specs.values()} == {(24, 2e-3)}
+    lows = [params(plan, f"cc1m | tdpa | safeclip {lr}")["low_lr"] for lr in ("5e-6", "1e-5", "5e-5")]
+    assert lows == [0.01, 0.02, 0.1]
+    badnets = [specs[f"cc1m | badnet{rate} | safeclip"].attack for rate in ("", " 0.1%", " 0.5%")]
+    assert [attack.params["rate"] for attack in badnets if attack] == [0.0025, 0.005, 0.025]
+    for request in plan.requests:
+        assert request["suite"]["recipe"] == "small"
+        assert {cell["recipe"] for cell in request["cells"]} == {"small"}
+    assert all("recipe" not in cell for request in plan_of("table4").requests for cell in request["cells"])
 
 
 def test_models_and_sizes_stand_in() -> None:
