@@ -25,6 +25,7 @@ PIN_FILE = "sources.json"
 _ENGINE_ROOTS = ("bench.training.trainer", "bench.matrix.cell", "bench.models.frozen", "bench.keys")
 _ENGINE_ALONE = ("bench.matrix.workspace",)
 """Of the engine, without what they import."""
+_EVALUATION = ("bench.matrix.evaluation",)
 _ENGINE_PACKAGES = ("bench.training", "bench.models", "bench.data", "bench.api")
 
 
@@ -53,10 +54,14 @@ def engine_modules() -> tuple[str, ...]:
 
 
 def plugin_modules(module: str) -> tuple[str, ...]:
-    """A built-in's module and what it uses of its own package and of `bench.data`, less what belongs to the engine."""
+    """A built-in's module and what it uses of its own package and of `bench.data`, less what belongs to the engine.
+
+    To every evaluator belongs what shows it the model and the probes.
+    """
     top = module if module.startswith("bench.") else module.partition(".")[0]
-    used = closure((module,), (top, "bench.data"))
-    return tuple(name for name in used if name == module or name not in engine_modules())
+    shown = _EVALUATION if top == "evaluators" else ()
+    used = {*closure((module,), (top, "bench.data")), *shown}
+    return tuple(sorted(name for name in used if name == module or name not in engine_modules()))
 
 
 @cache

@@ -12,6 +12,7 @@ from bench.reports.labels import number
 from bench.reports.measures import UTILITY
 from bench.reports.notes import Note, Notes
 from bench.reports.sections import Group, Section
+from bench.reports.stats import pooled_columns
 from bench.reports.tables import ASR, Cell, asr_cell, asr_evaluators, attack_took, utility_cell, utility_columns
 
 CONTROLS = {"control_steps": "same steps", "control_size": "same steps and pairs"}
@@ -102,8 +103,9 @@ def _sentences(rows: Sequence[PriceRow]) -> Iterator[str]:
 def _said(whose: str, what: str, none: str, parts: Sequence[float]) -> str:
     if sum(parts) < LEAST:
         return none
-    shares = ", ".join(f"{number(part)} by {name}" for part, name in zip(parts, PARTS, strict=True))
-    return f"of {whose} {number(sum(parts))} {what}, {shares.replace(' by', ' are explained by', 1)}"
+    *others, last = (f"{name} for {number(part)}" for part, name in zip(parts, PARTS, strict=True))
+    shares = f"{', '.join(others)} and {last}".replace(" for ", " account for ", 1)
+    return f"of {whose} {number(sum(parts))} {what}, {shares}"
 
 
 def _mean_parts(rows: Iterator[PriceRow]) -> tuple[float, ...] | None:
@@ -128,7 +130,8 @@ def _price_row(row: PriceRow) -> dict[str, Any]:
         "metric": row.metric,
         "seeds": len(defended.seeds) if defended else 0,
     }
-    means = [stat.mean if stat else None for stat in stats]
-    named = dict(zip(("clip", *CONTROLS, "defended"), means, strict=True))
+    named: dict[str, Any] = {}
+    for name, stat in zip(("clip", *CONTROLS, "defended"), stats, strict=True):
+        named |= {name: stat.mean if stat else None, **pooled_columns(name, stat)}
     parts = row.parts or (None,) * len(PARTS)
     return found | named | {f"by {part}".replace(" ", "_"): value for part, value in zip(PARTS, parts, strict=True)}

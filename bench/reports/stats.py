@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bench.reports.labels import is_number, number
 from bench.reports.records import Evaluation, Record, canonical
@@ -186,3 +187,10 @@ def best_of(stats: Sequence[Stat | None], better: str, decimals: int = 3) -> set
     shown = {position: round(stat.mean, decimals) for position in group if (stat := stats[position])}
     target = min(shown.values()) if better == "lower" else max(shown.values())
     return {position for position, value in shown.items() if value == target}
+
+
+def pooled_columns(name: str, stat: Stat | None) -> dict[str, Any]:
+    """The interval of the pooled counts, empty for what is no share of a count, and the n that it holds for."""
+    pooled = stat.pooled if stat else None
+    values = (pooled.low, pooled.high, pooled.n, pooled.least) if pooled else (None,) * 4
+    return dict(zip([f"{name}_{part}" for part in ("pooled_low", "pooled_high", "n_total", "n_least")], values, strict=True))

@@ -20,7 +20,7 @@ from bench.reports.paper_csv import paper_csv
 from bench.reports.price import price_rows
 from bench.reports.records import Run, load_runs
 from bench.reports.sections import Group, Section, sections_of
-from bench.reports.stats import Stat
+from bench.reports.stats import Stat, pooled_columns
 from bench.reports.tables import (
     ASR,
     FLOOR,
@@ -99,8 +99,8 @@ def table_csv(runs: list[Run]) -> str:
     fixed = [
         "section", "data", "model", "setting", "attack", "attack_rate", "defense", "seeds", "seeds_asked", "status",
         "reason", "attack_took", *(name for name in ENGAGEMENT if any(row[name] for row in rows)),
-        ASR, f"{ASR}_std", f"{ASR}_ci_low", f"{ASR}_ci_high", *_pooled_columns(ASR, None),
-        FLOOR, *_pooled_columns(FLOOR, None), TRIGGERED, *_pooled_columns(TRIGGERED, None),
+        ASR, f"{ASR}_std", f"{ASR}_ci_low", f"{ASR}_ci_high", *pooled_columns(ASR, None),
+        FLOOR, *pooled_columns(FLOOR, None), TRIGGERED, *pooled_columns(TRIGGERED, None),
     ]  # fmt: skip
     measured = sorted({name for row in rows for name in row} - {*fixed, *ENGAGEMENT})
     columns = fixed + measured
@@ -152,10 +152,10 @@ def _attack_numbers(group: Group, names: set[str]) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for metric in (FLOOR, TRIGGERED):
         stat = stat_of(group, names, metric)
-        row |= {metric: stat.mean if stat else None, **_pooled_columns(metric, stat)}
+        row |= {metric: stat.mean if stat else None, **pooled_columns(metric, stat)}
     if asr:
         alone = asr.points[0] if len(asr.points) == 1 else None
-        row |= {ASR: asr.mean, f"{ASR}_std": asr.std, **_pooled_columns(ASR, asr)}
+        row |= {ASR: asr.mean, f"{ASR}_std": asr.std, **pooled_columns(ASR, asr)}
         row |= {f"{ASR}_ci_low": alone.low, f"{ASR}_ci_high": alone.high} if alone else {}
     return row
 
@@ -165,11 +165,4 @@ def _mean_columns(column: Column, stat: Stat | None) -> dict[str, Any]:
     if not column.sums_up:
         return {}
     name = f"{column.evaluator}.{column.metric}"
-    return {name: stat.mean if stat else None, f"{name}_std": stat.std if stat else None, **_pooled_columns(name, stat)}
-
-
-def _pooled_columns(name: str, stat: Stat | None) -> dict[str, Any]:
-    """The interval of the pooled counts, empty for what is no share of a count, and the n that it holds for."""
-    pooled = stat.pooled if stat else None
-    values = (pooled.low, pooled.high, pooled.n, pooled.least) if pooled else (None,) * 4
-    return dict(zip([f"{name}_{part}" for part in ("pooled_low", "pooled_high", "n_total", "n_least")], values, strict=True))
+    return {name: stat.mean if stat else None, f"{name}_std": stat.std if stat else None, **pooled_columns(name, stat)}

@@ -166,6 +166,9 @@ def test_readable_keeps_a_note_until_an_image_changes(ten: list[Path], decoded: 
     ten[3].write_bytes(whole)
     assert readable(ten, note) == [True] * 10
     assert len(decoded) == 20
-    note.write_text("[tru")
+    for other in (np.zeros(10), np.zeros(9, dtype=bool), np.array(False)):
+        np.save(note, other)
+        assert readable(ten, note) == [True] * 10
+    note.write_text("no array")
     assert readable(ten, note) == [True] * 10
     assert list(note.parent.iterdir()) == [note]

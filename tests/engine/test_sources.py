@@ -86,6 +86,17 @@ def test_the_engine_is_identity(edit: Edit, module: str) -> None:
     assert _key("clip") != before
 
 
+def test_what_evaluators_are_shown_is_theirs(edit: Edit) -> None:
+    before = {each.evaluator.name: each.key for cell in small_matrix().cells for each in cell.evaluations}
+    edit("bench.matrix.evaluation", "def ", "def other_")
+    found = pin.unversioned(sources.pinned(), pin.current())
+    assert found
+    assert {each.partition(" ")[0] for each in found} == {"evaluator"}
+    after = {each.evaluator.name: each.key for cell in small_matrix().cells for each in cell.evaluations}
+    assert before.keys() == after.keys()
+    assert not set(before.values()) & set(after.values())
+
+
 def test_the_configuration_of_a_model_is_identity(monkeypatch: pytest.MonkeyPatch) -> None:
     before = _key("clip")
     config = factory.config

@@ -16,6 +16,7 @@ from bench.reports.command import command_of
 from bench.reports.price import PriceTable, price_table
 from bench.reports.records import load_runs
 from bench.reports.sections import sections_of
+from bench.reports.stats import wilson
 from bench.reports.tables import asr_table, utility_table
 from bench.reports.terminal import print_tables
 from bench.reports.write import write_report
@@ -65,9 +66,9 @@ def test_parts_sum_to_what_is_lost(priced: Store) -> None:
     assert parts["zero_shot"] == pytest.approx((0.755 - 0.745, 0.745 - 0.715, 0.715 - 0.71))
     assert parts["linear_probe"] == pytest.approx((0.0, 0.04, 0.0))
     assert found.sentences == [
-        "Of safeclip (threshold=0.9)'s 4.5 points of zero_shot lost, 1.0 are explained by fewer steps, 3.0 by fewer pairs, "
-        "0.5 by the method; of the 80.5 points of ASR that safeclip (threshold=0.9) takes away, 1.0 are explained by fewer "
-        "steps, 16.0 by fewer pairs, 63.5 by the method."
+        "Of safeclip (threshold=0.9)'s 4.5 points of zero_shot lost, fewer steps account for 1.0, fewer pairs for 3.0 and the "
+        "method for 0.5; of the 80.5 points of ASR that safeclip (threshold=0.9) takes away, fewer steps account for 1.0, "
+        "fewer pairs for 16.0 and the method for 63.5."
     ]
 
 
@@ -100,18 +101,23 @@ def test_files_page_and_terminal(priced: Store, store: Store) -> None:
         [0.92, 0.91, 0.75, 0.115]
     )
     assert float(asr["by_fewer_pairs"]) == pytest.approx(0.16)
+    assert (float(asr["defended_pooled_low"]), float(asr["defended_pooled_high"])) == pytest.approx(wilson(138 / 1200, 1200))
+    assert (asr["defended_n_total"], asr["defended_n_least"]) == ("1200", "600")
     assert "control_size beside safeclip" in {row["defense"] for row in csv.DictReader(paths["results.csv"].open())}
     assert "control" not in paths["table.csv"].read_text()
     page = paths["index.html"].read_text()
     assert "What the price is made of" in page
-    assert "63.5 by the method" in page
+    assert "the method for 63.5" in page
+    prices = page.split("What the price is made of")[1].partition("</table>")[0]
+    (asr_row,) = [row for row in prices.split("</tr>") if ">asr</td>" in row]
+    assert asr_row.count("95% Wilson interval of the counts of all seeds pooled") == 4
     for name in CONTROLS["badnet", 0]:
         assert f'id="run-{control_key(name, 0)}"' in page
     console = Console(record=True, width=160, file=io.StringIO())
     print_tables(priced, console)
     said = console.export_text()
     assert "same steps and pairs" in said
-    assert "63.5 by the method" in " ".join(said.split())
+    assert "the method for 63.5" in " ".join(said.split())
 
 
 def test_a_control_is_made_again_beside_its_defense(priced: Store) -> None:
