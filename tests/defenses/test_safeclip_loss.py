@@ -116,7 +116,7 @@ def test_the_other_phases_have_the_clip_loss(name: str) -> None:
 def test_the_pool_is_filled_once_with_random_pairs() -> None:
     scorer = FakeScorer(np.zeros(40, dtype=np.float32))
     defense = SafeCLIP(SafeCLIPParams(pool=10), train_setup(40))
-    for epoch in range(3):
+    for epoch in range(2):
         defense.before_epoch(epoch, scorer)
     (rows,) = scorer.embedded
     assert len(set(rows.tolist())) == 10
