@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
-import warnings
 from typing import Any
 
 import click
@@ -13,6 +12,7 @@ import click
 from bench import __version__
 from bench.errors import Stopped, UserError
 from bench.matrix.stop import at_once, stoppable
+from bench.quiet import quiet_libraries
 
 _COMMANDS = {
     "run": "Train and evaluate a matrix of attacks x defenses.",
@@ -58,7 +58,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Entry point. Exit codes: 0 fine, 1 some cells failed, 2 bad input, a full disk or memory, 130 SIGINT, 143 SIGTERM."""
-    _quiet_libraries()
+    quiet_libraries()
     try:
         status = cli.main(args=arguments, standalone_mode=False)
     except UserError as error:
@@ -74,10 +74,3 @@ def main(arguments: list[str] | None = None) -> Any:
         click.echo("bench: interrupted; the same command goes on from here", err=True)
         sys.exit(128 + (error.number if isinstance(error, Stopped) else signal.SIGINT))
     sys.exit(status or 0)
-
-
-def _quiet_libraries() -> None:
-    """Hide the warnings of libraries, but not those of a --plugin FILE; `python -W` overrides both."""
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")
-        warnings.filterwarnings("default", module="bench_plugin_")
