@@ -25,6 +25,8 @@ def show_plan(matrices: Sequence[Matrix], out: Path, device: torch.device, retry
     from bench.matrix.store import Store
 
     store = Store.open(out) if out.is_dir() else None
+    if store:
+        store.require_current()
     seconds, disk, count = 0.0, 0, 0
     lacks: list[str] = []
     for matrix in matrices:

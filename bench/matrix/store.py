@@ -61,12 +61,16 @@ class Store:
         store = cls.open(root)
         if not (root / "store.json").exists():
             write_json(root / "store.json", {"schema": SCHEMA})
-        if store.schema != SCHEMA:
+        store.require_current()
+        return store
+
+    def require_current(self) -> None:
+        """Raises UserError where the records are of an older schema: nothing is added to them."""
+        if self.schema != SCHEMA:
             raise UserError(
-                f"--out {root}: its records are of schema {store.schema}, made by an earlier version of bench, and cannot be "
+                f"--out {self.root}: its records are of schema {self.schema}, made by an earlier version of bench, and cannot be "
                 "added to; `bench report` still reads them, for new runs choose another --out"
             )
-        return store
 
     @property
     def schema(self) -> int:

@@ -91,6 +91,13 @@ def test_a_folder_of_an_unknown_schema_is_left_alone(bench: Bench, tmp_path: Pat
     assert os.listdir(tmp_path) == ["store.json"]
 
 
+def test_a_folder_of_an_older_schema_is_read_and_not_added_to(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "store.json").write_text(json.dumps({"schema": 1}))
+    assert "schema 1, made by an earlier version of bench" in _refused(bench, tmp_path, *SMALL)
+    assert "schema 1, made by an earlier version of bench" in bench("run", *SMALL, "--dry-run", "--out", tmp_path).err
+    assert bench("status", "--out", tmp_path).code == bench("report", "--out", tmp_path).code == 0
+
+
 def test_a_record_of_an_unknown_schema_is_left_alone(bench: Bench, tmp_path: Path) -> None:
     arguments = ("run", *SMALL, "--attack", "none", "--evaluator", "zero_shot", "--out", tmp_path)
     assert bench(*arguments).code == 0
