@@ -68,8 +68,8 @@ class Store:
         """Raises UserError where the records are of an older schema: nothing is added to them."""
         if self.schema != SCHEMA:
             raise UserError(
-                f"--out {self.root}: its records are of schema {self.schema}, made by an earlier version of bench, and cannot be "
-                "added to; `bench report` still reads them, for new runs choose another --out"
+                f"--out {self.root}: its records are of schema {self.schema}, made by an earlier version of bench, and cannot "
+                "be added to; `bench report` still reads them, for new runs choose another --out"
             )
 
     @property
