@@ -18,15 +18,12 @@ import torch
 
 from bench.api import Batch, Encoder, Phase
 from bench.errors import UserError
-from bench.matrix import estimate
-from bench.matrix.estimate import lacking_memory
 from bench.matrix.expand import Matrix
 from bench.matrix.local import LocalExecutor
 from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store
 from bench.models import pretrained
 from bench.registry import register_defense
-from bench.training import memory
 from defenses.clip import CLIP
 
 from .small import small_matrix
@@ -292,27 +289,3 @@ def test_a_cell_is_trained_while_another_process_trains_what_it_is_measured_agai
     assert store.run_record(poisoned.key) is not None
     assert store.run_record(clean.key) is None
     assert execute(matrix, store)[0] == {"done": 2}
-
-
-def test_a_cell_for_which_there_is_no_memory_fails_before_it_trains(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    store, matrix = Store.create(tmp_path / "out"), small_matrix()
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 1e6)
-    assert execute(matrix, store)[0] == {"failed": 1}
-    failure = store.failure(matrix.cells[0].key) or {}
-    assert re.match(
-        r"MemoryError: a step on \d+ pairs needs .* 0\.0 GB are free \(out of memory: --set train", failure["error"]
-    )
-    (said,) = lacking_memory(matrix, [cell.spec for cell in matrix.cells], torch.device("cpu"))
-    assert said.endswith("0.0 GB are free; --set train.batch_size=..., a smaller --model or --precision bf16 needs less")
-
-
-@pytest.mark.parametrize(("free", "sizes"), [(1e12, [8, 16, 32, 64]), (0, [8])])
-def test_a_dry_run_measures_no_batch_that_memory_cannot_hold(
-    monkeypatch: pytest.MonkeyPatch, free: float, sizes: list[int]
-) -> None:
-    tried: list[int] = []
-    monkeypatch.setattr(estimate, "free_bytes", lambda device: free)
-    monkeypatch.setattr(estimate, "_step_seconds", lambda encoder, optimizer, model, size: tried.append(size) or 0.01)
-    matrix = small_matrix()
-    assert estimate.training_seconds(matrix, [matrix.cells[0].spec], None, torch.device("cpu")) > 0
-    assert tried == sizes

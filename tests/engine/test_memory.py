@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from bench.matrix import estimate
+from bench.matrix.estimate import lacking_memory
+from bench.matrix.store import Store
 from bench.models.encoder import ClipEncoder
 from bench.training import memory
+
+from .small import small_matrix
+from .training import execute
 
 SIDE, WIDTH, EMBEDDING, CONTEXT = 4, 20_000, 2, 3
 
@@ -83,3 +90,27 @@ def test_the_limit_of_a_control_group(tmp_path: Path, limit: str, left: float) -
         (tmp_path / name).write_text(text + "\n")
     assert memory._free_of_group(tmp_path) == left
     assert memory._free_of_group(tmp_path / "none") == math.inf
+
+
+def test_a_cell_for_which_there_is_no_memory_fails_before_it_trains(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    store, matrix = Store.create(tmp_path / "out"), small_matrix()
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1e6)
+    assert execute(matrix, store)[0] == {"failed": 1}
+    failure = store.failure(matrix.cells[0].key) or {}
+    assert re.match(
+        r"MemoryError: a step on \d+ pairs needs .* 0\.0 GB are free \(out of memory: --set train", failure["error"]
+    )
+    (said,) = lacking_memory(matrix, [cell.spec for cell in matrix.cells], torch.device("cpu"))
+    assert said.endswith("0.0 GB are free; --set train.batch_size=..., a smaller --model or --precision bf16 needs less")
+
+
+@pytest.mark.parametrize(("free", "sizes"), [(1e12, [8, 16, 32, 64]), (0, [8])])
+def test_a_dry_run_measures_no_batch_that_memory_cannot_hold(
+    monkeypatch: pytest.MonkeyPatch, free: float, sizes: list[int]
+) -> None:
+    tried: list[int] = []
+    monkeypatch.setattr(estimate, "free_bytes", lambda device: free)
+    monkeypatch.setattr(estimate, "_step_seconds", lambda encoder, optimizer, model, size: tried.append(size) or 0.01)
+    matrix = small_matrix()
+    assert estimate.training_seconds(matrix, [matrix.cells[0].spec], None, torch.device("cpu")) > 0
+    assert tried == sizes
