@@ -19,7 +19,7 @@ from pathlib import Path
 from bench.errors import UserError
 from bench.registry import KINDS, DuplicateName, registering_from
 
-BUILT_IN_PACKAGES = ("attacks", "defenses", "evaluators", "bench.data")
+BUILT_IN_PACKAGES = ("bench.attacks", "bench.defenses", "bench.evaluators", "bench.data")
 
 
 @dataclass(frozen=True)

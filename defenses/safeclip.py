@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from bench.api import Batch, Encoder, ImageView, Limit, Params, Phase, Scorer, TextView, TrainSetup
+from bench.defenses import mismatches, split
+from bench.defenses.clip import CLIP
+from bench.defenses.losses import clip_loss, nn_contrastive_loss
+from bench.defenses.pool import Pool
 from bench.registry import register_defense
-from defenses import mismatches, split
-from defenses.clip import CLIP
-from defenses.losses import clip_loss, nn_contrastive_loss
-from defenses.pool import Pool
 
 
 class SafeCLIPParams(Params):

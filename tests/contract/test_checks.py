@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from attacks.badnet import BadNet
 from bench.api import Batch, Encoder, Limit, Measurement, Phase, Plugin, PoisonPlan, Probe, Scorer
+from bench.attacks.badnet import BadNet
 from bench.data.captions import PoisonedCaptions
 from bench.data.poisoned import PoisonedPairs
 from bench.data.scenes import ScenesDataset
+from bench.defenses.clip import CLIP
+from bench.evaluators.zero_shot import ZeroShot
 from bench.registry import Entry
 from bench.testing import checks_for
-from defenses.clip import CLIP
-from evaluators.zero_shot import ZeroShot
 
 
 def _broken(base: type[Plugin], **members: Any) -> dict[str, str]:

@@ -10,8 +10,8 @@ from defense_fakes import FakeScorer, train_setup
 from numpy.typing import NDArray
 
 from bench.api import Phase
-from defenses import split
-from defenses.safeclip import SafeCLIP, SafeCLIPParams
+from bench.defenses import split
+from bench.defenses.safeclip import SafeCLIP, SafeCLIPParams
 
 PAIRS, EPOCHS = 200, 20
 ONE = 1 / EPOCHS
