@@ -24,7 +24,7 @@ _LONGEST_WARMUP = 0.25
 class SafeCLIPParams(Params):
     unimodal: float = Field(default=5 / 48, ge=0, le=1, description="r, a share of the epochs: unimodal learning on all pairs")
     clip_epochs: int = Field(default=1, ge=0, description="epochs of the CLIP loss at the low learning rate, on all pairs")
-    until_auc: float = Field(default=0, ge=0, le=1, description="more of these until planted mismatches are told apart this well")
+    until_auc: float = Field(default=0, ge=0, le=1, description="more of them until planted mismatches are told apart so well")
     low_lr: float = Field(default=0.01, gt=0, le=1, description="that learning rate, as a share of the recipe's")
     threshold: float = Field(default=0.9, ge=0, le=1, description="t: posterior above which a pair is safe at first")
     unimodal_lr: float = Field(default=1.0, gt=0, le=1, description="share of the scheduled learning rate in unimodal learning")
