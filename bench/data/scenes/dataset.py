@@ -85,7 +85,7 @@ class ScenesParams(Params):
 class ScenesDataset(Dataset):
     """Embedded: rendered objects with colour, texture and background, captions from a varied grammar."""
 
-    version = "3"
+    version = "2"
     Params = ScenesParams
 
     @classmethod

@@ -120,12 +120,11 @@ def _textured(colour: Tensor, texture: Tensor, u: Tensor, v: Tensor) -> Tensor:
     return torch.where(marked[:, None], second, colour)
 
 
-# Periods of about five pixels at a side of 32: a crop of a third of the side still shows what pattern it is.
 _PATTERNS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "plain": lambda u, v: torch.zeros_like(u, dtype=torch.bool),
-    "striped": lambda u, v: torch.sin(v * 5 * np.pi) > 0.15,
-    "dotted": lambda u, v: (torch.remainder(u * 3.5, 1) - 0.5) ** 2 + (torch.remainder(v * 3.5, 1) - 0.5) ** 2 < 0.075,
-    "checkered": lambda u, v: (torch.sin(u * 3.5 * np.pi) > 0) ^ (torch.sin(v * 3.5 * np.pi) > 0),
+    "striped": lambda u, v: torch.sin(v * 3.2 * np.pi) > 0.15,
+    "dotted": lambda u, v: (torch.remainder(u * 2.2, 1) - 0.5) ** 2 + (torch.remainder(v * 2.2, 1) - 0.5) ** 2 < 0.075,
+    "checkered": lambda u, v: (torch.sin(u * 2.2 * np.pi) > 0) ^ (torch.sin(v * 2.2 * np.pi) > 0),
 }
 
 
