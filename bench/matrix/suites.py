@@ -82,7 +82,7 @@ def expand_suites(request: SuiteRequest) -> SuitePlan:
         for condition in suite.conditions():
             _expand(world, plan, condition)
         planned.append(plan)
-    _check_data(request, planned)
+    _check_data(planned)
     requests = tuple(_as_request(request, plan) for plan in planned)
     return SuitePlan(tuple(expander.matrix() for expander in world.expanders.values()), requests, tuple(planned))
 
@@ -132,7 +132,12 @@ def _expand(world: _World, plan: Planned, condition: Condition) -> None:
     )
     model = substitutes.models.get(condition.model, condition.model) or None
     data = plan.replacement or condition.data
-    expander, settings = world.expander(data, options, model), world.settings(data, options, model)
+    try:
+        expander, settings = world.expander(data, options, model), world.settings(data, options, model)
+    except UserError as error:
+        given = [f"--set {option.partition('=')[0].strip()}:" for option in options] + [f"--model {model}:"]
+        where = f"--suite {suite.asked_as}: {condition.id}: " if str(error).startswith(tuple(given)) else ""
+        raise UserError(f"{where}{error}") from None
     defense_variant = suite.defenses.get(condition.defense, DefenseVariant(plugin=condition.defense))
     try:
         attack = _attack(settings, suite.attacks.get(condition.attack, AttackVariant(plugin=condition.attack)))
@@ -209,13 +214,14 @@ def _known(registry: Registry, name: str) -> None:
         raise UserError(f"--data {name}: unknown data set; {did_you_mean(name, registry.names())}")
 
 
-def _check_data(request: SuiteRequest, planned: Sequence[Planned]) -> None:
+def _check_data(planned: Sequence[Planned]) -> None:
     wanting = [plan for plan in planned if plan.lacks_data]
     if not wanting or any(plan.runs for plan in planned):
         return
     names = ", ".join(plan.suite.asked_as for plan in wanting)
     reasons = "; ".join(dict.fromkeys(reason for plan in wanting for reason in plan.reasons.values()))
-    raise UserError(f"--suite {names}: nothing can be run ({reasons}); --data scenes runs it on the embedded data set")
+    hint = "" if all(plan.replacement for plan in wanting) else "; --data scenes runs it on the embedded data set"
+    raise UserError(f"--suite {names}: nothing can be run ({reasons}){hint}")
 
 
 def _as_request(request: SuiteRequest, plan: Planned) -> dict[str, Any]:

@@ -21,6 +21,12 @@ _PAPERS = f"papers{SUFFIX}"
 _TAKEN = (ALL, "results", "table", "price")
 """Names that cannot be a suite's: --suite all, and files of the report."""
 
+_NEEDED = {
+    "published": 'a number, "-" (blank in the paper) or "" (no cell)',
+    "link": "an address that begins with https://",
+    "cite": "a BibTeX key",
+}
+
 
 def names() -> list[str]:
     """All built-in suites: tables, then figures, in the paper's order."""
@@ -80,8 +86,7 @@ def _read(file: str) -> Suite:
     try:
         tree = tomllib.loads(Path(file).read_text("utf-8"))
     except FileNotFoundError:
-        near = did_you_mean(Path(file).stem, names())
-        raise UserError(f"--suite {file}: no such file; suites of the project go by name ({near})") from None
+        raise UserError(f"--suite {file}: no such file; suites of the project go by name: table1") from None
     except OSError as error:
         raise UserError(f"--suite {file}: cannot be read ({error.strerror}); name a TOML file") from None
     except UnicodeDecodeError:
@@ -132,9 +137,9 @@ def _said(tree: Mapping[str, Any], error: ValidationError) -> str:
             return f"{where}: unknown key; {did_you_mean(str(first['loc'][-1]), _keys_beside(first['loc']))}"
         case "literal_error" if "metric" in first["loc"]:
             return f"{where}: unknown metric {value!r}; {did_you_mean(str(value), get_args(parts.MetricName))}"
-    if "published" in first["loc"]:
-        return f'{where}: a number, "-" (blank in the paper) or "" (no cell) is needed, got {value!r}'
-    return f"{where}: {first['msg']}, got {value!r}"
+    needed = [_NEEDED[part] for part in first["loc"] if part in _NEEDED]
+    reason = f"{needed[0]} is needed" if needed else first["msg"].replace("a valid tuple", "a list")
+    return f"{where}: {reason}, got {value!r}"
 
 
 def _located(tree: Mapping[str, Any], loc: Sequence[int | str]) -> str:
