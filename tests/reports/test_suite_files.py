@@ -135,6 +135,13 @@ def test_its_paper_is_cited_and_told_from_others(store: Store, run: Run) -> None
     assert "unsupported: no plugin named par (cc3m | badnet | par; cc3m | badnet strong | par)" in " ".join(text.split())
 
 
+def test_an_accuracy_of_no_task_is_the_mean_over_those_measured(store: Store, run: Run) -> None:
+    run(MINE.replace('metric = "asr"', 'metric = "linear_probe"'))
+    (table,) = tables(store)
+    assert len(table.columns) == 2
+    assert cells(table)["CLIP", "BadNet"].text == "79.0"  # colour 88 and 90, shape 70 and 68
+
+
 def test_before_it_was_run_a_file_says_how(store: Store) -> None:
     Path("mine.toml").write_text(MINE)
     (table,) = tables(store, "mine.toml")
