@@ -28,7 +28,7 @@ LAYERS = {
     "bench.registry": ("bench.api", "bench.errors", "bench.sources"),
     "bench.data": ("bench.api", "bench.registry", "bench.errors", "bench.text"),
     "bench.models": ("bench.api", "bench.data", "bench.errors"),
-    "bench.suites": ("bench.errors",),
+    "bench.suites": ("bench.canonical", "bench.errors"),
     "bench.reports": (
         "bench.canonical",
         "bench.console",

@@ -18,7 +18,7 @@ from bench.console import say
     "suites",
     multiple=True,
     metavar="LIST",
-    help="Tables and figures of the paper, or all; by default those that were run.",
+    help="Tables and figures of papers, or all, or files: mine.toml; by default those that were run.",
 )
 @click.option(
     "--format",

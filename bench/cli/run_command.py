@@ -44,7 +44,11 @@ if TYPE_CHECKING:
     help="Names from `bench list`, or all, or none.",
 )
 @click.option(
-    "--suite", "suites", multiple=True, metavar="LIST", help="Tables and figures of the paper, e.g. table1,figure2, or all."
+    "--suite",
+    "suites",
+    multiple=True,
+    metavar="LIST",
+    help="Tables and figures of papers, e.g. table1,figure2, or all, or files: mine.toml.",
 )
 @click.option("--data", metavar="NAME", help="Pre-training data set, scenes by default; with --suite in place of the paper's.")
 @click.option(

@@ -45,19 +45,19 @@ def _of_options(asked: RunOptions) -> Work:
 
 
 def _of_suites(asked: RunOptions, console: Console) -> Work:
-    """The matrices of suites; says which arms cannot be run, and why."""
+    """The matrices of suites; says which conditions cannot be run, and why."""
     from bench.matrix.suites import SuiteRequest, expand_suites
-    from bench.suites.suite import chosen
+    from bench.suites.library import resolve
 
     _refuse_with_suites("attack", asked.attacks, DEFAULT_ATTACKS)
     _refuse_with_suites("defense", asked.defenses, DEFAULT_DEFENSES)
-    plan = expand_suites(SuiteRequest(suites=chosen(names(asked.suites)), **_common(asked, data=None)))
+    plan = expand_suites(SuiteRequest(suites=resolve(names(asked.suites)), **_common(asked, data=None)))
     for each in plan.suites:
-        count = f"{len(each.cells)} cells" if each.suite.arms() else "nothing to run"
+        count = f"{len(each.cells)} cells" if each.suite.conditions() else "nothing to run"
         say(console, f"{each.suite.name}: {each.suite.title}: {count}")
         for reason in dict.fromkeys(each.reasons.values()):
-            arms = sum(reason == other for other in each.reasons.values())
-            say(console, f"    {arms} without runs: {reason}")
+            conditions = sum(reason == other for other in each.reasons.values())
+            say(console, f"    {conditions} without runs: {reason}")
     return Work(plan.matrices, plan.requests)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from bench.errors import UserError
 from bench.matrix.reading import Damaged
+from bench.suites.library import from_record
 
 Part = dict[str, Any]
 Number = Annotated[float, Field(ge=-1e100, le=1e100)]
@@ -185,13 +187,28 @@ class Cell(Shape):
 
 
 class Suite(Shape):
+    """`content` is what the file of a suite said that is not built in."""
+
     name: str
+    content: Part | None = None
+    digest: str | None = None
     instead: str | None = None
     model: str | None = None
     precision: str | None = None
     options: list[Any] | None = None
     runs: dict[str, list[str]] | None = None
     reasons: dict[str, str] | None = None
+
+    @model_validator(mode="after")
+    def _reads(self) -> Suite:
+        if self.content is not None:
+            try:
+                suite = from_record(self.name, self.content)
+            except UserError as error:
+                raise ValueError(str(error)) from None
+            if suite.digest != self.digest:
+                raise ValueError(f"the content has the digest {suite.digest}, not {self.digest}")
+        return self
 
 
 class Request(Shape):

@@ -1,4 +1,4 @@
-"""From suites to cells: a suite's arms on its own data sets, or on one in place of them."""
+"""From suites to cells: a suite's conditions on its own data sets, or on one in place of them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from bench import recipe as recipes
 from bench.api.plugin import Plugin
 from bench.config import PluginSpec, Settings, TrainSpec
 from bench.errors import UserError, did_you_mean
 from bench.matrix.expand import NO_ATTACK, Cell, Expander, Matrix, attack_spec, choose, defense_spec
+from bench.matrix.suite_checks import check, missing_plugins
 from bench.registry import Registry, attacks, datasets, defenses, evaluators
-from bench.suites.suite import PUBLISHED_EPOCHS, Arm, AttackVariant, DefenseVariant, Instead, Suite
+from bench.suites.suite import NO_PLUGIN, AttackVariant, Condition, DefenseVariant, Substitutes, Suite
 
 NOT_ASKED = "not asked for: the run was on {} alone"
 
@@ -34,20 +37,25 @@ class SuiteRequest:
     recipe: str | None = None
     controls: bool = False
 
-    def instead(self, suite: Suite) -> str | None:
+    def replacement(self, suite: Suite) -> str | None:
         """The data set that replaces all of the suite's; None where it is one of them."""
         return self.data if self.data and self.data not in suite.data else None
 
 
 @dataclass
 class Planned:
-    """What becomes of a suite: its cells, the runs of each arm, and why an arm has none."""
+    """What becomes of a suite: its cells, the runs of each condition, and why a condition has none."""
 
     suite: Suite
-    instead: str | None
+    replacement: str | None
     cells: dict[str, Cell] = field(default_factory=dict)
     runs: dict[str, list[str]] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def lacks_data(self) -> bool:
+        """Whether nothing is run, and not for want of plugins alone."""
+        return not self.runs and not all(reason.startswith(NO_PLUGIN) for reason in self.reasons.values())
 
 
 @dataclass(frozen=True)
@@ -60,17 +68,21 @@ class SuitePlan:
 
 
 def expand_suites(request: SuiteRequest) -> SuitePlan:
-    """Resolve suites to cells. Raises UserError where nothing of them can be run for want of data."""
+    """Resolve suites to cells.
+
+    Raises UserError for a method that is neither here nor declared unsupported, and where nothing can be run for want of data.
+    """
     if request.data:
         _known(datasets, request.data)
     world = _World(request)
     planned = []
     for suite in request.suites:
-        plan = Planned(suite, request.instead(suite))
-        for arm in suite.arms():
-            _expand_arm(world, plan, arm)
+        check(suite)
+        plan = Planned(suite, request.replacement(suite))
+        for condition in suite.conditions():
+            _expand(world, plan, condition)
         planned.append(plan)
-    _check_data(request, planned)
+    _check_data(planned)
     requests = tuple(_as_request(request, plan) for plan in planned)
     return SuitePlan(tuple(expander.matrix() for expander in world.expanders.values()), requests, tuple(planned))
 
@@ -106,52 +118,53 @@ class _World:
         return root / data if root and self._several and (root / data).exists() else root
 
 
-def _expand_arm(world: _World, plan: Planned, arm: Arm) -> None:
+def _expand(world: _World, plan: Planned, condition: Condition) -> None:
     request, suite = world.request, plan.suite
-    instead = suite.instead.get(plan.instead or "", Instead())
-    reason = _impossible(request, plan, instead, arm)
+    substitutes = suite.substitutes.get(plan.replacement or "", Substitutes())
+    reason = _impossible(request, plan, substitutes, condition)
     if reason:
-        plan.reasons[arm.id] = reason
+        plan.reasons[condition.id] = reason
         return
     options = (
-        *instead.data.get(arm.data, ()),
-        *instead.attacks.get(arm.attack, ()),
-        *instead.trainings.get(arm.model, ()),
+        *substitutes.data.get(condition.data, ()),
+        *substitutes.attacks.get(condition.attack, ()),
+        *substitutes.trainings.get(condition.model, ()),
     )
-    model = instead.models.get(arm.model, arm.model) or None
-    data = plan.instead or arm.data
-    expander, settings = world.expander(data, options, model), world.settings(data, options, model)
-    defense_variant = suite.defenses.get(arm.defense, DefenseVariant(plugin=arm.defense))
+    model = substitutes.models.get(condition.model, condition.model) or None
+    data = plan.replacement or condition.data
     try:
-        attack = _attack(settings, suite.attacks.get(arm.attack, AttackVariant(plugin=arm.attack)))
-        defense = _defense(settings, defense_variant)
-        cells = [expander.add(attack, defense, seed, _train(expander.train, defense_variant)) for seed in request.seeds]
+        expander, settings = world.expander(data, options, model), world.settings(data, options, model)
     except UserError as error:
-        plan.reasons[arm.id] = str(error)
+        given = [f"--set {option.partition('=')[0].strip()}:" for option in options] + [f"--model {model}:"]
+        where = f"--suite {suite.asked_as}: {condition.id}: " if str(error).startswith(tuple(given)) else ""
+        raise UserError(f"{where}{error}") from None
+    defense_variant = suite.defenses.get(condition.defense, DefenseVariant(plugin=condition.defense))
+    try:
+        attack = _attack(settings, suite.attacks.get(condition.attack, AttackVariant(plugin=condition.attack)))
+        defense = _defense(settings, suite, defense_variant)
+        train = _train(expander.train, suite, defense_variant)
+        cells = [expander.add(attack, defense, seed, train) for seed in request.seeds]
+    except UserError as error:
+        plan.reasons[condition.id] = str(error)
         return
-    plan.runs[arm.id] = [cell.key for cell in cells]
+    plan.runs[condition.id] = [cell.key for cell in cells]
     if request.controls:
         cells += [control for cell in cells for control in expander.add_controls(cell)]
     plan.cells |= {each.key: each for cell in cells for each in expander.with_needed(cell)}
 
 
-def _impossible(request: SuiteRequest, plan: Planned, instead: Instead, arm: Arm) -> str | None:
-    """Why an arm has no runs, as far as names tell."""
+def _impossible(request: SuiteRequest, plan: Planned, substitutes: Substitutes, condition: Condition) -> str | None:
+    """Why a condition has no runs, as far as names tell."""
     suite = plan.suite
-    if request.data and not plan.instead and arm.data != request.data:
+    if missing := missing_plugins(suite, condition):
+        return NO_PLUGIN + " or ".join(missing)
+    if request.data and not plan.replacement and condition.data != request.data:
         return NOT_ASKED.format(request.data)
-    if plan.instead and suite.by_size and arm.data not in instead.data:
-        return f"{plan.instead} has no size that stands for {arm.data}"
-    if not plan.instead and arm.data not in datasets.names():
-        return f"the data set {arm.data} is not available here"
-    attack, defense = _plugin(suite.attacks, arm.attack), _plugin(suite.defenses, arm.defense)
-    if attack != NO_ATTACK and attack not in attacks.names():
-        return f"the attack {attack} is not available here"
-    return None if defense in defenses.names() else f"the defense {defense} is not available here"
-
-
-def _plugin(variants: Mapping[str, AttackVariant] | Mapping[str, DefenseVariant], name: str) -> str:
-    return variants[name].plugin if name in variants else name
+    if plan.replacement and suite.by_size and condition.data not in substitutes.data:
+        return f"{plan.replacement} has no size that stands for {condition.data}"
+    if not plan.replacement and condition.data not in datasets.names():
+        return f"the data set {condition.data} is not available here"
+    return None
 
 
 def _attack(settings: Settings, variant: AttackVariant) -> PluginSpec | None:
@@ -159,27 +172,36 @@ def _attack(settings: Settings, variant: AttackVariant) -> PluginSpec | None:
         return None
     entry = attacks[variant.plugin]
     spec = attack_spec(settings, entry)
-    return _varied(spec, entry.plugin, {} if variant.rate is None else {"rate": variant.rate}, {})
+    return _varied(spec, entry.plugin, {} if variant.rate is None else {"rate": variant.rate}, variant.set)
 
 
-def _defense(settings: Settings, variant: DefenseVariant) -> PluginSpec:
+def _defense(settings: Settings, suite: Suite, variant: DefenseVariant) -> PluginSpec:
     entry = defenses[variant.plugin]
-    shares = {name: epochs / PUBLISHED_EPOCHS for name, epochs in variant.shares.items()}
+    shares = {name: epochs / suite.epochs for name, epochs in variant.shares.items()}
     return _varied(defense_spec(settings, entry), entry.plugin, variant.scaled, {**variant.set, **shares})
 
 
 def _varied(spec: PluginSpec, plugin: type[Plugin], scaled: Mapping[str, float], absolute: Mapping[str, Any]) -> PluginSpec:
-    """The specification with other parameters; the scaled ones keep their factor to the plugin's defaults."""
+    """The specification with other parameters; the scaled ones keep their factor to the plugin's defaults.
+
+    Raises UserError where the plugin does not take one of them, as a rate that the factor lifts above 1.
+    """
     defaults = {name: plugin.Params.model_fields[name].default for name in scaled}
     factors = {name: rescaled(value, spec.params[name], defaults[name]) for name, value in scaled.items()}
-    params = plugin.Params.model_validate({**spec.params, **factors, **absolute})
+    try:
+        params = plugin.Params.model_validate({**spec.params, **factors, **absolute})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise UserError(
+            f"{'.'.join(map(str, first['loc']))} of {spec.name}: {first['msg']}, got {first.get('input')!r}"
+        ) from None
     return spec.model_copy(update={"params": params.model_dump(mode="json")})
 
 
-def _train(train: TrainSpec, variant: DefenseVariant) -> TrainSpec:
+def _train(train: TrainSpec, suite: Suite, variant: DefenseVariant) -> TrainSpec:
     if variant.epochs is None:
         return train
-    return train.model_copy(update={"epochs": round(rescaled(variant.epochs, train.epochs, PUBLISHED_EPOCHS))})
+    return train.model_copy(update={"epochs": round(rescaled(variant.epochs, train.epochs, suite.epochs))})
 
 
 def rescaled(published: float, of_recipe: float, published_base: float) -> float:
@@ -192,13 +214,14 @@ def _known(registry: Registry, name: str) -> None:
         raise UserError(f"--data {name}: unknown data set; {did_you_mean(name, registry.names())}")
 
 
-def _check_data(request: SuiteRequest, planned: Sequence[Planned]) -> None:
-    wanting = [plan for plan in planned if plan.suite.arms() and not plan.runs]
+def _check_data(planned: Sequence[Planned]) -> None:
+    wanting = [plan for plan in planned if plan.lacks_data]
     if not wanting or any(plan.runs for plan in planned):
         return
-    names = ", ".join(plan.suite.name for plan in wanting)
+    names = ", ".join(plan.suite.asked_as for plan in wanting)
     reasons = "; ".join(dict.fromkeys(reason for plan in wanting for reason in plan.reasons.values()))
-    raise UserError(f"--suite {names}: nothing can be run ({reasons}); --data scenes runs it on the embedded data set")
+    hint = "" if all(plan.replacement for plan in wanting) else "; --data scenes runs it on the embedded data set"
+    raise UserError(f"--suite {names}: nothing can be run ({reasons}){hint}")
 
 
 def _as_request(request: SuiteRequest, plan: Planned) -> dict[str, Any]:
@@ -206,7 +229,8 @@ def _as_request(request: SuiteRequest, plan: Planned) -> dict[str, Any]:
         "cells": [cell.as_request(request.recipe) for cell in plan.cells.values()],
         "suite": {
             "name": plan.suite.name,
-            "instead": plan.instead,
+            **({} if plan.suite.builtin else {"content": plan.suite.content, "digest": plan.suite.digest}),
+            "instead": plan.replacement,
             "model": request.model,
             "precision": request.precision,
             "options": list(request.options),

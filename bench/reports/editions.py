@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench.reports.labels import short_hash
 from bench.reports.records import Record, canonical
-from bench.suites.suite import Arm, Suite, chosen, names
+from bench.suites.library import from_record, load, names, resolve
+from bench.suites.suite import Condition, Suite
 
 
 @dataclass(frozen=True)
 class Edition:
-    """A suite as it was run: on the paper's data or in its place, with certain options."""
+    """A suite as it was run: on the paper's data or on a replacement, with certain options."""
 
     suite: Suite
-    instead: str | None = None
+    replacement: str | None = None
     options: tuple[str, ...] = ()
     runs: dict[str, list[str]] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
@@ -24,46 +26,73 @@ class Edition:
 
     @property
     def id(self) -> str:
-        if not self.instead and not self.options:
+        if not self.replacement and not self.options:
             return self.suite.name
-        return f"{self.suite.name}-{short_hash(canonical([self.instead, self.options]))}"
+        return f"{self.suite.name}-{short_hash(canonical([self.replacement, self.options]))}"
 
     @property
     def subtitle(self) -> str:
-        where = f"measured on {self.instead} in place of the paper's data" if self.instead else "on the paper's data"
+        where = f"measured on {self.replacement} in place of the paper's data" if self.replacement else "on the paper's data"
         return " · ".join([where, *self.options])
 
-    def why_not(self, arm: Arm) -> str:
-        """Why an arm has no runs."""
-        if self.asked and arm.id in self.reasons:
-            return self.reasons[arm.id]
-        return f"not asked for yet; `bench run --suite {self.suite.name}` runs it"
+    def why_not(self, condition: Condition) -> str:
+        """Why a condition has no runs."""
+        if self.asked and condition.id in self.reasons:
+            return self.reasons[condition.id]
+        return f"not asked for yet; `bench run --suite {self.suite.asked_as}` runs it"
 
 
 def editions_of(requests: Sequence[Record], wanted: Iterable[str] = ()) -> list[Edition]:
-    """The editions on record in the paper's order; with `wanted` those suites alone, and each of them at least once."""
-    suites = chosen(wanted or names())
-    found: dict[tuple[str, str], Edition] = {}
-    for request in requests:
-        part = request.get("suite")
-        if isinstance(part, dict) and part.get("name") in {suite.name for suite in suites}:
-            _collect(found, part)
+    """The editions on record in the paper's order; with `wanted` those suites alone, and each of them at least once.
+
+    Suites of files come last, by name: those that requests hold, or the files of `wanted`. Raises UserError for an unknown one.
+    """
+    asked = [part for request in requests if (part := request.get("suite"))]
+    kept = _kept(asked)
+    suites = resolve(wanted, kept) if wanted else [*map(load, names()), *kept]
+    several = Counter(suite.name for suite in suites)
     editions = []
     for suite in suites:
-        own = [found[key] for key in sorted(found) if key[0] == suite.name]
-        editions += own or ([Edition(suite)] if wanted else [])
+        own = _editions(suite, asked) or ([Edition(suite)] if wanted else [])
+        if several[suite.name] > 1:
+            own = [replace(each, options=(*each.options, f"version {suite.digest[:6]}")) for each in own]
+        editions += own
     return editions
 
 
-def _collect(found: dict[tuple[str, str], Edition], part: dict[str, Any]) -> None:
-    """Add a request to the edition that it belongs to: the same suite with other seeds."""
-    options = [f"model {part['model']}"] if part.get("model") else []
-    options += [str(part["precision"])] if part.get("precision") else []
-    options += [str(option) for option in part.get("options") or []]
-    key = str(part["name"]), canonical([part.get("instead"), options])
-    new = Edition(chosen([key[0]])[0], part.get("instead"), tuple(options), asked=True)
-    edition = found.setdefault(key, new)
-    for arm, keys in (part.get("runs") or {}).items():
-        known = edition.runs.setdefault(arm, [])
-        known += [run for run in keys if run not in known]
-    edition.reasons.update(part.get("reasons") or {})
+def _kept(asked: Iterable[dict[str, Any]]) -> list[Suite]:
+    """The suites of files that requests hold, each version once."""
+    suites = (from_record(part["name"], part["content"]) for part in asked if part.get("content"))
+    return list(
+        {(suite.name, suite.digest): suite for suite in sorted(suites, key=lambda each: (each.name, each.digest))}.values()
+    )
+
+
+def _editions(suite: Suite, asked: Iterable[dict[str, Any]]) -> list[Edition]:
+    """The suite with each replacement and options that it was asked for with; other seeds add to the same edition.
+
+    An earlier version of its file gives the runs of the conditions that it runs in the same way.
+    """
+    found: dict[str, Edition] = {}
+    for part in asked:
+        if part["name"] != suite.name or bool(part.get("content")) == suite.builtin:
+            continue
+        options = [f"model {part['model']}"] if part.get("model") else []
+        options += [str(part["precision"])] if part.get("precision") else []
+        options += [str(option) for option in part.get("options") or []]
+        new = Edition(suite, part.get("instead"), tuple(options), asked=True)
+        edition = found.setdefault(canonical([new.replacement, options]), new)
+        _collect(edition, part)
+    return [found[key] for key in sorted(found)]
+
+
+def _collect(edition: Edition, part: dict[str, Any]) -> None:
+    """Add the runs of a request to the edition that it belongs to."""
+    suite, there = edition.suite, edition.replacement
+    known = from_record(suite.name, part["content"]) if part.get("content") else suite
+    changed = {each.id for each in suite.conditions() if known.settings_of(each, there) != suite.settings_of(each, there)}
+    for condition, keys in (part.get("runs") or {}).items():
+        if condition not in changed:
+            runs = edition.runs.setdefault(condition, [])
+            runs += [run for run in keys if run not in runs]
+    edition.reasons.update({key: reason for key, reason in (part.get("reasons") or {}).items() if key not in changed})

@@ -7,7 +7,6 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from bench.reports.paper import PaperCell, PaperRow, PaperTable
-from bench.suites.suite import PAPER
 
 HEAD = "% In the preamble: \\usepackage{booktabs}\n"
 _SPECIAL = {
@@ -76,7 +75,7 @@ def _pages(table: PaperTable) -> list[list[Block]]:
 
 
 def _label_width(table: PaperTable) -> float:
-    labels = [table.edition.suite.heads, *(row.label for row in table.rows)]
+    labels = [table.edition.suite.headers, *(row.label for row in table.rows)]
     return sum(GAP + max(map(len, column)) for column in zip(*labels, strict=True)) + GAP + max(map(len, LINES))
 
 
@@ -100,13 +99,15 @@ def _height(table: PaperTable, block: Block) -> float:
 
 def _float(table: PaperTable, blocks: Sequence[Block], label: str, part: str) -> str:
     edition = table.edition
-    title = f"{edition.suite.title} ({edition.suite.label} of {PAPER}{part}, {edition.subtitle})."
+    suite = edition.suite
+    cited = rf"~\cite{{{suite.paper.cite}}}" if suite.paper.cite else ""
+    title = f"{escaped(f'{suite.title} ({suite.reference}')}{cited}{escaped(f'{part}, {edition.subtitle}).')}"
     parts = [
         r"\begin{table}",
         r"\centering",
         r"\footnotesize",
         r"\setlength{\tabcolsep}{3pt}",
-        rf"\caption{{{escaped(title)} {READING}}}",
+        rf"\caption{{{title} {READING}}}",
         rf"\label{{tab:{label}}}",
         r"\smallskip",
         "",
@@ -118,7 +119,7 @@ def _float(table: PaperTable, blocks: Sequence[Block], label: str, part: str) ->
 
 
 def _tabular(table: PaperTable, block: Block) -> str:
-    heads = [*table.edition.suite.heads, ""]
+    heads = [*table.edition.suite.headers, ""]
     columns = table.columns[slice(*block)]
     lines = [rf"\begin{{tabular}}{{{'l' * len(heads)}{'r' * len(columns)}}}", r"\toprule"]
     if any(column.group for column in columns):

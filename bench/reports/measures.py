@@ -80,6 +80,8 @@ def _evaluated(run: Run, undefended: Run | None, metric: str, task: str) -> Poin
         return pooled(evaluation, metric) or ("no value", "measured, but no image applies")
     if task == MINUS_CLIP:
         return _gain(evaluation, undefended)
+    if not task:
+        return _mean(evaluation) or ("no value", "measured on no downstream task")
     return point_of(evaluation, TOP1, task) or ("unsupported", "this data has no such downstream task")
 
 

@@ -19,11 +19,12 @@ from bench.reports.command import command_of, foreign_plugins
 from bench.reports.curve import Curve, curve_of, telemetry_of
 from bench.reports.engagement import bounds, limits_of, value_of
 from bench.reports.gallery import AttackFigures, figures_of
-from bench.reports.paper import PaperTable
+from bench.reports.paper import PaperTable, labels_of
 from bench.reports.price import CONTROLS, PriceTable, price_table
 from bench.reports.records import STATUSES, Run
 from bench.reports.sections import Section, sections_of
 from bench.reports.tables import AsrTable, Column, UtilityTable, asr_table, utility_table
+from bench.suites.library import load, names
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -39,10 +40,11 @@ class SectionView:
 
 @dataclass(frozen=True)
 class PaperView:
-    """A paper table, or for a figure the sections that draw it."""
+    """A paper table, or for a figure the sections that draw it; `label` says of which paper where there are several."""
 
     table: PaperTable
     drawn_in: list[Section]
+    label: str
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,19 @@ class RunView:
 
 def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = (), damaged: Mapping[str, str] | None = None) -> str:
     """`damaged`: the records that could not be read, and why."""
+    cited = list(dict.fromkeys(table.edition.suite.paper for table in papers))
     sections = [SectionView(s, asr_table(s), utility_table(s), price_table(s), figures_of(s)) for s in sections_of(runs)]
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
             sections=sections,
-            papers=[PaperView(table, _drawn_in(table, sections)) for table in papers],
+            papers=[
+                PaperView(table, _drawn_in(table, sections), label)
+                for table, label in zip(papers, labels_of(papers), strict=True)
+            ],
+            cited=cited,
+            follows={suite.draws: suite.reference for suite in map(load, names()) if suite.draws},
             view=view_of,
             lead=lead_of(runs),
             statuses=STATUSES,

@@ -12,7 +12,7 @@ from bench.reports.notes import Note, Notes
 from bench.reports.records import Run
 from bench.reports.stats import Point, Pooled, Stat, best_of, pooled
 from bench.reports.tables import ASR, FLOOR, Cell, verdict, worst
-from bench.suites.suite import MINUS_CLIP, PRINTED_ONLY, UNDEFENDED, Arm, Column, Place, Row
+from bench.suites.suite import MINUS_CLIP, NO_PLUGIN, PRINTED_ONLY, UNDEFENDED, Column, Condition, Row, TableCell
 
 BLANK = "–"
 WIDEST = 10
@@ -23,7 +23,7 @@ WIDEST = 10
 class PaperCell:
     """Published and measured. `printed` is the paper's own text, empty where it has no such cell."""
 
-    place: Place
+    shows: TableCell
     printed: str
     published: float | None
     measured: Cell
@@ -122,6 +122,13 @@ class PaperTable:
         return [(columns[start].group, end - start) for start, end in _groups(columns)]
 
 
+def labels_of(tables: Sequence[PaperTable]) -> list[str]:
+    """Table 1; where there are tables of several papers, Table 1 of Yang et al. 2024."""
+    suites = [table.edition.suite for table in tables]
+    several = len({suite.paper for suite in suites}) > 1
+    return [suite.reference if several else suite.label for suite in suites]
+
+
 def scale(unit: str) -> float:
     """Tables are in percent where a number is a share."""
     return 100.0 if unit == "fraction" else 1.0
@@ -168,7 +175,7 @@ class _Builder:
         of_tasks = [column for column in self._edition.suite.columns if column.task and column.task != MINUS_CLIP]
         if not of_tasks:
             return []
-        runs = [run for arm in self._edition.runs for run in self._of(arm)]
+        runs = [run for condition in self._edition.runs for run in self._of(condition)]
         tasks = {task for run in runs for e in run.evaluations if e.name in UTILITY for task in tasks_of(e)}
         new = sorted(tasks - {column.task for column in of_tasks})
         return [of_tasks[0].model_copy(update={"label": task, "task": task, "group": "not in the paper"}) for task in new]
@@ -176,59 +183,60 @@ class _Builder:
     def _cell(self, row: Row, column: Column, printed: int | float | str, extra: bool) -> PaperCell | None:
         if printed == "" and not extra:
             return None
-        place = self._edition.suite.place(row, column)
+        shows = self._edition.suite.cell(row, column)
         value = None if isinstance(printed, str) else float(printed)
         text = BLANK if printed == "-" else str(printed).replace("-", "−") if value is not None and value < 0 else str(printed)
-        cell = PaperCell(place, text, value, self._measured(place), METRICS[place.metric])
-        cell.engagement = engagement_columns(self._of(place.arm.id))
-        if place.metric == ASR and cell.measured.stat:
-            cell.took = self._took(place.arm, cell.measured)
+        cell = PaperCell(shows, text, value, self._measured(shows), METRICS[shows.metric])
+        cell.engagement = engagement_columns(self._of(shows.condition.id))
+        if shows.metric == ASR and cell.measured.stat:
+            cell.took = self._took(shows.condition, cell.measured)
         return cell
 
-    def _measured(self, place: Place) -> Cell:
-        arm, metric, task = place
+    def _measured(self, shows: TableCell) -> Cell:
+        condition, metric, task = shows
         if metric == PRINTED_ONLY:
             return Cell(word="published only")
-        if task == MINUS_CLIP and arm.defense == UNDEFENDED:
+        if task == MINUS_CLIP and condition.defense == UNDEFENDED:
             return Cell(word=BLANK)
-        runs = self._of(arm.id)
+        runs = self._of(condition.id)
         if not runs:
-            reason = self._edition.why_not(arm)
-            return Cell(word="not run", reason=reason, notes=[self._notes.add("not run", reason, arm.id)])
-        undefended = {run.seed: run for run in self._of(arm.undefended.id)}
+            reason = self._edition.why_not(condition)
+            word = "unsupported" if reason.startswith(NO_PLUGIN) else "not run"
+            return Cell(word=word, reason=reason, notes=[self._notes.add(word, reason, condition.id)])
+        undefended = {run.seed: run for run in self._of(condition.undefended.id)}
         found = {run.seed: point_for(run, undefended.get(run.seed), metric, task) for run in runs}
-        return self._summed(arm, runs, found)
+        return self._summed(condition, runs, found)
 
-    def _summed(self, arm: Arm, runs: Sequence[Run], found: Mapping[int, Point | tuple[str, str]]) -> Cell:
+    def _summed(self, condition: Condition, runs: Sequence[Run], found: Mapping[int, Point | tuple[str, str]]) -> Cell:
         cell = Cell(anchor=self._anchor(runs), expected=len(runs), engaged=engaged(runs))
         points = {seed: point for seed, point in found.items() if isinstance(point, Point)}
         problems = {seed: problem for seed, problem in found.items() if not isinstance(problem, Point)}
         for seed, problem in problems.items():
-            marker = self._notes.add(*problem, f"{arm.id}, seed {seed}")
+            marker = self._notes.add(*problem, f"{condition.id}, seed {seed}")
             cell.notes += [marker] if marker not in cell.notes else []
         if problems:
             cell.word, cell.reason = worst(problems.values())
         if points:
             cell.stat = Stat(tuple(points), tuple(points.values()))
-            cell.notes += engagement_notes(arm.id, runs, self._notes)
+            cell.notes += engagement_notes(condition.id, runs, self._notes)
         return cell
 
-    def _took(self, arm: Arm, cell: Cell) -> str:
+    def _took(self, condition: Condition, cell: Cell) -> str:
         """Whether the attack took on the undefended runs; a note where it did not."""
-        undefended = [self._stat(arm.undefended, metric) for metric in (ASR, FLOOR)]
+        undefended = [self._stat(condition.undefended, metric) for metric in (ASR, FLOOR)]
         state, reason = verdict([stat for stat in undefended[:1] if stat], [stat for stat in undefended[1:] if stat])
         if state == "no":
-            cell.notes.append(self._notes.add("attack did not take", reason, arm.undefended.id))
+            cell.notes.append(self._notes.add("attack did not take", reason, condition.undefended.id))
         return state
 
-    def _stat(self, arm: Arm, metric: str) -> Stat | None:
-        found = {run.seed: pooled(e, metric) for run in self._of(arm.id) for e in run.evaluations if e.name == ASR}
+    def _stat(self, condition: Condition, metric: str) -> Stat | None:
+        found = {run.seed: pooled(e, metric) for run in self._of(condition.id) for e in run.evaluations if e.name == ASR}
         points = {seed: point for seed, point in found.items() if point}
         return Stat(tuple(points), tuple(points.values())) if points else None
 
-    def _of(self, arm: str) -> list[Run]:
-        """The runs of an arm, by seed."""
-        runs = [self._runs[key] for key in self._edition.runs.get(arm, []) if key in self._runs]
+    def _of(self, condition: str) -> list[Run]:
+        """The runs of a condition, by seed."""
+        runs = [self._runs[key] for key in self._edition.runs.get(condition, []) if key in self._runs]
         return sorted(runs, key=lambda run: run.seed)
 
     def _anchor(self, runs: Sequence[Run]) -> str:
@@ -243,9 +251,9 @@ def _mark_best(cells: Sequence[PaperCell]) -> None:
     """
     alike: dict[tuple[object, ...], list[PaperCell]] = {}
     for cell in cells:
-        if cell.measured.engaged != "no" and (cell.place.metric != ASR or cell.took == "yes"):
-            place = cell.place._replace(arm=cell.place.arm._replace(defense=""))
-            alike.setdefault(tuple(place), []).append(cell)
+        if cell.measured.engaged != "no" and (cell.shows.metric != ASR or cell.took == "yes"):
+            alike_in = cell.shows._replace(condition=cell.shows.condition._replace(defense=""))
+            alike.setdefault(tuple(alike_in), []).append(cell)
     for group in alike.values():
         metric = group[0].metric
         for position in best_of([cell.measured.stat for cell in group], metric.better, metric.decimals):

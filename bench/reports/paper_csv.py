@@ -8,7 +8,7 @@ from typing import Any
 from bench.reports.csv_text import as_csv
 from bench.reports.engagement import ENGAGEMENT
 from bench.reports.paper import PaperCell, PaperRow, PaperTable, scale
-from bench.suites.suite import Column
+from bench.suites.parts import Column
 
 COLUMNS = [
     "suite", "instead", "options", "row", "group", "column", "paper_data", "attack", "defense", "model", "metric", "task",
@@ -29,14 +29,14 @@ def _lines(table: PaperTable) -> Iterable[dict[str, Any]]:
     for row in table.rows:
         for column, cell in zip(table.columns, row.cells, strict=True):
             if cell:
-                yield {**_names(table, row, column), **_place(cell), **_numbers(cell)}
+                yield {**_names(table, row, column), **_shown(cell), **_numbers(cell)}
 
 
 def _names(table: PaperTable, row: PaperRow, column: Column) -> dict[str, Any]:
     edition = table.edition
     return {
         "suite": edition.suite.name,
-        "instead": edition.instead,
+        "instead": edition.replacement,
         "options": " ".join(edition.options),
         "row": " / ".join(row.label),
         "group": column.group,
@@ -44,15 +44,15 @@ def _names(table: PaperTable, row: PaperRow, column: Column) -> dict[str, Any]:
     }
 
 
-def _place(cell: PaperCell) -> dict[str, Any]:
-    arm = cell.place.arm
+def _shown(cell: PaperCell) -> dict[str, Any]:
+    condition, metric, task = cell.shows
     return {
-        "paper_data": arm.data,
-        "attack": arm.attack,
-        "defense": arm.defense,
-        "model": arm.model,
-        "metric": cell.place.metric,
-        "task": cell.place.task,
+        "paper_data": condition.data,
+        "attack": condition.attack,
+        "defense": condition.defense,
+        "model": condition.model,
+        "metric": metric,
+        "task": task,
         "unit": cell.metric.unit,
         "better": cell.metric.better,
     }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.text import Text
 
-from bench.reports.paper import PaperCell, PaperTable
+from bench.reports.paper import PaperCell, PaperTable, labels_of
 from bench.reports.terminal import grid_of, print_notes
 
 READING = (
@@ -18,12 +18,14 @@ GAP = 2
 """Letters between columns."""
 
 
-def print_papers(tables: Iterable[PaperTable], console: Console) -> None:
+def print_papers(tables: Sequence[PaperTable], console: Console) -> None:
     """Published, measured and difference in the paper's arrangement, as many columns side by side as fit."""
     console.print(Text(READING, style="italic"))
-    for table in tables:
+    for citation in dict.fromkeys(table.edition.suite.paper.citation for table in tables if not table.edition.suite.builtin):
+        console.print(Text(citation))
+    for table, label in zip(tables, labels_of(tables), strict=True):
         edition = table.edition
-        console.print(Text(f"\n{edition.suite.label}: {edition.suite.title}", style="bold"))
+        console.print(Text(f"\n{label}: {edition.suite.title}", style="bold"))
         console.print(Text(edition.subtitle, style="dim"))
         if edition.suite.figure:
             console.print(Text(f"{edition.suite.figure[:1].upper()}{edition.suite.figure[1:]}."))
@@ -34,8 +36,8 @@ def print_papers(tables: Iterable[PaperTable], console: Console) -> None:
 
 def _print_block(table: PaperTable, block: tuple[int, int], console: Console) -> None:
     grid = grid_of()
-    for head in table.edition.suite.heads:
-        grid.add_column(Text(head), overflow="fold")
+    for header in table.edition.suite.headers:
+        grid.add_column(Text(header), overflow="fold")
     groups = [text for name, width in table.groups(block) for text in (name, *[""] * (width - 1))]
     for group, column in zip(groups, table.columns[slice(*block)], strict=True):
         head = f"{group}\n{column.label}" if any(groups) else column.label
@@ -70,7 +72,7 @@ def _published(cell: PaperCell) -> str:
 
 
 def _label_width(table: PaperTable) -> int:
-    labels = [table.edition.suite.heads, *(row.label for row in table.rows)]
+    labels = [table.edition.suite.headers, *(row.label for row in table.rows)]
     return 2 + sum(GAP + max(map(len, column)) for column in zip(*labels, strict=True))
 
 

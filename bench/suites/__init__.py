@@ -1,1 +1,1 @@
-"""The tables and figures of Yang et al. 2024 (ICML) as matrices, with the values they publish."""
+"""Tables and figures of papers as matrices, with the values they publish."""

@@ -1,91 +1,37 @@
 """A suite: rows and columns of a published table, the run behind each cell, and the value printed there.
 
-What a TOML file says:
-
-[base]              what all cells have in common
-[[columns]]         label, group; what the cells of the column have in common
-[[rows]]            label (one a head); the same of the row; published, a value a column: a number, "-" for a blank of the
-                    paper, "" for no cell
-[attacks.NAME]      a variant of an attack: plugin, rate
-[defenses.NAME]     a variant of a defense: plugin, set, shares, scaled, epochs
-[instead.DATA]      what stands in for what where DATA replaces the paper's data sets
+`docs/adding-a-suite.md` goes through the file field by field.
 
 A cell is where a row and a column meet: data, attack, defense, model, metric, task of the base, then of the row, then of the
 column. `rate`, `scaled` and `epochs` are the paper's absolute values. What runs is that value times what the recipe of the
-data set has, over what the paper has as its base (the default of the plugin's parameter, 48 epochs): a replacement keeps the
-factors between variants. `set` is taken as it is; `shares` are numbers of the paper's 48 epochs, and what runs is that share of
+data set has, over the base value (the default of the plugin's parameter, the epochs of the paper): a replacement keeps the
+factors between variants. `set` is taken as it is; `shares` are numbers of the paper's epochs, and what runs is that share of
 any run.
 """
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterable, Iterator
-from functools import cache
-from importlib.resources import files
+from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from bench.errors import UserError, did_you_mean
+from bench.canonical import digest
+from bench.errors import did_you_mean
+from bench.suites.parts import AttackVariant, Column, Coordinates, DefenseVariant, Paper, Part, Row, Substitutes, Unsupported
 
-PAPER = "Yang et al. 2024"
-PUBLISHED_EPOCHS = 48
 UNDEFENDED = "clip"
 NO_ATTACK = "none"
 PRINTED_ONLY = "printed"
 """The metric of cells that no run measures."""
 MINUS_CLIP = "minus clip"
 """The task of cells that show the mean over tasks less that of the undefended model."""
-ALL = "all"
+NO_PLUGIN = "no plugin named "
+"""How the reason begins why a condition whose methods may be missing was not run."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Coordinates(_Part):
-    data: str | None = None
-    attack: str | None = None
-    defense: str | None = None
-    model: str | None = None
-    metric: str | None = None
-    task: str | None = None
-
-
-class Column(Coordinates):
-    label: str
-    group: str = ""
-
-
-class Row(Coordinates):
-    label: tuple[str, ...]
-    published: tuple[int | float | Literal["-", ""], ...]
-
-
-class AttackVariant(_Part):
-    plugin: str
-    rate: float | None = Field(default=None, description="the paper's; scaled as the recipe scales the paper's base rate")
-
-
-class DefenseVariant(_Part):
-    plugin: str
-    set: dict[str, Any] = Field(default={}, description="parameters as they are")
-    shares: dict[str, float] = Field(default={}, description="parameters that are shares of a run, as epochs of the paper's 48")
-    scaled: dict[str, float] = Field(default={}, description="parameters that are scaled like rates")
-    epochs: int | None = Field(default=None, description="the paper's, where it is not 48; scaled like rates")
-
-
-class Instead(_Part):
-    """What stands in on a replacement: options for a data set, an attack or a model of the suite; small models for large."""
-
-    data: dict[str, tuple[str, ...]] = {}
-    attacks: dict[str, tuple[str, ...]] = {}
-    models: dict[str, str] = {}
-    trainings: dict[str, tuple[str, ...]] = {}
-
-
-class Arm(NamedTuple):
+class Condition(NamedTuple):
     """Runs that differ in the seed alone, in the suite's own names; an empty model is that of the recipe."""
 
     data: str
@@ -98,108 +44,177 @@ class Arm(NamedTuple):
         return " | ".join([self.data, self.attack, self.defense, *([self.model] if self.model else [])])
 
     @property
-    def undefended(self) -> Arm:
+    def undefended(self) -> Condition:
         return self._replace(defense=UNDEFENDED)
 
 
-class Place(NamedTuple):
-    """A cell of the table: the runs it shows and what of them."""
+class TableCell(NamedTuple):
+    """The runs that a cell of the table shows, and what of them."""
 
-    arm: Arm
+    condition: Condition
     metric: str
     task: str
 
 
-class Suite(_Part):
-    name: str
+class Suite(Part):
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
+    file: str = Field(default="", exclude=True, description="where it was read; empty for a built-in suite")
+    label: str = Field(description="Table 1")
+    paper: Paper
     title: str
     note: str = ""
     figure: str = Field(default="", description="how to see it, for a figure")
-    heads: tuple[str, ...] = ()
+    draws: Literal["examples", "splits", "overlaps", ""] = Field(default="", description="the report's figure that follows it")
+    headers: tuple[str, ...] = Field(default=(), description="of the columns of row labels")
     by_size: bool = Field(default=False, description="its data sets differ in size: a replacement needs sizes of its own")
     base: Coordinates = Coordinates()
     columns: tuple[Column, ...] = ()
     rows: tuple[Row, ...] = ()
-    arms_only: tuple[Coordinates, ...] = Field(default=(), description="runs that a figure shows")
+    runs: tuple[Coordinates, ...] = Field(default=(), description="what a figure shows")
     attacks: dict[str, AttackVariant] = {}
     defenses: dict[str, DefenseVariant] = {}
-    instead: dict[str, Instead] = {}
+    unsupported: Unsupported = Unsupported()
+    substitutes: dict[str, Substitutes] = {}
 
     @model_validator(mode="after")
-    def _shape(self) -> Suite:
-        for row in self.rows:
-            if len(row.published) != len(self.columns) or len(row.label) != len(self.heads):
-                raise ValueError(f"the row {row.label} needs {len(self.columns)} values and {len(self.heads)} labels")
+    def _check(self) -> Suite:
+        if not ((self.rows and self.columns) or self.runs or self.figure):
+            raise ValueError("a table needs [[columns]] and [[rows]]")
+        self._check_rows()
+        self._check_cells()
+        if self.paper.epochs is None:
+            for name, variant in self.defenses.items():
+                if variant.shares or variant.epochs:
+                    raise ValueError(
+                        f'[defenses."{name}"]: shares and epochs refer to the epochs of the paper: give paper.epochs'
+                    )
+        self._check_names()
         return self
 
+    def _check_rows(self) -> None:
+        for row in self.rows:
+            said = f"row {' / '.join(row.label)!r}"
+            if len(row.published) != len(self.columns):
+                raise ValueError(
+                    f'{said}: {len(row.published)} published values for {len(self.columns)} columns; write "" where the table '
+                    'has no cell and "-" where the paper leaves it blank'
+                )
+            if len(row.label) != len(self.headers):
+                raise ValueError(f"{said}: {len(row.label)} labels for {len(self.headers)} headers")
+
+    def _check_cells(self) -> None:
+        for where, cell in self.located():
+            if cell.metric != PRINTED_ONLY and not cell.condition.data:
+                raise ValueError(f"{where}: which data set? Give `data` in base, the row or the column")
+            if cell.metric == "asr" and cell.condition.attack == NO_ATTACK:
+                raise ValueError(f"{where}: the ASR of which attack? Give `attack` in base, the row or the column")
+
+    def _check_names(self) -> None:
+        """See that substitutes and what is declared unsupported stand for something in the suite."""
+        conditions = self.conditions()
+        used = {part: {getattr(each, part) for each in conditions} for part in Condition._fields}
+        methods = [self.plugins_of(condition) for condition in conditions]
+        named = {
+            "unsupported.attacks": (self.unsupported.attacks, {attack for attack, _ in methods}),
+            "unsupported.defenses": (self.unsupported.defenses, {defense for _, defense in methods}),
+        }
+        for data, each in self.substitutes.items():
+            named |= {
+                f"substitutes.{data}.data": (tuple(each.data), used["data"]),
+                f"substitutes.{data}.attacks": (tuple(each.attacks), used["attack"]),
+                f"substitutes.{data}.models": (tuple(each.models), used["model"]),
+                f"substitutes.{data}.trainings": (tuple(each.trainings), used["model"]),
+            }
+        for section, (given, known) in named.items():
+            for name in given:
+                if name not in known:
+                    raise ValueError(f"{section}: the suite has no '{name}'; {did_you_mean(name, known - {''})}")
+
     @property
-    def label(self) -> str:
-        """Table 1."""
-        kind = self.name.rstrip("0123456789")
-        return f"{kind.capitalize()} {self.name.removeprefix(kind)}"
+    def builtin(self) -> bool:
+        return not self.file
 
-    def place(self, row: Row, column: Column) -> Place:
-        at = _merged(self.base, row, column)
-        return Place(_arm(at), at.get("metric", PRINTED_ONLY), at.get("task", ""))
+    @property
+    def asked_as(self) -> str:
+        """What --suite takes."""
+        return self.file or self.name
 
-    def places(self) -> Iterator[Place]:
-        """Every cell that the table has."""
+    @property
+    def reference(self) -> str:
+        """Table 1 of Yang et al. 2024."""
+        return f"{self.label} of {self.paper.label}"
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """What its file says, as JSON."""
+        return self.model_dump(mode="json", exclude_unset=True, exclude={"name"})
+
+    @cached_property
+    def digest(self) -> str:
+        return digest(self.content)
+
+    @property
+    def epochs(self) -> int:
+        """Of the paper's usual training; the check of the suite sees that they are given where anything refers to them."""
+        assert self.paper.epochs is not None
+        return self.paper.epochs
+
+    def condition(self, *parts: Coordinates) -> Condition:
+        at = self._merged(*parts)
+        return Condition(at.get("data", ""), at.get("attack", NO_ATTACK), at.get("defense", UNDEFENDED), at.get("model", ""))
+
+    def cell(self, row: Row, column: Column) -> TableCell:
+        at = self._merged(row, column)
+        return TableCell(self.condition(row, column), at.get("metric", PRINTED_ONLY), at.get("task", ""))
+
+    def located(self) -> Iterator[tuple[str, TableCell]]:
+        """Every cell that the table has, and where it stands."""
         for row in self.rows:
             for column, printed in zip(self.columns, row.published, strict=True):
                 if printed != "":
-                    yield self.place(row, column)
+                    where = f"row {' / '.join(row.label)!r}, column {f'{column.group} {column.label}'.strip()!r}"
+                    yield where, self.cell(row, column)
 
-    def arms(self) -> list[Arm]:
+    def cells(self) -> list[TableCell]:
+        return [cell for _, cell in self.located()]
+
+    def conditions(self) -> list[Condition]:
         """What is to be run, with the undefended runs that measured cells are compared with."""
-        found: dict[Arm, None] = {_arm(_merged(self.base, each)): None for each in self.arms_only}
-        for arm, metric, _ in self.places():
+        found = {self.condition(each): None for each in self.runs}
+        for condition, metric, _ in self.cells():
             if metric == PRINTED_ONLY:
                 continue
             if needs_undefended(metric):
-                found[arm.undefended] = None
-            found[arm] = None
+                found[condition.undefended] = None
+            found[condition] = None
         return list(found)
+
+    def settings_of(self, condition: Condition, replacement: str | None) -> tuple[Any, ...]:
+        """All that the suite says of how to run a condition: where it is equal, so are the runs."""
+        there = self.substitutes.get(replacement or "", Substitutes())
+        return (
+            self.attacks.get(condition.attack),
+            self.defenses.get(condition.defense),
+            self.paper.epochs,
+            there.data.get(condition.data),
+            there.attacks.get(condition.attack),
+            there.models.get(condition.model),
+            there.trainings.get(condition.model),
+        )
+
+    def _merged(self, *parts: Coordinates) -> dict[str, str]:
+        fields = Coordinates.model_fields
+        return {name: value for part in (self.base, *parts) for name in fields if (value := getattr(part, name)) is not None}
+
+    def plugins_of(self, condition: Condition) -> tuple[str, str]:
+        """The attack and the defense that a condition runs."""
+        attack, defense = self.attacks.get(condition.attack), self.defenses.get(condition.defense)
+        return attack.plugin if attack else condition.attack, defense.plugin if defense else condition.defense
 
     @property
     def data(self) -> list[str]:
-        return list(dict.fromkeys(arm.data for arm in self.arms()))
+        return list(dict.fromkeys(condition.data for condition in self.conditions()))
 
 
 def needs_undefended(metric: str) -> bool:
     return metric == "asr" or metric.startswith("time.")
-
-
-def names() -> list[str]:
-    """All suites: tables, then figures, in the paper's order."""
-    found = [path.name.removesuffix(".toml") for path in _folder().iterdir() if path.name.endswith(".toml")]
-    return sorted(found, key=lambda name: (name.startswith("figure"), len(name), name))
-
-
-@cache
-def load(name: str) -> Suite:
-    """A suite by name. Raises UserError for an unknown one."""
-    if name not in names():
-        raise UserError(f"--suite {name}: unknown suite; {did_you_mean(name, [*names(), ALL])}")
-    try:
-        return Suite.model_validate({"name": name, **tomllib.loads((_folder() / f"{name}.toml").read_text("utf-8"))})
-    except (ValidationError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"suites/{name}.toml: {error}") from error
-
-
-def chosen(wanted: Iterable[str]) -> list[Suite]:
-    """The suites of a list, which may say all."""
-    found = list(dict.fromkeys(wanted))
-    return [load(name) for name in (names() if ALL in found else found)]
-
-
-def _folder() -> Any:
-    return files("bench") / "suites"
-
-
-def _merged(*parts: Coordinates) -> dict[str, str]:
-    fields = Coordinates.model_fields
-    return {name: value for part in parts for name in fields if (value := getattr(part, name)) is not None}
-
-
-def _arm(at: dict[str, str]) -> Arm:
-    return Arm(at.get("data", ""), at.get("attack", NO_ATTACK), at.get("defense", UNDEFENDED), at.get("model", ""))

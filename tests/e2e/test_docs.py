@@ -1,4 +1,4 @@
-"""The pages on plugins, followed literally: files are written, commands run, and what a page shows is what comes."""
+"""The pages on plugins and suites, followed literally: files are written, commands run, and what a page shows is what comes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_page_does_what_it_says(
     output, seen = "", set()
     for language, text in blocks(page):
         seen.add(language)
-        if language == "python":
+        if language in ("python", "toml"):
             name = text.partition("\n")[0].removeprefix("# ")
             Path(name).write_text(text, encoding="utf-8")
         elif language == "sh":
@@ -48,7 +48,7 @@ def test_a_page_does_what_it_says(
         else:
             words = " ".join(output.split())
             assert [line for line in text.splitlines() if " ".join(line.split()) not in words] == []
-    assert seen == {"python", "sh", "text"}
+    assert seen in ({"python", "sh", "text"}, {"toml", "sh", "text"})
 
 
 def test_every_link_of_the_readme_and_the_pages_leads_to_a_file() -> None:

@@ -64,3 +64,46 @@ def test_unknown_formats_and_suites_of_a_report(bench: Bench, tmp_path: Path) ->
     (tmp_path / "out").mkdir()
     assert "unknown format" in bench("report", "--out", tmp_path / "out", "--format", "latx").err
     assert "unknown suite" in bench("report", "--out", tmp_path / "out", "--suite", "tabel1").err
+
+
+MINE = """
+title = "Accuracy"
+headers = ["method"]
+base = { data = "cc3m", metric = "zero_shot" }
+columns = [ { label = "CA" } ]
+paper = { authors = "Doe et al.", year = 2025 }
+rows = [ { label = ["CLIP"], published = [17.2] }, { label = ["New"], defense = "new", published = [16] } ]
+unsupported = { defenses = ["new"] }
+"""
+
+
+def test_a_suite_of_a_file_is_asked_for_run_and_reported_as_a_named_one(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text(MINE)
+    asked = ("run", "--suite", "mine.toml", "--data", "scenes", *SMALL, "--evaluator", "zero_shot", "--out", "out")
+    planned = bench(*asked, "--dry-run")
+    assert (planned.code, planned.err) == (0, "")
+    assert "mine: Accuracy: 1 cells" in planned.out
+    assert "1 without runs: no plugin named new" in planned.out
+    assert not Path("out").exists()
+
+    done = bench(*asked)
+    assert (done.code, done.err) == (0, "")
+    assert "1 cells: 1 done" in bench("status", "--out", "out").out
+    assert "1 cells, 0 to be trained" in bench(*asked, "--dry-run").out
+
+    Path("mine.toml").unlink()
+    Path("out").rename("elsewhere")
+    reported = bench("report", "--out", "elsewhere")
+    assert (reported.code, reported.err) == (0, "")
+    clip, new = csv.DictReader(Path("elsewhere/report/mine.csv").read_text().splitlines())
+    assert (clip["published"], clip["status"], new["published"], new["status"]) == ("0.172", "done", "0.16", "unsupported")
+    assert clip["measured"]
+    assert "Tables of Doe et al. 2025" in Path("elsewhere/report/index.html").read_text(encoding="utf-8")
+    assert "New" in bench("report", "--out", "elsewhere", "--suite", "mine").out
+    for command in ("run", "report"):
+        gone = bench(command, "--suite", "mine.toml", "--out", "elsewhere")
+        assert (gone.code, gone.err.count("\n")) == (2, 1)
+        assert "--suite mine.toml: no such file" in gone.err

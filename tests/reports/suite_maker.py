@@ -1,4 +1,4 @@
-"""Asks for suites over the runs of `records_maker`: arms that are done, failed, missing, and without runs."""
+"""Asks for suites over the runs of `records_maker`: conditions that are done, failed, missing, and without runs."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def ask(store: Store, name: str, runs: dict[str, list[str]], reasons: dict[str, 
 def make_suites(root: Path) -> Store:
     """Table 1 on two of four data sets, 2 and 6 in part."""
     store = make(root)
-    arms = [(attack, defense) for attack in ATTACKS for defense in ("clip", "roclip", "safeclip")]
-    runs = {f"{data} | {attack} | {defense}": keys_of(attack, defense) for data in PAPER_DATA for attack, defense in arms}
+    conditions = [(attack, defense) for attack in ATTACKS for defense in ("clip", "roclip", "safeclip")]
+    runs = {f"{data} | {attack} | {defense}": keys_of(attack, defense) for data in PAPER_DATA for attack, defense in conditions}
     ask(store, "table1", runs, {"cc1m | tdpa | clip": "the attack tdpa is not available here"})
     unpoisoned = {"cc3m | none | clip": keys_of("none", "clip"), "cc3m | none | safeclip": keys_of("badnet", "safeclip")}
     ask(store, "table2", unpoisoned, {})

@@ -12,7 +12,7 @@ import pytest
 from bench.matrix.store import Store
 from bench.reports.latex import escaped
 from bench.reports.write import write_report
-from bench.suites.suite import load, names
+from bench.suites.library import load, names
 
 from .records_maker import key_for, write_eval
 from .suite_maker import ask, make_suites
@@ -71,7 +71,12 @@ def test_every_table_compiles_and_fits_the_page(
         shares = {("asr", "all"): 0.9 - 0.4 * seed, ("asr_floor", "all"): 0.05}
         write_eval(store, key_for("badnet", "clip", seed), "asr", shares, n=n)
     for name in TABLES:
-        ask(store, name, {arm.id: [key_for("badnet", "clip", seed) for seed in seeds] for arm in load(name).arms()}, {})
+        ask(
+            store,
+            name,
+            {condition.id: [key_for("badnet", "clip", seed) for seed in seeds] for condition in load(name).conditions()},
+            {},
+        )
     paths = write_report(store, ["latex"], TABLES)
     assert sorted(paths) == sorted(f"{name}.tex" for name in TABLES)
     body = "\n".join(rf"\input{{{path}}}\clearpage" for path in paths.values())

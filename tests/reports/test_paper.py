@@ -20,7 +20,7 @@ from bench.reports.records import Run, load_runs
 from bench.reports.stats import Point, Stat
 from bench.reports.tables import Cell
 from bench.reports.write import paper_tables, write_report
-from bench.suites.suite import names
+from bench.suites.library import names
 
 from .records_maker import NUMBERS
 from .suite_maker import PAPER_DATA, ask, make_suites

@@ -12,33 +12,33 @@ from bench.config import RunSpec
 from bench.errors import UserError
 from bench.matrix.expand import Request, expand
 from bench.matrix.suites import SuitePlan, SuiteRequest, expand_suites, rescaled
-from bench.suites.suite import chosen, load
+from bench.suites.library import load, resolve
 
 SIZES = ("data.train=256", "data.holdout=64", "data.test=64", "data.probe_train=64")
 
 
 def plan_of(*suites: str, seeds: Sequence[int] = (0,), options: Sequence[str] = SIZES, **more: Any) -> SuitePlan:
     plugins.load()
-    return expand_suites(SuiteRequest(chosen(suites), **{"data": "scenes", "seeds": seeds, "options": options, **more}))
+    return expand_suites(SuiteRequest(resolve(suites), **{"data": "scenes", "seeds": seeds, "options": options, **more}))
 
 
 def specs_of(plan: SuitePlan) -> dict[str, RunSpec]:
-    """The first run of each arm."""
+    """The first run of each condition."""
     cells = {cell.key: cell.spec for matrix in plan.matrices for cell in matrix.cells}
-    return {arm: cells[runs[0]] for each in plan.suites for arm, runs in each.runs.items()}
+    return {condition: cells[runs[0]] for each in plan.suites for condition, runs in each.runs.items()}
 
 
-def params(plan: SuitePlan, arm: str) -> dict[str, Any]:
-    return specs_of(plan)[arm].defense.params
+def params(plan: SuitePlan, condition: str) -> dict[str, Any]:
+    return specs_of(plan)[condition].defense.params
 
 
 def test_every_suite_on_scenes() -> None:
     plan = plan_of("all")
     known = set(plugins_of("defenses"))
     for each in plan.suites:
-        assert set(each.runs) | set(each.reasons) == {arm.id for arm in each.suite.arms()}
+        assert set(each.runs) | set(each.reasons) == {condition.id for condition in each.suite.conditions()}
         assert all(reason.startswith("the defense") for reason in each.reasons.values()), each.reasons
-        assert {arm.split(" | ")[2] for arm in each.reasons} & known == set()
+        assert {condition.split(" | ")[2] for condition in each.reasons} & known == set()
     assert [request["suite"]["name"] for request in plan.requests] == [each.suite.name for each in plan.suites]
     keys = [cell.key for matrix in plan.matrices for cell in matrix.cells]
     assert len(keys) == len(set(keys))
@@ -77,7 +77,7 @@ def test_controls_are_those_of_a_plain_run() -> None:
 
 def test_rates_follow_the_recipe_by_their_factor() -> None:
     specs = specs_of(plan_of("table9", options=(*SIZES, "data.train=512")))
-    rates = {arm: spec.attack.params["rate"] for arm, spec in specs.items() if spec.attack}
+    rates = {condition: spec.attack.params["rate"] for condition, spec in specs.items() if spec.attack}
     assert rates["cc1m | badnet | safeclip"] == 0.01
     assert rates["cc1m | badnet 0.1% | safeclip"] == 0.02
     assert rates["mscoco | tdpa 0.1% | clip"] == 0.02
@@ -151,9 +151,9 @@ def test_a_data_set_that_nobody_registered(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_one_of_the_papers_data_sets_takes_its_own_part() -> None:
     suite = load("table1")
-    assert SuiteRequest([suite], data="mscoco").instead(suite) is None
-    assert SuiteRequest([suite], data="scenes").instead(suite) == "scenes"
-    assert SuiteRequest([suite]).instead(suite) is None
+    assert SuiteRequest([suite], data="mscoco").replacement(suite) is None
+    assert SuiteRequest([suite], data="scenes").replacement(suite) == "scenes"
+    assert SuiteRequest([suite]).replacement(suite) is None
 
 
 def test_a_model_that_stands_in_has_its_own_rate_beside_the_same_model_at_the_recipes() -> None:
@@ -162,6 +162,6 @@ def test_a_model_that_stands_in_has_its_own_rate_beside_the_same_model_at_the_re
     assert rates == {"scenes-small": 4e-3, "scenes-vit-8": 1e-3}
     assert {spec.train.lr for spec in specs_of(plan_of("table13", options=(*SIZES, "train.lr=2e-3"))).values()} == {2e-3}
     both = plan_of("table13", "table3", model="scenes-vit-8")
-    arms = {each.suite.name: {cell.spec.train.lr for cell in each.cells.values()} for each in both.suites}
-    assert arms["table3"] == {4e-3}
-    assert 1e-3 in arms["table13"]
+    rates = {each.suite.name: {cell.spec.train.lr for cell in each.cells.values()} for each in both.suites}
+    assert rates["table3"] == {4e-3}
+    assert 1e-3 in rates["table13"]

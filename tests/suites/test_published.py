@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from bench.errors import UserError
 from bench.reports.measures import METRICS
-from bench.suites.suite import chosen, load, names
+from bench.suites.library import load, names, resolve
+from bench.suites.parts import MetricName
 
 PAGE = Path(__file__).parents[2] / "docs" / "the-paper-at-full-size.md"
 NAMES = [*(f"table{n}" for n in range(1, 16)), *(f"figure{n}" for n in range(1, 5))]
@@ -80,16 +82,16 @@ SUMS = {
 
 def test_the_suites_are_the_tables_and_figures() -> None:
     assert names() == NAMES
-    assert [suite.name for suite in chosen(["all"])] == NAMES
+    assert [suite.name for suite in resolve(["all"])] == NAMES
     assert load("figure3").label == "Figure 3"
 
 
 @pytest.mark.parametrize("number", CELLS)
 def test_every_cell_of_a_table_is_there_and_measured_by_something(number: int) -> None:
-    places = list(load(f"table{number}").places())
-    assert len(places) == CELLS[number]
-    assert {place.metric for place in places} <= METRICS.keys()
-    assert all(place.arm.data for place in places if place.metric != "printed")
+    cells = load(f"table{number}").cells()
+    assert len(cells) == CELLS[number]
+    assert {cell.metric for cell in cells} <= METRICS.keys() == set(get_args(MetricName))
+    assert all(cell.condition.data for cell in cells if cell.metric != "printed")
 
 
 @pytest.mark.parametrize("at", PRINTED, ids=str)
@@ -121,6 +123,9 @@ def test_an_unknown_suite() -> None:
 def test_the_page_on_the_paper_counts_the_trainings_of_each_suite() -> None:
     rows = re.findall(r"^\| (table\d+) \| (\d+) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert {name: int(count) for name, count in rows} == {
-        name: len(load(name).arms()) for name in NAMES if name.startswith("table")
+        name: len(load(name).conditions()) for name in NAMES if name.startswith("table")
     }
-    assert f"all of them together take {len({arm for name in NAMES for arm in load(name).arms()})}," in PAGE.read_text()
+    assert (
+        f"all of them together take {len({condition for name in NAMES for condition in load(name).conditions()})},"
+        in PAGE.read_text()
+    )
