@@ -19,7 +19,7 @@ LAYERS = {
     "bench.errors": (),
     "bench.canonical": (),
     "bench.sources": (),
-    "bench.recipe": ("bench.errors",),
+    "bench.recipe": ("bench.registry", "bench.errors"),
     "bench.text": (),
     "bench.api": ("bench.errors",),
     "bench.registry": ("bench.api", "bench.errors", "bench.sources"),

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import data_and_root, load_plugins, plugin_option, recipe_option
+from bench.cli.options import plugin_option, recipe_option
 from bench.errors import UserError
+from bench.interface.plugins import load_plugins
+from bench.interface.values import data_and_root
 
 if TYPE_CHECKING:
     from bench.api import DatasetBundle
@@ -38,13 +40,13 @@ def verify(
     decode: bool,
     options: tuple[str, ...],
     recipe: str | None,
-    plugins: tuple[str, ...],
+    plugin: tuple[str, ...],
 ) -> int:
     """Count the pairs of a data set, and what is missing, unreadable, repeated or without a caption.
 
     Exit codes: 0 nothing is wrong, 1 something is, 2 the data set cannot be opened, after what was found so far.
     """
-    load_plugins(plugins)
+    load_plugins(plugin)
     from bench.api.data import Findings
 
     name, data_root = data_and_root(name, data_root)

@@ -12,7 +12,7 @@ _KINDS = ("attacks", "defenses", "evaluators", "datasets", "models", "recipes")
 @click.command("list")
 @click.argument("kind", required=False, type=click.Choice(_KINDS))
 @plugin_option
-def command(kind: str | None, plugins: tuple[str, ...]) -> None:
+def command(kind: str | None, plugin: tuple[str, ...]) -> None:
     """Show the attacks, defenses, evaluators, data sets, models and recipes that there are, where each comes from, and what
     could not be loaded.
     """
@@ -21,7 +21,7 @@ def command(kind: str | None, plugins: tuple[str, ...]) -> None:
     from bench.models import factory
     from bench.registry import KINDS
 
-    broken = plugin_loader.load(plugins)
+    broken = plugin_loader.load(plugin)
     for name in [kind] if kind else _KINDS:
         if name == "models":
             rows = [(model, "built-in", "small, for CPUs") for model in factory.own_models()]
@@ -34,9 +34,9 @@ def command(kind: str | None, plugins: tuple[str, ...]) -> None:
         else:
             rows = [(entry.plugin.name, entry.origin, entry.plugin.summary()) for entry in KINDS[name]]
         click.echo(f"{name}:")
-        width = max((len(plugin) for plugin, _, _ in rows), default=0)
-        for plugin, origin, summary in rows:
-            click.echo(f"  {plugin:{width}}  {summary}  [{origin}]" if summary else f"  {plugin:{width}}  [{origin}]")
+        width = max((len(name) for name, _, _ in rows), default=0)
+        for plugin_name, origin, summary in rows:
+            click.echo(f"  {plugin_name:{width}}  {summary}  [{origin}]" if summary else f"  {plugin_name:{width}}  [{origin}]")
     if broken:
         click.echo("not loaded:")
         for failure in broken:

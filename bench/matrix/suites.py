@@ -12,6 +12,7 @@ from bench.api.plugin import Plugin
 from bench.config import PluginSpec, Settings, TrainSpec
 from bench.errors import UserError, did_you_mean
 from bench.matrix.expand import NO_ATTACK, Cell, Expander, Matrix, attack_spec, choose, defense_spec
+from bench.recipe import Recipe
 from bench.registry import Registry, attacks, datasets, defenses, evaluators
 from bench.suites.suite import PUBLISHED_EPOCHS, Arm, AttackVariant, DefenseVariant, Instead, Suite
 
@@ -31,7 +32,7 @@ class SuiteRequest:
     model: str | None = None
     precision: str | None = None
     options: Sequence[str] = ()
-    recipe: str | None = None
+    recipe: str | Recipe | None = None
     controls: bool = False
 
     def instead(self, suite: Suite) -> str | None:
@@ -202,15 +203,16 @@ def _check_data(request: SuiteRequest, planned: Sequence[Planned]) -> None:
 
 
 def _as_request(request: SuiteRequest, plan: Planned) -> dict[str, Any]:
+    recipe = recipes.load(request.recipe).name if request.recipe else None
     return {
-        "cells": [cell.as_request(request.recipe) for cell in plan.cells.values()],
+        "cells": [cell.as_request(recipe) for cell in plan.cells.values()],
         "suite": {
             "name": plan.suite.name,
             "instead": plan.instead,
             "model": request.model,
             "precision": request.precision,
             "options": list(request.options),
-            **({"recipe": request.recipe} if request.recipe else {}),
+            **({"recipe": recipe} if recipe else {}),
             "runs": plan.runs,
             "reasons": plan.reasons,
         },
