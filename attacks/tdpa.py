@@ -25,6 +25,7 @@ class TDPA(Attack):
     as many target images as poisons.
     """
 
+    citations = ("carlini2021contrastive",)
     Params = TDPAParams
     params: TDPAParams
 

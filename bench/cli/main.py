@@ -21,6 +21,8 @@ _COMMANDS = {
     "profile": "Measure where the time of a training goes.",
     "show": "Draw an attack: clean, poisoned, difference.",
     "list": "Show what attacks, defenses, evaluators, data sets and models there are.",
+    "describe": "Show what one of them is: paper, options, deviations.",
+    "cite": "Print BibTeX of what a results folder used.",
     "data": "Count what is wrong with a data set before training on it.",
     "check": "Run the contract checks on the plugins of a Python file.",
 }
