@@ -64,6 +64,11 @@ def shipped() -> dict[str, Path]:
     return found
 
 
+def origin(name: str) -> str:
+    """Where a recipe that goes by name comes from."""
+    return str(shipped().get(name, "built-in"))
+
+
 def of_data(data: str) -> Recipe:
     """The recipe of a data set's own name, or the published one."""
     return load(data if data in names() else PUBLISHED)

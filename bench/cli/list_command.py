@@ -30,7 +30,7 @@ def command(kind: str | None, plugin: tuple[str, ...]) -> None:
             else:
                 rows.append(("...", "open_clip", "every architecture of open_clip: `bench list models`"))
         elif name == "recipes":
-            rows = [(each, "built-in", recipe.summary(each)) for each in recipe.names()]
+            rows = [(each, recipe.origin(each), recipe.summary(each)) for each in recipe.names()]
         else:
             rows = [(entry.plugin.name, entry.origin, entry.plugin.summary()) for entry in KINDS[name]]
         click.echo(f"{name}:")
