@@ -27,7 +27,7 @@ def command() -> None:
     """Look at a data set before training on it."""
 
 
-@command.command("verify")
+@command.command("verify", short_help="Count pairs, and what is missing or damaged.")
 @click.argument("name")
 @click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data set lies; or NAME:DIR.")
 @click.option("--decode", is_flag=True, help="Open every image, and name those that are damaged.")

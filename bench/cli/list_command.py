@@ -10,11 +10,13 @@ _KINDS = ("attacks", "defenses", "evaluators", "datasets", "models", "recipes")
 
 
 @click.command("list")
-@click.argument("kind", required=False, type=click.Choice(_KINDS))
+@click.argument("kind", required=False, type=click.Choice(_KINDS), metavar="[KIND]")
 @plugin_option
 def command(kind: str | None, plugin: tuple[str, ...]) -> None:
-    """Show the attacks, defenses, evaluators, data sets, models and recipes that there are, where each comes from, and what
-    could not be loaded.
+    """Show what there is, where each comes from, and what could not be loaded.
+
+    KIND is one of attacks, defenses, evaluators, datasets, models and recipes; all by default. `bench describe NAME` shows more
+    of one.
     """
     from bench import plugins as plugin_loader
     from bench import recipe

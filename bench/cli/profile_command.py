@@ -91,11 +91,8 @@ def command(**given: Any) -> None:
     """Measure where the time of a training goes; no record is written.
 
     Trains a few steps of each phase of each defense and predicts the whole run from the numbers of pairs in its phases: pairs
-    per second, seconds and their shares by stage, peak memory, FLOP/s against a matrix product on this machine. Every pair is
-    scored once. A defense that splits the pairs by similarity does so here with a model hardly trained. Of scoring, the forward
-    passes are told apart; the share outside forward, backward and optimiser is given with and without them.
-
-    On a GPU each stage is waited for, so the parts are exact and their sum is somewhat more than an undisturbed run.
+    per second, seconds and their shares by stage, peak memory, FLOP/s against a matrix product on this machine. docs/speed.md
+    says how to read it.
 
     \b
     bench profile --defense clip,safeclip --trace trace.json

@@ -50,7 +50,12 @@ from bench.cli.options import device_option, out_option, plugin_option, precisio
 @click.option("--model", metavar="NAME", help="From `bench list models`; by default the recipe of the data set says which.")
 @recipe_option
 @click.option("--seeds", multiple=True, default=["0"], show_default=True, metavar="LIST", help="Whole numbers, e.g. 0,1,2.")
-@click.option("--set", multiple=True, metavar="PATH=VALUE", help="Change an option, e.g. train.epochs=2.")
+@click.option(
+    "--set",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="Change an option, e.g. train.epochs=2; repeatable. `bench describe NAME` shows those of a plugin.",
+)
 @plugin_option
 @out_option
 @device_option
