@@ -82,8 +82,8 @@ def load(name: str | Recipe) -> Recipe:
 def inline(tree: Mapping[str, Any]) -> Recipe:
     """A recipe from its sections; `name`, which may lack, is what reports call it. Raises UserError as `load` does."""
     rest = dict(tree)
-    name = str(rest.pop(NAME, "recipe"))
-    return Recipe(name, tuple(_checked(name, rest, Path(), ())))
+    name = str(rest.pop(NAME, ""))
+    return Recipe(name, tuple(_checked(name or "in place", rest, Path(), ())))
 
 
 def summary(name: str) -> str:

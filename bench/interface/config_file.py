@@ -82,7 +82,7 @@ def _recipe(asked: str | recipe.Recipe | None) -> str | Mapping[str, Any] | None
     if asked is None or (isinstance(asked, str) and not asked.endswith(recipe.SUFFIX)):
         return asked
     found = recipe.load(asked)
-    return {recipe.NAME: found.name, **found.tree}
+    return {**({recipe.NAME: found.name} if found.name else {}), **found.tree}
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class RunOptions(BaseModel):
         found = ["run"]
         for name, field in type(self).model_fields.items():
             value, option = getattr(self, name), "--" + name.replace("_", "-")
-            if value == field.default:
+            if value == field.default or (isinstance(value, Recipe) and not value.name):
                 continue
             if value is True:
                 found.append(option)

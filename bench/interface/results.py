@@ -78,7 +78,7 @@ def load_results(folder: str | PathLike[str] = "results") -> pd.DataFrame:
         run_key : string
             The cell's; what lies in ``runs/KEY`` of the folder.
         recipe : string
-            The recipe that was asked for; NA is the data set's own.
+            The recipe that was asked for; NA is the data set's own, or one in place.
         engine : string
             Version of the training engine. Numbers of different versions are not comparable.
         train, attack_params, defense_params : string

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +156,18 @@ def test_toml_reads_back() -> None:
         "odd key": {"": 1, "a.b": {"c": [{"d": 1}]}, "empty": {}},
     }
     assert tomllib.loads(toml_text(tree)) == json.loads(json.dumps(tree))
+
+
+def test_the_page_on_configuration_files(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "experiment.toml").write_text(text)
+    assert load_config(tmp_path / "experiment.toml") == {
+        "attack": ("badnet", "tdpa"),
+        "defense": ("clip", "safeclip"),
+        "seeds": (0, 1, 2),
+        "data": "csv:pairs.csv",
+        "recipe": "small",
+        "controls": True,
+        "set": ("train.epochs=12", "attack.badnet.patch=40"),
+    }

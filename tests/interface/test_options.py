@@ -68,7 +68,7 @@ def test_ways_to_say_the_same(given: dict[str, object], same: dict[str, object])
         ({"set": [3]}, "--set [3]: write PATH=VALUE"),
         ({"device": "gpu"}, "--device: Input should be 'auto', 'cpu' or 'cuda', got 'gpu'"),
         ({"checkpoint_minutes": -1}, "--checkpoint-minutes: Input should be greater than or equal to 0, got -1"),
-        ({"recipe": {"trian": {}}}, "--recipe recipe: unknown section 'trian'; did you mean 'train'?"),
+        ({"recipe": {"trian": {}}}, "--recipe in place: unknown section 'trian'; did you mean 'train'?"),
     ],
 )
 def test_bad_values(given: dict[str, object], words: str) -> None:
