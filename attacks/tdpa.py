@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from attacks.captions import AdversarialCaptions, draw, poison_count
@@ -25,7 +27,7 @@ class TDPA(Attack):
     as many target images as poisons.
     """
 
-    citations = ("carlini2021contrastive",)
+    citations: ClassVar[tuple[str, ...]] = ("carlini2021contrastive",)
     Params = TDPAParams
     params: TDPAParams
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import UserError
+from bench.errors import Stopped, UserError
 
 if TYPE_CHECKING:
     from bench.interface.config_file import load_config
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bench.interface.run import Results, run
 
 __version__ = "0.2.0"
-__all__ = ["Results", "UserError", "evaluate", "load_config", "load_model", "load_results", "run"]
+__all__ = ["Results", "Stopped", "UserError", "evaluate", "load_config", "load_model", "load_results", "run"]
 
 _HOMES = {
     "Results": "run",

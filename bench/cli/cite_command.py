@@ -25,10 +25,8 @@ def command(what: tuple[str, ...], plugin: tuple[str, ...]) -> None:
     from bench.interface.describe import runs_of
 
     folder = Path(what[0] if what else OUT)
-    if len(what) > 1 or (what and not (folder / "store.json").is_file()):
-        entries, missing = of_names(what), []
-    else:
-        entries, missing = of_runs(runs_of(folder))
+    of_folder = len(what) <= 1 and (not what or (folder / "store.json").is_file())
+    entries, missing = of_runs(runs_of(folder)) if of_folder else (of_names(what), [])
     click.echo("\n\n".join(entry.text for entry in entries))
     if missing:
         click.echo(f"bench: warning: not installed here, so not cited: {', '.join(missing)}; see --plugin", err=True)

@@ -151,11 +151,11 @@ def run(
 
     Raises
     ------
-    UserError
+    bench.UserError
         For bad input, in one sentence; also where a disk is full.
     KeyboardInterrupt
         After Ctrl-C, or the stop button of a notebook: the step at hand is finished and checkpointed first.
-    Stopped
+    bench.Stopped
         After SIGTERM, likewise. Outside the main thread, where Python delivers no signals, a run cannot be stopped so.
 
     Examples
