@@ -20,6 +20,7 @@ LAYERS = {
     "bench.canonical": (),
     "bench.sources": (),
     "bench.recipe": ("bench.registry", "bench.errors"),
+    "bench.references": ("bench.errors",),
     "bench.text": (),
     "bench.api": ("bench.errors",),
     "bench.registry": ("bench.api", "bench.errors", "bench.sources"),

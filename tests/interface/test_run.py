@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 
 import bench
+from bench.console import shows_bars
 from tests.e2e.conftest import PLUGIN, SMALL, Bench
 from tests.e2e.conftest import bench as command_line  # noqa: F401  a fixture
 from tests.e2e.traces import values
@@ -231,3 +233,15 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'bench' has no attribute 'rum'"):
         bench.rum  # noqa: B018
     assert {"run", "load_results", "evaluate", "UserError"} <= set(dir(bench))
+
+
+@pytest.mark.parametrize(
+    ("terminal", "notebook", "widgets", "shown"),
+    [(True, False, False, True), (False, True, True, True), (False, True, False, False), (False, False, True, False)],
+)
+def test_where_bars_are_shown(
+    terminal: bool, notebook: bool, widgets: bool, shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without widgets a notebook would show every state of a bar anew."""
+    monkeypatch.setattr("bench.console.find_spec", lambda name: object() if widgets and name == "ipywidgets" else None)
+    assert shows_bars(Console(force_terminal=terminal, force_jupyter=notebook)) is shown
