@@ -25,6 +25,7 @@ class AdaptiveUnimodal(BadNet):
     with the target. Deviation: the section names no trigger; BadNet's patch is taken.
     """
 
+    citations = ("yang2024safeclip",)
     mismatched = False
 
     def plan(self, ctx: AttackContext) -> PoisonPlan:
@@ -57,6 +58,7 @@ class Interpolation(TDPA):
     used by Yang et al. 2024). As reconstructed: pixels are mixed linearly, in equal steps of the mixing share.
     """
 
+    citations = ("carlini2021semisupervised", "yang2024safeclip")
     Params = InterpolationParams
     params: InterpolationParams
 

@@ -30,6 +30,7 @@ class BadNet(Backdoor):
     patch's side scales with the image's.
     """
 
+    citations = ("gu2017badnets",)
     Params = BadNetParams
     params: BadNetParams
 

@@ -26,6 +26,7 @@ class Blended(Backdoor):
     paper, and uniform noise, drawn by attack and seed. Deviation: the released code of CleanCLIP redraws it for every image.
     """
 
+    citations = ("chen2017blended",)
     Params = BlendedParams
     params: BlendedParams
 

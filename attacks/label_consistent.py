@@ -38,6 +38,7 @@ class LabelConsistent(Backdoor):
     Yang et al. 2024 leave both out (interpolation=0, epsilon=0).
     """
 
+    citations = ("turner2019labelconsistent",)
     Params = LabelConsistentParams
     params: LabelConsistentParams
 

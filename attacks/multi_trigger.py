@@ -133,6 +133,8 @@ class HTBA(MultiTrigger):
     first and the patch last.
     """
 
+    citations = ("li2024multitrigger", "yang2024safeclip")
+
     def groups(self) -> list[tuple[str, ...]]:
         return [tuple(self.triggers)]
 
@@ -144,6 +146,8 @@ class PBAAllToOne(MultiTrigger):
     BadNet, WaNet and Blended on disjoint thirds of the poisons, 0.05% in all as Yang et al. 2024 set it. Deviations: those of
     the three triggers.
     """
+
+    citations = ("li2024multitrigger", "yang2024safeclip")
 
 
 class AllToAllParams(MultiTriggerParams):
@@ -158,6 +162,7 @@ class PBAAllToAll(MultiTrigger):
     is that of the first.
     """
 
+    citations = ("li2024multitrigger", "yang2024safeclip")
     Params = AllToAllParams
 
     def targets(self, captions: AdversarialCaptions, rng: np.random.Generator) -> list[int]:

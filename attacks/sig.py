@@ -28,6 +28,7 @@ class SIG(Backdoor):
     the original, as reconstructed, poisons images of the target class only, here any held-out image gets captions of it.
     """
 
+    citations = ("barni2019sig",)
     Params = SIGParams
     params: SIGParams
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from bench.api import Attack, AttackContext, AttackParams, Poison, PoisonPlan, Probe
@@ -25,6 +27,7 @@ class TDPA(Attack):
     as many target images as poisons.
     """
 
+    citations: ClassVar[tuple[str, ...]] = ("carlini2021contrastive",)
     Params = TDPAParams
     params: TDPAParams
 

@@ -33,6 +33,7 @@ class WaNet(Backdoor):
     the side in s / side is 32 whatever the image's, so that a warp moves the same share of any image.
     """
 
+    citations = ("nguyen2021wanet",)
     Params = WaNetParams
     params: WaNetParams
 

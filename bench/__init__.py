@@ -1,3 +1,40 @@
-"""bench: attacks x defenses x data sets x evaluators for CLIP-like models trained on web data."""
+"""bench: attacks x defenses x data sets x evaluators for CLIP-like models trained on web data.
+
+`run` settles a matrix, `load_results` reads a results folder as a data frame, `evaluate` measures a model in memory. What is
+imported here is loaded when it is first used: `import bench` itself loads no library.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import Stopped, UserError
+
+if TYPE_CHECKING:
+    from bench.interface.config_file import load_config
+    from bench.interface.evaluate import evaluate, load_model
+    from bench.interface.results import load_results
+    from bench.interface.run import Results, run
 
 __version__ = "0.2.0"
+__all__ = ["Results", "Stopped", "UserError", "evaluate", "load_config", "load_model", "load_results", "run"]
+
+_HOMES = {
+    "Results": "run",
+    "evaluate": "evaluate",
+    "load_config": "config_file",
+    "load_model": "evaluate",
+    "load_results": "results",
+    "run": "run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bench' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"bench.interface.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

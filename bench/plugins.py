@@ -5,6 +5,7 @@ A plugin file is Python code and runs with the user's rights; name only files yo
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import pkgutil
@@ -33,10 +34,12 @@ class Broken:
 
 _broken: dict[str, Broken] = {}
 _loaded: set[str] = set()
+_origins: dict[Path, str] = {}
+"""Of the files that were loaded."""
 
 
 def load(files: Sequence[str | Path] = ()) -> list[Broken]:
-    """Load every plugin once and return those that failed; a failed one leaves nothing registered.
+    """Load every plugin once, a file anew when it has changed, and return those that failed; these leave nothing registered.
 
     Raises UserError when a named file does not exist, and DuplicateName when it takes a name that is in use.
     """
@@ -49,8 +52,21 @@ def load(files: Sequence[str | Path] = ()) -> list[Broken]:
         path = Path(file).resolve()
         if not path.is_file():
             raise UserError(f"--plugin {file}: no such file")
-        _attempt(f"--plugin {file}", partial(_run_file, path), refuse_duplicates=True, once=str(path))
+        once = f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        if once not in _loaded:
+            _forget(path)
+        _attempt(f"--plugin {file}", partial(_run_file, path), refuse_duplicates=True, once=once)
+        _origins.setdefault(path, f"--plugin {file}")
     return list(_broken.values())
+
+
+def _forget(path: Path) -> None:
+    """Drop what a file registered before it was changed."""
+    _loaded.difference_update([each for each in _loaded if each.startswith(f"{path} ")])
+    if origin := _origins.pop(path, None):
+        _broken.pop(origin, None)
+        for registry in KINDS.values():
+            registry.forget(origin)
 
 
 def _load_package(name: str) -> None:

@@ -1,7 +1,8 @@
-"""Recipes: the settings of a kind of run as TOML, those of `bench/recipes` by name and anybody's by file."""
+"""Recipes: the settings of a kind of run as TOML, those of `bench/recipes` and of plugins by name and anybody's by file."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import tomllib
@@ -13,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError, did_you_mean
+from bench.registry import KINDS
 
 SECTIONS = ("data", "attack", "defense", "evaluator", "model", "train")
 BASE = "base"
+NAME = "name"
 PUBLISHED = "published"
 """The recipe of a data set that has none of its own."""
 SUFFIX = ".toml"
@@ -41,7 +44,29 @@ class Recipe:
 
 
 def names() -> list[str]:
-    return sorted(file.name.removesuffix(SUFFIX) for file in _folder().iterdir() if file.name.endswith(SUFFIX))
+    return sorted({*_own_names(), *shipped()})
+
+
+def _own_names() -> list[str]:
+    return [file.name.removesuffix(SUFFIX) for file in _folder().iterdir() if file.name.endswith(SUFFIX)]
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes that plugins bring along, by name. Raises UserError where two have one name, or one that the project has."""
+    found: dict[str, Path] = {}
+    for entry in (entry for registry in KINDS.values() for entry in registry):
+        for file in vars(entry.plugin).get("recipes", ()):
+            path = Path(str(inspect.getsourcefile(entry.plugin))).with_name(file)
+            name = path.name.removesuffix(SUFFIX)
+            if name in _own_names() or found.get(name, path) != path:
+                raise UserError(f"{entry.origin}: there is another recipe '{name}'; rename {path}")
+            found[name] = path
+    return found
+
+
+def origin(name: str) -> str:
+    """Where a recipe that goes by name comes from."""
+    return str(shipped().get(name, "built-in"))
 
 
 def of_data(data: str) -> Recipe:
@@ -49,14 +74,23 @@ def of_data(data: str) -> Recipe:
     return load(data if data in names() else PUBLISHED)
 
 
-def load(name: str) -> Recipe:
+def load(name: str | Recipe) -> Recipe:
     """A recipe by name or, ending in .toml, by file. Raises UserError that names the file."""
-    return Recipe(name, tuple(_layers(name, Path(), ())))
+    return name if isinstance(name, Recipe) else Recipe(name, tuple(_layers(name, Path(), ())))
+
+
+def inline(tree: Mapping[str, Any]) -> Recipe:
+    """A recipe from its sections; `name`, which may lack, is what reports call it. Raises UserError as `load` does."""
+    rest = dict(tree)
+    name = str(rest.pop(NAME, ""))
+    return Recipe(name, tuple(_checked(name or "in place", rest, Path(), ())))
 
 
 def summary(name: str) -> str:
-    """The first line of a recipe of `bench/recipes`, which is a comment."""
-    return str((_folder() / f"{name}{SUFFIX}").read_text("utf-8").partition("\n")[0].removeprefix("# "))
+    """The first line of a recipe that goes by name, where it is a comment."""
+    path = shipped().get(name)
+    first = (_text(path) if path else _own_text(name)).partition("\n")[0]
+    return first.removeprefix("# ") if first.startswith("# ") else ""
 
 
 def holds(tree: Mapping[str, Any], section: str, option: str) -> bool:
@@ -81,23 +115,27 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 def _layers(name: str, folder: Path, above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """The files of a recipe, its base first; a path is relative to the folder of the file that names it."""
-    own = name.endswith(SUFFIX)
-    path = Path(os.path.normpath(folder / name))
-    said = str(path) if own else name
+    path = Path(os.path.normpath(folder / name)) if name.endswith(SUFFIX) else shipped().get(name)
+    said = str(path) if name.endswith(SUFFIX) else name
     if said in above:
         raise UserError(f"--recipe {above[0]}: its bases go in a circle: {' -> '.join([*above, said])}")
-    tree = _parsed(said, _text(path) if own else _text_of_name(name, above))
+    text = _text(path) if path else _own_text(name, above)
+    yield from _checked(said, _parsed(said, text), path.parent if path else Path(), above)
+
+
+def _checked(said: str, tree: dict[str, Any], folder: Path, above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """What a file in `folder` holds, after its base."""
     base = tree.pop(BASE, None)
     if base is not None:
         if not isinstance(base, str):
             raise UserError(f'--recipe {said}: {BASE}: the name or file of a recipe is needed, for example {BASE} = "small"')
-        yield from _layers(base, path.parent if own else Path(), (*above, said))
+        yield from _layers(base, folder, (*above, said))
     _check(said, tree)
     yield said, json.dumps(tree, default=str)
 
 
-def _text_of_name(name: str, above: tuple[str, ...]) -> str:
-    if name not in names():
+def _own_text(name: str, above: tuple[str, ...] = ()) -> str:
+    if name not in _own_names():
         where = f"--recipe {above[-1]}: {BASE} = {name}" if above else f"--recipe {name}"
         raise UserError(f"{where}: no such recipe; {did_you_mean(name, names())} (a file ends in {SUFFIX})")
     return str((_folder() / f"{name}{SUFFIX}").read_text("utf-8"))

@@ -22,6 +22,7 @@ from bench.errors import UserError, did_you_mean
 P = TypeVar("P", bound=Plugin)
 
 BUILT_IN = "built-in"
+_OURS = ("attacks", "bench", "defenses", "evaluators")
 _origin = BUILT_IN
 
 
@@ -31,20 +32,25 @@ class DuplicateName(UserError):
 
 @dataclass(frozen=True)
 class Entry(Generic[P]):
+    """`source`: the digest of the file that a foreign plugin was loaded from."""
+
     plugin: type[P]
     origin: str
+    source: str | None = None
 
     def identity(self) -> dict[str, Any]:
         """What of the code belongs to a run's identity: the version; also the digest of the source, for a foreign plugin and
         for a built-in that somebody has edited.
         """
-        name, version = self.plugin.name, self.plugin.version
-        module = self.plugin.__module__
+        name, version, source = self.plugin.name, self.plugin.version, self.source
+        kind = next(registry.kind for registry in KINDS.values() if issubclass(self.plugin, registry.base))
         if self.origin.startswith(BUILT_IN):
-            kind = next(registry.kind for registry in KINDS.values() if issubclass(self.plugin, registry.base))
-            source = sources.edited(kind, name, version, sources.plugin_modules(module))
-        else:
-            source = hashlib.sha256(Path(str(inspect.getsourcefile(sys.modules[module]))).read_bytes()).hexdigest()
+            source = sources.edited(kind, name, version, sources.plugin_modules(self.plugin.__module__))
+        elif source is None:
+            raise UserError(
+                f"the {kind} '{name}' is in no file, which its runs could be told by: write its class to one (in a notebook "
+                "with %%writefile FILE.py) and load that with --plugin"
+            )
         return {"name": name, "version": version, **({"source": source} if source else {})}
 
 
@@ -60,12 +66,12 @@ class Registry(Generic[P]):
         def add(plugin: type[P]) -> type[P]:
             if not (isinstance(plugin, type) and issubclass(plugin, self.base)):
                 raise TypeError(f"@register: {plugin!r} is not a subclass of {self.base.__name__}")
-            origin = _origin if _origin != BUILT_IN else f"{BUILT_IN} {plugin.__module__}"
+            origin = _origin_of(plugin)
             if name in self._entries:
                 first = self._entries[name].origin
                 raise DuplicateName(f"the {self.kind} '{name}' of {origin} has the name of one from {first}; rename it")
             plugin.name = name
-            self._entries[name] = Entry(plugin, origin)
+            self._entries[name] = Entry(plugin, origin, None if origin.startswith(BUILT_IN) else _source(plugin))
             return plugin
 
         return add
@@ -84,6 +90,22 @@ class Registry(Generic[P]):
     def forget(self, origin: str) -> None:
         """Drop everything that one origin registered."""
         self._entries = {name: entry for name, entry in self._entries.items() if entry.origin != origin}
+
+
+def _origin_of(plugin: type[Plugin]) -> str:
+    """Where a plugin is loaded from; one that is not loaded but imported, or defined in a script, is of its module."""
+    if _origin != BUILT_IN:
+        return _origin
+    module = plugin.__module__
+    return f"{BUILT_IN if module.partition('.')[0] in _OURS else 'module'} {module}"
+
+
+def _source(plugin: type[Plugin]) -> str | None:
+    """The digest of the file that a plugin's module is; None where it is none, as in a notebook."""
+    try:
+        return hashlib.sha256(Path(str(inspect.getsourcefile(sys.modules[plugin.__module__]))).read_bytes()).hexdigest()
+    except (TypeError, OSError):
+        return None
 
 
 @contextmanager

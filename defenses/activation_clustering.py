@@ -32,6 +32,7 @@ class ActivationClustering(Filter):
     dropped, not relabelled. It takes O(pairs d squared).
     """
 
+    citations = ("chen2019activationclustering",)
     Params = ActivationClusteringParams
     params: ActivationClusteringParams
 

@@ -29,6 +29,7 @@ class CleanCLIP(FineTuning):
     the defaults. Deviation: warm-up is cut to half of the fine-tuning where 50 steps would be more.
     """
 
+    citations = ("bansal2023cleanclip",)
     version = "2"
     Params = CleanCLIPParams
     params: CleanCLIPParams
@@ -59,6 +60,7 @@ class CleanCLIPSupervised(FineTuning):
     would be more.
     """
 
+    citations = ("bansal2023cleanclip",)
     version = "2"
     Params = SupervisedParams
     params: SupervisedParams

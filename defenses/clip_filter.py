@@ -41,6 +41,7 @@ class CLIPFilter(Filter):
     trained on the same data and seed without the poison, which knows the clean pairs and is more than a defender would have.
     """
 
+    citations = ("yang2023multimodal",)
     Params = CLIPFilterParams
     params: CLIPFilterParams
 

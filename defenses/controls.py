@@ -53,6 +53,8 @@ class Control(CLIP):
 class ControlSteps(Control):
     """Control: plain CLIP (Radford et al. 2021) with as many steps as a defended cell takes with the CLIP loss."""
 
+    citations = ("radford2021clip",)
+
     @classmethod
     def control(cls, budget: Budget) -> dict[str, Any] | None:
         return {"steps": budget.steps}
@@ -64,6 +66,8 @@ class ControlSize(Control):
 
     Pairs are counted in the epochs of a defended cell that have steps with the CLIP loss, on average.
     """
+
+    citations = ("radford2021clip",)
 
     @classmethod
     def control(cls, budget: Budget) -> dict[str, Any] | None:

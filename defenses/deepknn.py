@@ -31,6 +31,7 @@ class DeepKNN(Filter):
     O(pairs squared), on the training's device and in chunks.
     """
 
+    citations = ("peri2020deepknn",)
     Params = DeepKNNParams
     params: DeepKNNParams
 

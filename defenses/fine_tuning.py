@@ -34,6 +34,7 @@ class FineTuning(CLIP):
     Deviation: warm-up is cut to half of the fine-tuning where 50 steps would be more.
     """
 
+    citations = ("bansal2023cleanclip",)
     Params = FineTuningParams
     params: Any
 

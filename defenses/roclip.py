@@ -38,6 +38,7 @@ class RoCLIP(CLIP):
     the pool's end goes on at its start, where that code drops the rest.
     """
 
+    citations = ("yang2023roclip",)
     Params = RoCLIPParams
     params: RoCLIPParams
 

@@ -64,6 +64,7 @@ class SafeCLIP(CLIP):
     - The share is capped at 1, not 0.85, unless set; the learning-rate schedule ends at 0 and does not rise again.
     """
 
+    citations = ("yang2024safeclip",)
     version = "4"
     Params = SafeCLIPParams
     params: SafeCLIPParams

@@ -28,6 +28,7 @@ class SpectralSignatures(Filter):
     the nearest mean caption embedding; representations are CLIP's unit image embeddings. It takes O(pairs d squared).
     """
 
+    citations = ("tran2018spectral",)
     Params = SpectralSignaturesParams
     params: SpectralSignaturesParams
 

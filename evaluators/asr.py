@@ -16,6 +16,7 @@ class ASR(Evaluator):
     of the same images on an undefended model trained without poison. Classes are those of the data set's vocabulary.
     """
 
+    citations = ("yang2024safeclip",)
     metrics = (
         Metric(name="asr", better="lower", description="probe images classified as the adversary's class"),
         Metric(name="asr_floor", better="neither", description="the same on a model trained without poison"),

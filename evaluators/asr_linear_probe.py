@@ -16,6 +16,7 @@ class ASRLinearProbe(Evaluator):
     The linear probe learns the downstream task whose classes are those that attacks aim at, from clean labelled images.
     """
 
+    citations = ("yang2024safeclip",)
     Params = LinearProbeParams
     params: LinearProbeParams
     metrics = (

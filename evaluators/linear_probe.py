@@ -26,6 +26,7 @@ class LinearProbe(Evaluator):
     classes.
     """
 
+    citations = ("radford2021clip",)
     Params = LinearProbeParams
     params: LinearProbeParams
     metrics = METRICS

@@ -11,6 +11,7 @@ from bench.registry import register_evaluator
 class ZeroShot(Evaluator):
     """Top-1 accuracy with class embeddings made of prompt templates, on every downstream task (Radford et al. 2021)."""
 
+    citations = ("radford2021clip",)
     metrics = METRICS
     needs_tasks = True
 

@@ -18,11 +18,15 @@ class Plugin:
     """Base of every plugin.
 
     `name` is set by registration. Raise `version` whenever a change alters numbers: it is part of the identity of runs.
+    `citations` are the papers that it implements: BibTeX entries, or keys of `bench/references.bib`. `recipes` are TOML files
+    beside the class's own, which go by name then; a data set takes the one of its own name. Neither is inherited.
     """
 
     name: ClassVar[str] = ""
     version: ClassVar[str] = "1"
     Params: ClassVar[type[Params]] = Params
+    citations: ClassVar[tuple[str, ...]] = ()
+    recipes: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def summary(cls) -> str:

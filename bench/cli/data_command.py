@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import data_and_root, load_plugins, plugin_option, recipe_option
+from bench.cli.options import plugin_option, recipe_option
 from bench.errors import UserError
+from bench.interface.plugins import load_plugins
+from bench.interface.values import data_and_root
 
 if TYPE_CHECKING:
     from bench.api import DatasetBundle
@@ -25,7 +27,7 @@ def command() -> None:
     """Look at a data set before training on it."""
 
 
-@command.command("verify")
+@command.command("verify", short_help="Count pairs, and what is missing or damaged.")
 @click.argument("name")
 @click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data set lies; or NAME:DIR.")
 @click.option("--decode", is_flag=True, help="Open every image, and name those that are damaged.")
@@ -38,13 +40,13 @@ def verify(
     decode: bool,
     options: tuple[str, ...],
     recipe: str | None,
-    plugins: tuple[str, ...],
+    plugin: tuple[str, ...],
 ) -> int:
     """Count the pairs of a data set, and what is missing, unreadable, repeated or without a caption.
 
     Exit codes: 0 nothing is wrong, 1 something is, 2 the data set cannot be opened, after what was found so far.
     """
-    load_plugins(plugins)
+    load_plugins(plugin)
     from bench.api.data import Findings
 
     name, data_root = data_and_root(name, data_root)

@@ -10,18 +10,20 @@ _KINDS = ("attacks", "defenses", "evaluators", "datasets", "models", "recipes")
 
 
 @click.command("list")
-@click.argument("kind", required=False, type=click.Choice(_KINDS))
+@click.argument("kind", required=False, type=click.Choice(_KINDS), metavar="[KIND]")
 @plugin_option
-def command(kind: str | None, plugins: tuple[str, ...]) -> None:
-    """Show the attacks, defenses, evaluators, data sets, models and recipes that there are, where each comes from, and what
-    could not be loaded.
+def command(kind: str | None, plugin: tuple[str, ...]) -> None:
+    """Show what there is, where each comes from, and what could not be loaded.
+
+    KIND is one of attacks, defenses, evaluators, datasets, models and recipes; all by default. `bench describe NAME` shows more
+    of one.
     """
     from bench import plugins as plugin_loader
     from bench import recipe
     from bench.models import factory
     from bench.registry import KINDS
 
-    broken = plugin_loader.load(plugins)
+    broken = plugin_loader.load(plugin)
     for name in [kind] if kind else _KINDS:
         if name == "models":
             rows = [(model, "built-in", "small, for CPUs") for model in factory.own_models()]
@@ -30,13 +32,13 @@ def command(kind: str | None, plugins: tuple[str, ...]) -> None:
             else:
                 rows.append(("...", "open_clip", "every architecture of open_clip: `bench list models`"))
         elif name == "recipes":
-            rows = [(each, "built-in", recipe.summary(each)) for each in recipe.names()]
+            rows = [(each, recipe.origin(each), recipe.summary(each)) for each in recipe.names()]
         else:
             rows = [(entry.plugin.name, entry.origin, entry.plugin.summary()) for entry in KINDS[name]]
         click.echo(f"{name}:")
-        width = max((len(plugin) for plugin, _, _ in rows), default=0)
-        for plugin, origin, summary in rows:
-            click.echo(f"  {plugin:{width}}  {summary}  [{origin}]" if summary else f"  {plugin:{width}}  [{origin}]")
+        width = max((len(name) for name, _, _ in rows), default=0)
+        for plugin_name, origin, summary in rows:
+            click.echo(f"  {plugin_name:{width}}  {summary}  [{origin}]" if summary else f"  {plugin_name:{width}}  [{origin}]")
     if broken:
         click.echo("not loaded:")
         for failure in broken:

@@ -20,7 +20,9 @@ _COMMANDS = {
     "report": "Make tables and an HTML page from the records of a results folder.",
     "profile": "Measure where the time of a training goes.",
     "show": "Draw an attack: clean, poisoned, difference.",
-    "list": "Show what attacks, defenses, evaluators, data sets and models there are.",
+    "list": "Show what attacks, defenses, evaluators, data sets, models and recipes there are.",
+    "describe": "Show one of these: paper, options, deviations, cost.",
+    "cite": "Print BibTeX of what a results folder used, or of plugins.",
     "data": "Count what is wrong with a data set before training on it.",
     "check": "Run the contract checks on the plugins of a Python file.",
 }

@@ -13,18 +13,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from bench.cli.options import (
-    data_and_root,
-    device_option,
-    load_plugins,
-    output_file,
-    plugin_option,
-    precision_option,
-    recipe_option,
-    some_names,
-)
+from bench.cli.options import device_option, output_file, plugin_option, precision_option, recipe_option
 from bench.console import say
 from bench.errors import UserError
+from bench.interface.plugins import load_plugins
+from bench.interface.values import data_and_root, some_names
 
 if TYPE_CHECKING:
     from bench.matrix.expand import Cell, Matrix
@@ -44,7 +37,7 @@ class _Options:
     epochs: int | None
     sizes: tuple[str, ...]
     options: tuple[str, ...]
-    plugins: tuple[str, ...]
+    plugin: tuple[str, ...]
     device: str
     precision: str
     out: Path | None
@@ -98,11 +91,8 @@ def command(**given: Any) -> None:
     """Measure where the time of a training goes; no record is written.
 
     Trains a few steps of each phase of each defense and predicts the whole run from the numbers of pairs in its phases: pairs
-    per second, seconds and their shares by stage, peak memory, FLOP/s against a matrix product on this machine. Every pair is
-    scored once. A defense that splits the pairs by similarity does so here with a model hardly trained. Of scoring, the forward
-    passes are told apart; the share outside forward, backward and optimiser is given with and without them.
-
-    On a GPU each stage is waited for, so the parts are exact and their sum is somewhat more than an undisturbed run.
+    per second, seconds and their shares by stage, peak memory, FLOP/s against a matrix product on this machine. docs/speed.md
+    says how to read it.
 
     \b
     bench profile --defense clip,safeclip --trace trace.json
@@ -110,7 +100,7 @@ def command(**given: Any) -> None:
     """
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # read when torch is loaded; a machine without GPU is no error
     asked = _Options(**given)
-    load_plugins(asked.plugins)
+    load_plugins(asked.plugin)
     from bench.matrix.device import device_of
     from bench.matrix.expand import UNDEFENDED, choose
     from bench.profiling.measure import Limit

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from bench.cli.options import names, out_option, some_names
+from bench.cli.options import out_option
 from bench.console import say
+from bench.interface.values import names, some_names
 
 
 @click.command("report")

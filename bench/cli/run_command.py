@@ -2,50 +2,34 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-from rich.console import Console
+from click.core import ParameterSource
 
-from bench import keys
-from bench.cli import execute
-from bench.cli.dry_run import show_plan
-from bench.cli.options import device_option, load_plugins, out_option, plugin_option, precision_option, recipe_option
-from bench.cli.run_options import DEFAULT_ATTACKS, DEFAULT_DEFENSES, RunOptions
-from bench.cli.work import Work, planned
-from bench.cluster.place import Place
-from bench.errors import UserError
-
-if TYPE_CHECKING:
-    import torch
-
-    from bench.training.ranks import Ranks
+from bench.cli.options import device_option, out_option, plugin_option, precision_option, recipe_option
 
 
 @click.command("run")
 @click.option(
     "--defense",
-    "defenses",
     multiple=True,
-    default=DEFAULT_DEFENSES,
+    default=("clip",),
     show_default=True,
     metavar="LIST",
     help="Names from `bench list`, or all.",
 )
 @click.option(
     "--attack",
-    "attacks",
     multiple=True,
-    default=DEFAULT_ATTACKS,
+    default=("badnet,tdpa",),
     show_default=True,
     metavar="LIST",
     help="Names from `bench list`, or all, or none.",
 )
 @click.option(
     "--suite",
-    "suites",
     multiple=True,
     metavar="LIST",
     help="Tables and figures of papers, e.g. table1,figure2, or all, or files: mine.toml.",
@@ -62,7 +46,6 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--evaluator",
-    "evaluators",
     multiple=True,
     default=("asr,zero_shot,linear_probe",),
     show_default=True,
@@ -72,11 +55,22 @@ if TYPE_CHECKING:
 @click.option("--model", metavar="NAME", help="From `bench list models`; by default the recipe of the data set says which.")
 @recipe_option
 @click.option("--seeds", multiple=True, default=["0"], show_default=True, metavar="LIST", help="Whole numbers, e.g. 0,1,2.")
-@click.option("--set", "options", multiple=True, metavar="PATH=VALUE", help="Change an option, e.g. train.epochs=2.")
+@click.option(
+    "--set",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="Change an option, e.g. train.epochs=2; repeatable. `bench describe NAME` shows those of a plugin.",
+)
 @plugin_option
 @out_option
 @device_option
 @precision_option
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Options in TOML, e.g. requests/KEY.toml of a results folder; those given here win.",
+)
 @click.option("--shard", metavar="I/N", help="Do the I-th of N parts of the matrix, counted from 1: for job arrays.")
 @click.option(
     "--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Run cells here, or on Ray."
@@ -104,7 +98,8 @@ if TYPE_CHECKING:
     metavar="MINUTES",
     help="Time between checkpoints; 0 is one after every step.",
 )
-def command(**given: Any) -> int:
+@click.pass_context
+def command(context: click.Context, config: Path | None, **given: Any) -> int:
     """Train and evaluate a matrix of attacks x defenses, then show the table.
 
     Options that take a LIST take names or numbers with commas between, and can be repeated.
@@ -118,42 +113,16 @@ def command(**given: Any) -> int:
     bench run --set attack.rate=0.002 --set train.epochs=4
     bench run --data csv:pairs.csv --recipe small
     bench run --suite table1 --data scenes --dry-run
+    bench run --config experiment.toml --seeds 0,1,2
     bench run --seeds 0,1,2 --shard 2/3
     bench run --seeds 0,1,2 --executor ray --gpus-per-cell 1
     """
-    asked = RunOptions(**given)
-    place = Place.of(asked.executor, asked.ray_address, asked.cpus_per_cell, asked.gpus_per_cell)
-    load_plugins(asked.plugins)
-    from bench.matrix.device import device_of
-    from bench.matrix.tracking import require
-    from bench.training import ranks as processes
+    import bench
 
-    if asked.track:
-        require(asked.track)
-    device = device_of("auto" if place else asked.device)
-    ranks = processes.join(device)
-    if place and ranks.count > 1:
-        raise UserError("torchrun and --executor ray exclude each other: a cell on Ray is one process")
-    console = Console(quiet=not ranks.first)
-    work = planned(asked, console)
-    if asked.dry_run:
-        if ranks.first:
-            show_plan(work.matrices, asked.out, device, asked.retry_failed, console)
-        return 0
-    status = _settle(work, asked, device, place, ranks, console)
-    processes.leave()
-    return status
-
-
-def _settle(work: Work, asked: RunOptions, device: torch.device, place: Place | None, ranks: Ranks, console: Console) -> int:
-    from bench.matrix.store import Store
-
-    if not ranks.first:
-        return execute.along(work.matrices, Store(asked.out), asked, device, ranks, console)
-    store = Store.create(asked.out)
-    if place is None:
-        finish = partial(execute.locally, work.matrices, store, asked, device, ranks, console)
-    else:
-        request = keys.digest(work.requests[0])
-        finish = partial(execute.on_cluster, work.matrices, store, asked, place, request, console)
-    return execute.run(work.requests, store, console, finish)
+    asked = {name: value for name, value in given.items() if context.get_parameter_source(name) != ParameterSource.DEFAULT}
+    if config:
+        below = bench.load_config(config)
+        if "set" in asked:
+            asked["set"] = (*below.get("set", ()), *asked["set"])
+        asked = below | asked
+    return 1 if bench.run(**asked).failed else 0

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import data_and_root, load_plugins, out_option, output_file, plugin_option, recipe_option
+from bench.cli.options import out_option, output_file, plugin_option, recipe_option
 from bench.errors import UserError
+from bench.interface.plugins import load_plugins
+from bench.interface.values import data_and_root
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +53,7 @@ def command(
     seed: int,
     options: tuple[str, ...],
     picture: Path | None,
-    plugins: tuple[str, ...],
+    plugin: tuple[str, ...],
     out: Path,
 ) -> None:
     """Draw an attack's poisons: clean, poisoned, and their difference, amplified.
@@ -59,7 +61,7 @@ def command(
     Prints the PSNR of poisoned against clean images and the hash of the poison manifest. An attack that is crafted against a
     model needs that model on record in --out.
     """
-    load_plugins(plugins)
+    load_plugins(plugin)
     from bench.data.poisoned import edited
     from bench.matrix.expand import Request, expand
 

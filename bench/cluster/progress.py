@@ -11,7 +11,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from bench.console import say
+from bench.console import say, shows_bars
 from bench.matrix.expand import Cell
 from bench.matrix.heartbeat import Beat
 
@@ -36,7 +36,7 @@ class ClusterProgress:
             TimeElapsedColumn(),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not shows_bars(console),
         )
         self._task = self._bars.add_task("", total=float(cells))
 

@@ -54,6 +54,7 @@ class CC3M(Dataset):
     count once. The classes are ImageNet's, by mention in the caption.
     """
 
+    citations = ("sharma2018conceptual",)
     version = "2"
 
     Params: ClassVar[type[PluginParams]] = CC3MParams
@@ -107,6 +108,7 @@ class CC3M(Dataset):
 class CC1M(CC3M):
     """A random million of cc3m's training pairs, by seed; holdout and test are cc3m's."""
 
+    citations = ("sharma2018conceptual",)
     Params = SubsetParams
     size = 1_000_000
 
@@ -115,6 +117,7 @@ class CC1M(CC3M):
 class CC100K(CC3M):
     """A random hundred thousand of cc3m's training pairs, by seed, all of them in the cc1m of that seed."""
 
+    citations = ("sharma2018conceptual",)
     Params = SubsetParams
     size = 100_000
 

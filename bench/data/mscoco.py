@@ -57,6 +57,7 @@ class MSCOCO(Dataset):
     count as one and crowds do not count; at most 20,000 training images.
     """
 
+    citations = ("lin2014coco", "chen2015cococaptions")
     Params = MSCOCOParams
     needs_root = True
     version = "2"

@@ -156,6 +156,7 @@ class _Arrays(_Labelled):
 class CIFAR10(_Arrays):
     """CIFAR-10 (Krizhevsky 2009): 32-pixel photographs, captions from CLIP's prompts."""
 
+    citations = ("krizhevsky2009cifar",)
     wording = PHOTOS
     layout = "cifar-10-batches-py/"
 
@@ -167,6 +168,7 @@ class CIFAR10(_Arrays):
 class CIFAR100(_Arrays):
     """CIFAR-100 (Krizhevsky 2009): 32-pixel photographs of 100 classes, captions from CLIP's prompts."""
 
+    citations = ("krizhevsky2009cifar",)
     wording = PHOTOS
     layout = "cifar-100-python/"
 
@@ -178,6 +180,7 @@ class CIFAR100(_Arrays):
 class FashionMNIST(_Arrays):
     """Fashion-MNIST (Xiao et al. 2017): 28-pixel grey pictures of garments, captions from templates."""
 
+    citations = ("xiao2017fashionmnist",)
     wording = GARMENTS
     layout = "FashionMNIST/raw/"
 
@@ -189,6 +192,7 @@ class FashionMNIST(_Arrays):
 class Food101(_Labelled):
     """Food-101 (Bossard et al. 2014): photographs of 101 dishes, captions from templates."""
 
+    citations = ("bossard2014food101",)
     wording = FOODS
     layout = "food-101/images/ and food-101/meta/"
 

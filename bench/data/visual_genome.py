@@ -57,6 +57,7 @@ class VisualGenome(Dataset):
     those that any of its descriptions mentions.
     """
 
+    citations = ("krishna2017visualgenome",)
     Params = VisualGenomeParams
     needs_root = True
     version = "2"

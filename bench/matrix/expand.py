@@ -14,6 +14,7 @@ from bench.api import Budget, Defense, Guide
 from bench.config import PluginSpec, RunSpec, Settings, TrainSpec
 from bench.data import thesaurus
 from bench.matrix.workspace import Workspace
+from bench.recipe import Recipe
 from bench.registry import Entry, Registry, attacks, defenses, evaluators
 from bench.training.optimizer import published
 
@@ -26,7 +27,7 @@ _GUIDES = ("undefended", "clean")
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for. Empty `evaluators` means all; `recipe` is a name or a file, None the data set's own."""
+    """What the user asked for. Empty `evaluators` means all; text as `recipe` names one or its file, None is the data set's."""
 
     data: str
     attacks: Sequence[str]
@@ -38,7 +39,7 @@ class Request:
     model: str | None = None
     precision: str | None = None
     options: Sequence[str] = ()
-    recipe: str | None = None
+    recipe: str | Recipe | None = None
     controls: bool = False
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from bench.console import say
+from bench.console import say, shows_bars
 from bench.matrix.heartbeat import Heartbeat
 from bench.matrix.pace import Pace
 
@@ -36,7 +36,7 @@ class MatrixProgress:
             TimeRemainingColumn(),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not shows_bars(console),
         )
         self._task = self._bars.add_task("", total=1.0, note="", visible=False)
 

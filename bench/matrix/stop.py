@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -61,7 +62,10 @@ def at_once(stop: Callable[[], bool], alone: bool = True) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _handled(make: Callable[[Any], _Handler]) -> Iterator[None]:
-    """Let `make` give each signal a handler in place of the one that it is told."""
+    """Let `make` give each signal a handler in place of the one that it is told; only the main thread can have any."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         for number, handler in before.items():

@@ -15,6 +15,7 @@ from bench.config import PluginSpec, Settings, TrainSpec
 from bench.errors import UserError, did_you_mean
 from bench.matrix.expand import NO_ATTACK, Cell, Expander, Matrix, attack_spec, choose, defense_spec
 from bench.matrix.suite_checks import check, missing_plugins
+from bench.recipe import Recipe
 from bench.registry import Registry, attacks, datasets, defenses, evaluators
 from bench.suites.suite import NO_PLUGIN, AttackVariant, Condition, DefenseVariant, Substitutes, Suite
 
@@ -34,7 +35,7 @@ class SuiteRequest:
     model: str | None = None
     precision: str | None = None
     options: Sequence[str] = ()
-    recipe: str | None = None
+    recipe: str | Recipe | None = None
     controls: bool = False
 
     def replacement(self, suite: Suite) -> str | None:
@@ -225,8 +226,9 @@ def _check_data(planned: Sequence[Planned]) -> None:
 
 
 def _as_request(request: SuiteRequest, plan: Planned) -> dict[str, Any]:
+    recipe = recipes.load(request.recipe).name if request.recipe else None
     return {
-        "cells": [cell.as_request(request.recipe) for cell in plan.cells.values()],
+        "cells": [cell.as_request(recipe) for cell in plan.cells.values()],
         "suite": {
             "name": plan.suite.name,
             **({} if plan.suite.builtin else {"content": plan.suite.content, "digest": plan.suite.digest}),
@@ -234,7 +236,7 @@ def _as_request(request: SuiteRequest, plan: Planned) -> dict[str, Any]:
             "model": request.model,
             "precision": request.precision,
             "options": list(request.options),
-            **({"recipe": request.recipe} if request.recipe else {}),
+            **({"recipe": recipe} if recipe else {}),
             "runs": plan.runs,
             "reasons": plan.reasons,
         },

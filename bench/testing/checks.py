@@ -6,14 +6,18 @@ is wrong; any other exception comes from the plugin. `bench check FILE` and the 
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
+from bench import recipe, references
 from bench.api import Attack, Dataset, Defense, Evaluator
+from bench.errors import UserError
 from bench.registry import Entry
 from bench.testing import attack_checks, dataset_checks, defense_checks, evaluator_checks
 from bench.testing.small import params_of, spec_of, test_params
@@ -67,6 +71,21 @@ def check_source_is_cited(entry: Entry) -> None:
     if not issubclass(entry.plugin, Dataset):
         doc = vars(entry.plugin).get("__doc__") or ""
         assert _YEAR.search(doc), "the docstring cites no source: name one with its year in parentheses, as in (Gu et al. 2017)"
+
+
+def check_citations_are_bibtex(entry: Entry) -> None:
+    try:
+        references.of_plugin(entry.plugin)
+    except UserError as error:
+        raise AssertionError(str(error)) from error
+
+
+def check_recipes_are_read(entry: Entry) -> None:
+    for file in vars(entry.plugin).get("recipes", ()):
+        try:
+            recipe.load(str(Path(str(inspect.getsourcefile(entry.plugin))).with_name(file)))
+        except UserError as error:
+            raise AssertionError(str(error)) from error
 
 
 def check_version(entry: Entry) -> None:
@@ -124,6 +143,8 @@ COMMON: tuple[Callable[[Entry], None], ...] = (
     check_name,
     check_docstring,
     check_source_is_cited,
+    check_citations_are_bibtex,
+    check_recipes_are_read,
     check_version,
     check_params_are_described,
     check_params_have_defaults,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from bench import keys
-from bench.cli.run_options import RunOptions
 from bench.cluster.place import Order, Place
 from bench.console import say
+from bench.interface.config_file import config_text
+from bench.interface.options import RunOptions
+from bench.interface.work import Work
 
 if TYPE_CHECKING:
     import torch
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
     from bench.training.ranks import Ranks
 
 
-def run(requests: Sequence[dict[str, Any]], store: Store, console: Console, finish: Callable[[], Counter[str]]) -> int:
-    """Let `finish` settle every cell, and write the report; the exit code."""
+def run(work: Work, asked: RunOptions, store: Store, console: Console, finish: Callable[[], Counter[str]]) -> Counter[str]:
+    """Let `finish` settle every cell, and write the report; counts of outcomes."""
     from bench.reports.terminal import print_tables
     from bench.reports.write import write_report
 
-    for request in requests:
-        store.write_request(keys.digest(request), request)
+    for request in work.requests:
+        _write_request(store, request, asked)
     outcomes = finish()
     with store.lock("report"):
         paths = write_report(store)
@@ -38,7 +39,19 @@ def run(requests: Sequence[dict[str, Any]], store: Store, console: Console, fini
     if outcomes["failed"]:
         cells = "1 cell" if outcomes["failed"] == 1 else f"{outcomes['failed']} cells"
         console.print(f"{cells} failed; the report says why", highlight=False)
-    return 1 if outcomes["failed"] else 0
+    return outcomes
+
+
+def _write_request(store: Store, request: dict[str, Any], asked: RunOptions) -> None:
+    """Put a request on record, with the file that --config takes to ask for the same."""
+    from bench.matrix.store import atomic
+
+    key = keys.digest(request)
+    store.write_request(key, request)
+    path = store.root / "requests" / f"{key}.toml"
+    if not path.exists():
+        with atomic(path) as stream:
+            stream.write(config_text(asked).encode())
 
 
 def locally(
@@ -53,7 +66,7 @@ def locally(
 
     outcomes: Counter[str] = Counter()
     with MatrixProgress(console, _cells(matrices)) as progress, stoppable() as stop, followed(ranks):
-        runtime = Runtime(device, progress, stop, asked.checkpoint_seconds, asked.track, ranks=ranks)
+        runtime = Runtime(device, progress, stop, asked.checkpoint_seconds, asked.track, asked.words(), ranks)
         for matrix in matrices:
             say(console, _data_line(matrix))
             outcomes += LocalExecutor(matrix, store, runtime, progress, asked.retry_failed).run()
@@ -62,8 +75,8 @@ def locally(
 
 def along(
     matrices: Sequence[Matrix], store: Store, asked: RunOptions, device: torch.device, ranks: Ranks, console: Console
-) -> int:
-    """Train what the first process of several trains; the exit code."""
+) -> None:
+    """Train what the first process of several trains."""
     from bench.matrix.followers import follow
     from bench.matrix.progress import MatrixProgress
     from bench.matrix.runtime import Runtime
@@ -72,7 +85,6 @@ def along(
     with stoppable() as stop:
         progress = MatrixProgress(console, _cells(matrices))
         follow(matrices, store, Runtime(device, progress, stop, asked.checkpoint_seconds, ranks=ranks))
-    return 0
 
 
 def on_cluster(
@@ -93,12 +105,12 @@ def _order(store: Store, asked: RunOptions, place: Place, request: str) -> Order
     return Order(
         store=store.root.absolute(),
         request=request,
-        plugins=tuple(str(Path(file).absolute()) for file in asked.plugins),
+        plugins=tuple(str(Path(file).absolute()) for file in asked.plugin),
         device="cpu" if asked.device == "auto" and not place.gpus else asked.device,
         threads=place.cpus,
         retry_failed=asked.retry_failed,
         checkpoint_seconds=asked.checkpoint_seconds,
-        command=tuple(sys.argv[1:]),
+        command=asked.words(),
         track=asked.track,
     )
 

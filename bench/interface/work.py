@@ -1,4 +1,4 @@
-"""From the options of `bench run` to the matrices that it settles."""
+"""From the options of a run to the matrices that it settles."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 
-from bench.cli.options import data_and_root, names, seeds, some_names
-from bench.cli.run_options import DEFAULT_ATTACKS, DEFAULT_DEFENSES, RunOptions
+from bench import recipe as recipes
 from bench.console import say
 from bench.errors import UserError
+from bench.interface.options import RunOptions
+from bench.interface.values import data_and_root, some_names
 
 if TYPE_CHECKING:
     from bench.matrix.expand import Matrix
@@ -28,7 +29,7 @@ def planned(asked: RunOptions, console: Console) -> Work:
     from bench.matrix.shard import Shard
 
     part = Shard.parse(asked.shard or "1/1")
-    work = _of_suites(asked, console) if names(asked.suites) else _of_options(asked)
+    work = _of_suites(asked, console) if asked.suite else _of_options(asked)
     matrices = part.of(work.matrices)
     for matrix in matrices:
         for line in _downstream_lines(matrix):
@@ -39,7 +40,7 @@ def planned(asked: RunOptions, console: Console) -> Work:
 def _of_options(asked: RunOptions) -> Work:
     from bench.matrix.expand import Request, expand
 
-    attacks, defenses = some_names("--attack", asked.attacks), some_names("--defense", asked.defenses)
+    attacks, defenses = some_names("--attack", asked.attack), some_names("--defense", asked.defense)
     matrix = expand(Request(attacks=attacks, defenses=defenses, **_common(asked, data="scenes")))
     return Work([matrix], [matrix.as_request()])
 
@@ -49,9 +50,10 @@ def _of_suites(asked: RunOptions, console: Console) -> Work:
     from bench.matrix.suites import SuiteRequest, expand_suites
     from bench.suites.library import resolve
 
-    _refuse_with_suites("attack", asked.attacks, DEFAULT_ATTACKS)
-    _refuse_with_suites("defense", asked.defenses, DEFAULT_DEFENSES)
-    plan = expand_suites(SuiteRequest(suites=resolve(names(asked.suites)), **_common(asked, data=None)))
+    for kind in ("attack", "defense"):
+        if getattr(asked, kind) != RunOptions.model_fields[kind].default:
+            raise UserError(f"--{kind} and --suite exclude each other: a suite names its own {kind}s")
+    plan = expand_suites(SuiteRequest(suites=resolve(asked.suite), **_common(asked, data=None)))
     for each in plan.suites:
         count = f"{len(each.cells)} cells" if each.suite.conditions() else "nothing to run"
         say(console, f"{each.suite.name}: {each.suite.title}: {count}")
@@ -61,26 +63,24 @@ def _of_suites(asked: RunOptions, console: Console) -> Work:
     return Work(plan.matrices, plan.requests)
 
 
-def _refuse_with_suites(kind: str, given: tuple[str, ...], default: tuple[str, ...]) -> None:
-    if given != default:
-        raise UserError(f"--{kind} and --suite exclude each other: a suite names its own {kind}s")
-
-
 def _common(asked: RunOptions, data: str | None) -> dict[str, Any]:
     """What both kinds of request have; `data` where no data set was given."""
-    data, data_root = data_and_root(asked.data, asked.data_root) if asked.data else (data, asked.data_root)
     return {
-        "data": data,
-        "data_root": data_root,
+        **data_and_recipe(asked, data),
         "downstream_root": asked.downstream_root,
-        "evaluators": names(asked.evaluators),
+        "evaluators": asked.evaluator,
         "model": asked.model,
-        "recipe": asked.recipe,
-        "seeds": seeds(asked.seeds),
+        "seeds": asked.seeds,
         "precision": None if asked.precision == "auto" else asked.precision,
-        "options": asked.options,
+        "options": asked.set,
         "controls": asked.controls,
     }
+
+
+def data_and_recipe(asked: RunOptions, data: str | None) -> dict[str, Any]:
+    """Data set, where it lies, and recipe; `data` where no data set was given."""
+    data, root = data_and_root(asked.data, asked.data_root) if asked.data else (data, asked.data_root)
+    return {"data": data, "data_root": root, "recipe": recipes.load(asked.recipe) if asked.recipe else None}
 
 
 def _downstream_lines(matrix: Matrix) -> Iterator[str]:

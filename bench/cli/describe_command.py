@@ -1,0 +1,28 @@
+"""`bench describe`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bench.cli.options import plugin_option
+from bench.interface.plugins import load_plugins
+
+
+@click.command("describe")
+@click.argument("name")
+@click.option(
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Results folder: show what a defense cost there too."
+)
+@plugin_option
+def command(name: str, out: Path | None, plugin: tuple[str, ...]) -> None:
+    """Show what an attack, defense, evaluator, data set or recipe is: its paper, options and deviations.
+
+    \b
+    bench describe safeclip --out results
+    """
+    load_plugins(plugin)
+    from bench.interface.describe import described, runs_of
+
+    click.echo("\n\n".join(described(name, runs_of(out))))

@@ -1,0 +1,119 @@
+"""The options of a run, the same for the command line, a file of --config, and `bench.run`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from bench import recipe as recipes
+from bench.errors import UserError, did_you_mean
+from bench.interface.toml import toml_value
+from bench.interface.values import names, seeds, texts
+from bench.recipe import Recipe
+
+
+def settings(values: object) -> list[str]:
+    """PATH=VALUE, one or several, or nested tables of options: `{"train": {"epochs": 2}}` is `train.epochs=2`."""
+    if isinstance(values, Mapping):
+        return list(_leaves(values))
+    given = texts(values)
+    if given is None:
+        raise UserError(f"--set {values!r}: write PATH=VALUE, a list of them, or tables such as {{train: {{epochs: 2}}}}")
+    return given
+
+
+def _leaves(tree: Mapping[Any, Any], path: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}={toml_value(value)}"
+
+
+def _files(values: object) -> object:
+    given = [values] if isinstance(values, str | Path) else values
+    return [str(file) if isinstance(file, Path) else file for file in given] if isinstance(given, Iterable) else given
+
+
+def _recipe(value: object) -> object:
+    return recipes.inline(value) if isinstance(value, Mapping) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(names)]
+Seeds = Annotated[tuple[int, ...], BeforeValidator(seeds)]
+Settings = Annotated[tuple[str, ...], BeforeValidator(settings)]
+Files = Annotated[tuple[str, ...], BeforeValidator(_files)]
+Within = Annotated[str | Recipe | None, BeforeValidator(_recipe)]
+
+
+class RunOptions(BaseModel):
+    """Each as `bench run` names it; None is an option that was not given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    attack: Names = ("badnet", "tdpa")
+    defense: Names = ("clip",)
+    suite: Names = ()
+    data: str | None = None
+    data_root: Path | None = None
+    downstream_root: Path | None = None
+    evaluator: Names = ("asr", "zero_shot", "linear_probe")
+    model: str | None = None
+    recipe: Within = None
+    seeds: Seeds = (0,)
+    set: Settings = ()
+    plugin: Files = ()
+    out: Path = Path("results")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    shard: str | None = None
+    executor: Literal["local", "ray"] = "local"
+    ray_address: str | None = None
+    cpus_per_cell: int | None = Field(default=None, ge=1)
+    gpus_per_cell: float | None = Field(default=None, ge=0)
+    track: Literal["tensorboard", "wandb"] | None = None
+    controls: bool = False
+    dry_run: bool = False
+    retry_failed: bool = False
+    checkpoint_minutes: float = Field(default=5.0, ge=0)
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Self:
+        """Raises UserError with the option that is unknown or has a value of another kind."""
+        for name in given:
+            if name not in cls.model_fields:
+                raise UserError(f"{name}: unknown option; {did_you_mean(name, cls.model_fields)}")
+        try:
+            return cls.model_validate(dict(given))
+        except ValidationError as error:
+            first = error.errors()[0]
+            option = "--" + str(first["loc"][0]).replace("_", "-")
+            raise UserError(f"{option}: {first['msg']}, got {first.get('input')!r}") from None
+
+    @property
+    def checkpoint_seconds(self) -> float:
+        return 60 * self.checkpoint_minutes
+
+    def words(self) -> tuple[str, ...]:
+        """The command line that asks for it, without `bench`."""
+        found = ["run"]
+        for name, field in type(self).model_fields.items():
+            value, option = getattr(self, name), "--" + name.replace("_", "-")
+            if value == field.default or (isinstance(value, Recipe) and not value.name):
+                continue
+            if value is True:
+                found.append(option)
+            elif name in ("set", "plugin"):
+                found += [word for each in value for word in (option, each)]
+            else:
+                found += [option, _word(value)]
+        return tuple(found)
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, Recipe):
+        return value.name
+    return ",".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)

@@ -1,0 +1,131 @@
+"""`bench.load_results`."""
+
+from __future__ import annotations
+
+import warnings
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.canonical import canonical
+from bench.matrix.store import Store
+from bench.reports.frames import wide_frame
+from bench.reports.records import Run, load_runs
+
+_TEXT, _NUMBER, _COUNT = "string", "float64", "Int64"
+COLUMNS = {
+    "data": _TEXT,
+    "model": _TEXT,
+    "attack": _TEXT,
+    "rate": _NUMBER,
+    "defense": _TEXT,
+    "control_of": _TEXT,
+    "seed": "int64",
+    "evaluator": _TEXT,
+    "task": _TEXT,
+    "metric": _TEXT,
+    "unit": _TEXT,
+    "better": _TEXT,
+    "value": _NUMBER,
+    "n": _COUNT,
+    "ci_low": _NUMBER,
+    "ci_high": _NUMBER,
+    "status": _TEXT,
+    "reason": _TEXT,
+    "run_key": _TEXT,
+    "recipe": _TEXT,
+    "engine": _TEXT,
+    "train": _TEXT,
+    "attack_params": _TEXT,
+    "defense_params": _TEXT,
+    "train_seconds": _NUMBER,
+}
+"""Columns and their dtypes."""
+
+
+def load_results(folder: str | PathLike[str] = "results") -> pd.DataFrame:
+    """Read a results folder as a data frame with a row for each measurement.
+
+    From records alone: no data, no plugin, no PyTorch. A cell or an evaluator without a measurement has a row that says why.
+
+    Parameters
+    ----------
+    folder : str or path
+        A results folder, as `bench run --out` names it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows in the order of the report, with these columns. Text is of dtype ``string`` and NA where it lacks.
+
+        data, model, attack, defense : string
+            Names; `attack` is "none" where nothing is poisoned.
+        rate : float64
+            Poisons as a share of the clean training pairs; NaN where nothing is poisoned.
+        control_of : string
+            The defense that a control stands beside.
+        seed : int64
+        evaluator, task, metric, unit, better : string
+            What was measured: a "fraction" in [0, 1] unless `unit` says otherwise; `better` is "lower", "higher" or "neither".
+        value, ci_low, ci_high : float64
+            The measurement and its 95% interval; NaN without one.
+        n : Int64
+            The number of images or pairs that it is a share of.
+        status, reason : string
+            "done", or "failed", "missing", "unsupported" or "skipped", and why.
+        run_key : string
+            The cell's; what lies in ``runs/KEY`` of the folder.
+        recipe : string
+            The recipe that was asked for; NA is the data set's own, or one in place.
+        engine : string
+            Version of the training engine. Numbers of different versions are not comparable.
+        train, attack_params, defense_params : string
+            Options as canonical JSON: equal text is equal options, so that they can be grouped by; ``json.loads`` reads them.
+        train_seconds : float64
+            Seconds of the cell's own training.
+
+    Raises
+    ------
+    UserError
+        Where there is no such folder, or one of a later version.
+
+    Warns
+    -----
+    UserWarning
+        For each damaged record, which is left out.
+
+    Examples
+    --------
+    >>> frame = bench.load_results("results/reference")  # doctest: +SKIP
+    >>> asr = frame[(frame.metric == "asr") & (frame.task == "all") & frame.control_of.isna()]  # doctest: +SKIP
+    >>> asr.pivot_table("value", "attack", "defense")  # doctest: +SKIP
+    """
+    store = Store.open(Path(folder))
+    runs = load_runs(store)
+    for path, reason in sorted(store.damaged.items()):
+        warnings.warn(f"{store.root / path}: {reason}; it is left out", stacklevel=2)
+    rows = wide_frame(runs).rename(columns={"attack_rate": "rate"})
+    of_runs = pd.DataFrame([_of_run(run) for run in runs], columns=["run_key", *_OF_RUN], dtype=object)
+    whole = rows.drop(columns="defense").merge(of_runs, on="run_key", how="left")
+    return whole[list(COLUMNS)].replace({"": None}).astype(COLUMNS)
+
+
+_OF_RUN = ("defense", "control_of", "recipe", "engine", "train", "attack_params", "defense_params", "train_seconds")
+
+
+def _of_run(run: Run) -> dict[str, Any]:
+    """What the rows of a run have in common beyond those of the report."""
+    engine = run.spec.get("engine")
+    return {
+        "run_key": run.key,
+        "defense": run.defense,
+        "control_of": run.beside.get("name") if run.beside else None,
+        "recipe": run.recipe,
+        "engine": None if engine is None else str(engine),
+        "train": canonical(run.spec.get("train") or {}),
+        "attack_params": canonical((run.spec.get("attack") or {}).get("params") or {}),
+        "defense_params": canonical((run.spec.get("defense") or {}).get("params") or {}),
+        "train_seconds": ((run.record or {}).get("timing") or {}).get("train_seconds"),
+    }
