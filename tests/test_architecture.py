@@ -118,7 +118,7 @@ def test_only_the_command_line_knows_the_command_line_and_the_checks() -> None:
     "code",
     [
         "from bench.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass",
-        "from bench.cli import main\ntry: main(['status', '--out', 'results/reference'])\nexcept SystemExit: pass",
+        "from bench.cli import main\ntry: main(['status', '--out', 'results/suites'])\nexcept SystemExit: pass",
         "import pkgutil, importlib, bench.reports as r\n"
         "for m in pkgutil.walk_packages(r.__path__, 'bench.reports.'): importlib.import_module(m.name)",
     ],

@@ -133,7 +133,7 @@ def test_what_a_defense_cost(command_line: Bench, tmp_path: Path) -> None:  # no
     import json
     from statistics import fmean
 
-    root = Path(__file__).parents[2] / "results" / "reference"
+    root = Path(__file__).parents[2] / "results" / "reference-0.1"
     spent: dict[str, dict[str, float]] = {"clip": {}, "safeclip": {}}
     for file in root.glob("runs/*/run.json"):
         record = json.loads(file.read_text())

@@ -219,7 +219,7 @@ def _environment() -> dict[str, str]:
 
 @pytest.mark.parametrize(("code", "absent"), [
     ("import bench; bench.UserError; dir(bench)", {"torch", "pandas", "numpy", "pydantic", "rich", "click"}),
-    ("import bench; bench.load_results('results/reference')", {"torch", "attacks", "defenses", "open_clip"}),
+    ("import bench; bench.load_results('results/suites')", {"torch", "attacks", "defenses", "open_clip"}),
 ])  # fmt: skip
 def test_what_is_imported_when(code: str, absent: set[str]) -> None:
     root = Path(bench.__file__).parents[1]
