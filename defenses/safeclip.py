@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from bench.api import Batch, Encoder, ImageView, Limit, Params, Phase, Scorer, TextView, TrainSetup
+from bench.api import Batch, Encoder, ImageView, Limit, Meaning, Mixture, Params, Phase, Scorer, Stage, TextView, TrainSetup
 from bench.registry import register_defense
 from defenses import mismatches, split
 from defenses.clip import CLIP
@@ -82,6 +82,23 @@ class SafeCLIP(CLIP):
             Limit("safe_share", "first", first, "raise threshold or lower low_lr", high=0.9),
             Limit("safe_share", "last", "share of the pairs in the last safe set", "lower growth or largest", high=0.85),
             Limit("mismatch_auc", "first", told, "raise low_lr or clip_epochs", low=mismatches.LEAST_AUC),
+        )
+
+    @classmethod
+    def meaning(cls, params: SafeCLIPParams) -> Meaning:
+        return Meaning(
+            safe_share="safe_share",
+            safe_cut="safe_cut",
+            mixture=Mixture(
+                lower_mean="gmm_lower_mean",
+                lower_std="gmm_lower_std",
+                lower_weight="gmm_lower_weight",
+                upper_mean="gmm_upper_mean",
+                upper_std="gmm_upper_std",
+                degenerate="gmm_degenerate",
+            ),
+            stages=(Stage("unimodal", "unimodal"), Stage("mixed", "safe", updates=True)),
+            lr_shares=("low_lr",),
         )
 
     @property

@@ -5,6 +5,7 @@ from .data import DataPlace, Dataset, DatasetBundle, Images, Pairs, Task, Vocabu
 from .defense import Batch, Budget, Defense, Encoder, Guide, ImageView, Phase, Scorer, TextView, TrainRecipe, TrainSetup
 from .evaluator import EvalContext, Evaluator, FrozenModel, Measurement, Metric, class_mean, share, wilson
 from .limit import Limit
+from .meaning import Meaning, Mixture, Stage
 from .plugin import Params, Plugin
 
 __all__ = [
@@ -26,8 +27,10 @@ __all__ = [
     "ImageView",
     "Images",
     "Limit",
+    "Meaning",
     "Measurement",
     "Metric",
+    "Mixture",
     "Pairs",
     "Params",
     "Phase",
@@ -36,6 +39,7 @@ __all__ = [
     "PoisonPlan",
     "Probe",
     "Scorer",
+    "Stage",
     "Surrogate",
     "Task",
     "TextView",

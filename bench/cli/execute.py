@@ -6,11 +6,10 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from bench import keys
 from bench.cli.run_options import RunOptions
 from bench.cluster.place import Order, Place
 from bench.console import say
@@ -19,17 +18,18 @@ if TYPE_CHECKING:
     import torch
 
     from bench.matrix.expand import Matrix
+    from bench.matrix.schema import RequestRecord
     from bench.matrix.store import Store
     from bench.training.ranks import Ranks
 
 
-def run(requests: Sequence[dict[str, Any]], store: Store, console: Console, finish: Callable[[], Counter[str]]) -> int:
+def run(requests: Sequence[RequestRecord], store: Store, console: Console, finish: Callable[[], Counter[str]]) -> int:
     """Let `finish` settle every cell, and write the report; the exit code."""
     from bench.reports.terminal import print_tables
     from bench.reports.write import write_report
 
     for request in requests:
-        store.write_request(keys.digest(request), request)
+        store.write_request(request.key, request)
     outcomes = finish()
     with store.lock("report"):
         paths = write_report(store)

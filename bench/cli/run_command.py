@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from bench import keys
 from bench.cli import execute
 from bench.cli.dry_run import show_plan
 from bench.cli.options import device_option, load_plugins, out_option, plugin_option, precision_option, recipe_option
@@ -150,6 +149,6 @@ def _settle(work: Work, asked: RunOptions, device: torch.device, place: Place | 
     if place is None:
         finish = partial(execute.locally, work.matrices, store, asked, device, ranks, console)
     else:
-        request = keys.digest(work.requests[0])
+        request = work.requests[0].key
         finish = partial(execute.on_cluster, work.matrices, store, asked, place, request, console)
     return execute.run(work.requests, store, console, finish)

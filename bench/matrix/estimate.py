@@ -53,8 +53,8 @@ def _recorded(matrix: Matrix, store: Store | None) -> dict[str, float]:
     rates = {}
     for cell in matrix.cells:
         record = store.run_record(cell.key) if store else None
-        if rate := ((record or {}).get("timing") or {}).get("pairs_per_second"):
-            rates[cell.spec.defense.name] = float(rate)
+        if record and record.timing.pairs_per_second:
+            rates[cell.spec.defense.name] = record.timing.pairs_per_second
     return rates
 
 

@@ -12,6 +12,7 @@ from bench.api.plugin import Plugin
 from bench.config import PluginSpec, Settings, TrainSpec
 from bench.errors import UserError, did_you_mean
 from bench.matrix.expand import NO_ATTACK, Cell, Expander, Matrix, attack_spec, choose, defense_spec
+from bench.matrix.schema import AskedSuite, RequestRecord
 from bench.registry import Registry, attacks, datasets, defenses, evaluators
 from bench.suites.suite import PUBLISHED_EPOCHS, Arm, AttackVariant, DefenseVariant, Instead, Suite
 
@@ -55,7 +56,7 @@ class SuitePlan:
     """The matrices to run, which suites share, and for each suite the request that its report is made from."""
 
     matrices: tuple[Matrix, ...]
-    requests: tuple[dict[str, Any], ...]
+    requests: tuple[RequestRecord, ...]
     suites: tuple[Planned, ...]
 
 
@@ -201,17 +202,17 @@ def _check_data(request: SuiteRequest, planned: Sequence[Planned]) -> None:
     raise UserError(f"--suite {names}: nothing can be run ({reasons}); --data scenes runs it on the embedded data set")
 
 
-def _as_request(request: SuiteRequest, plan: Planned) -> dict[str, Any]:
-    return {
-        "cells": [cell.as_request(request.recipe) for cell in plan.cells.values()],
-        "suite": {
-            "name": plan.suite.name,
-            "instead": plan.instead,
-            "model": request.model,
-            "precision": request.precision,
-            "options": list(request.options),
+def _as_request(request: SuiteRequest, plan: Planned) -> RequestRecord:
+    return RequestRecord(
+        cells=[cell.as_request(request.recipe) for cell in plan.cells.values()],
+        suite=AskedSuite(
+            name=plan.suite.name,
+            instead=plan.instead,
+            model=request.model,
+            precision=request.precision,
+            options=list(request.options),
+            runs=plan.runs,
+            reasons=plan.reasons,
             **({"recipe": request.recipe} if request.recipe else {}),
-            "runs": plan.runs,
-            "reasons": plan.reasons,
-        },
-    }
+        ),
+    )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from bench.canonical import identity
+from bench.matrix.schema import AskedSuite, RequestRecord
 from bench.reports.labels import short_hash
-from bench.reports.records import Record, canonical
 from bench.suites.suite import Arm, Suite, chosen, names
 
 
@@ -26,7 +26,7 @@ class Edition:
     def id(self) -> str:
         if not self.instead and not self.options:
             return self.suite.name
-        return f"{self.suite.name}-{short_hash(canonical([self.instead, self.options]))}"
+        return f"{self.suite.name}-{short_hash(identity([self.instead, self.options]))}"
 
     @property
     def subtitle(self) -> str:
@@ -40,14 +40,13 @@ class Edition:
         return f"not asked for yet; `bench run --suite {self.suite.name}` runs it"
 
 
-def editions_of(requests: Sequence[Record], wanted: Iterable[str] = ()) -> list[Edition]:
+def editions_of(requests: Sequence[RequestRecord], wanted: Iterable[str] = ()) -> list[Edition]:
     """The editions on record in the paper's order; with `wanted` those suites alone, and each of them at least once."""
     suites = chosen(wanted or names())
     found: dict[tuple[str, str], Edition] = {}
     for request in requests:
-        part = request.get("suite")
-        if isinstance(part, dict) and part.get("name") in {suite.name for suite in suites}:
-            _collect(found, part)
+        if request.suite and request.suite.name in {suite.name for suite in suites}:
+            _collect(found, request.suite)
     editions = []
     for suite in suites:
         own = [found[key] for key in sorted(found) if key[0] == suite.name]
@@ -55,15 +54,15 @@ def editions_of(requests: Sequence[Record], wanted: Iterable[str] = ()) -> list[
     return editions
 
 
-def _collect(found: dict[tuple[str, str], Edition], part: dict[str, Any]) -> None:
+def _collect(found: dict[tuple[str, str], Edition], part: AskedSuite) -> None:
     """Add a request to the edition that it belongs to: the same suite with other seeds."""
-    options = [f"model {part['model']}"] if part.get("model") else []
-    options += [str(part["precision"])] if part.get("precision") else []
-    options += [str(option) for option in part.get("options") or []]
-    key = str(part["name"]), canonical([part.get("instead"), options])
-    new = Edition(chosen([key[0]])[0], part.get("instead"), tuple(options), asked=True)
+    options = [f"model {part.model}"] if part.model else []
+    options += [part.precision] if part.precision else []
+    options += [str(option) for option in part.options]
+    key = part.name, identity([part.instead, options])
+    new = Edition(chosen([part.name])[0], part.instead, tuple(options), asked=True)
     edition = found.setdefault(key, new)
-    for arm, keys in (part.get("runs") or {}).items():
+    for arm, keys in part.runs.items():
         known = edition.runs.setdefault(arm, [])
         known += [run for run in keys if run not in known]
-    edition.reasons.update(part.get("reasons") or {})
+    edition.reasons.update(part.reasons)

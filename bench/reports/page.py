@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,11 +13,11 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
+from bench.matrix.schema import CurvePoint
 from bench.reports import labels
-from bench.reports.axes import place
 from bench.reports.command import command_of, foreign_plugins
-from bench.reports.curve import Curve, curve_of, telemetry_of
 from bench.reports.engagement import bounds, limits_of, value_of
+from bench.reports.figures import Scale, place
 from bench.reports.gallery import AttackFigures, figures_of
 from bench.reports.paper import PaperTable
 from bench.reports.price import CONTROLS, PriceTable, price_table
@@ -26,6 +26,26 @@ from bench.reports.sections import Section, sections_of
 from bench.reports.tables import AsrTable, Column, UtilityTable, asr_table, utility_table
 
 TEMPLATES = Path(__file__).parent / "templates"
+
+
+LEFT, RIGHT, TOP, BOTTOM = 40, 312, 10, 98
+"""The box of the loss curve, in a drawing of 320 x 120."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The loss by epoch as a polyline."""
+
+    points: list[tuple[float, float]]
+    low: str
+    high: str
+    first: str
+    last: str
+    title: str
+
+    @property
+    def line(self) -> str:
+        return " ".join(f"{x:.1f},{y:.1f}" for x, y in self.points)
 
 
 @dataclass(frozen=True)
@@ -56,10 +76,6 @@ class RunView:
     foreign: list[str]
     spec: list[tuple[str, str]]
     provenance: list[tuple[str, str]]
-
-    @property
-    def record(self) -> dict[str, Any]:
-        return self.run.record or {}
 
 
 def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = (), damaged: Mapping[str, str] | None = None) -> str:
@@ -127,18 +143,45 @@ def lead_of(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def view_of(run: Run) -> RunView:
-    record = run.record or {}
-    provenance = {"run key": run.key, **(record.get("provenance") or {})}
-    spec = labels.flatten({key: value for key, value in run.spec.items() if value is not None})
+    curves = run.record.curves if run.record else []
+    provenance = {"run key": run.key, **(run.record.provenance if run.record else {})}
+    spec = labels.flatten({key: value for key, value in run.spec.dump().items() if value is not None})
     return RunView(
         run=run,
-        curve=curve_of(record.get("curves") or []),
-        telemetry=telemetry_of(record.get("curves") or []),
+        curve=curve_of(curves),
+        telemetry=telemetry_of(curves),
         command=command_of(run),
         foreign=foreign_plugins(run),
-        spec=[(key, labels.plain(value)) for key, value in spec.items() if value not in (None, {})],
+        spec=[(key, labels.plain(value)) for key, value in sorted(spec.items()) if value not in (None, {})],
         provenance=[(key, labels.plain(value)) for key, value in labels.flatten(provenance).items()],
     )
+
+
+def curve_of(curves: Sequence[CurvePoint]) -> Curve | None:
+    """The losses over epochs; None when there is none."""
+    found = [(point.epoch, point.loss) for point in curves if point.epoch is not None and point.loss is not None]
+    if not found:
+        return None
+    epochs, losses = [epoch for epoch, _ in found], [loss for _, loss in found]
+    x, y = Scale(min(epochs), max(epochs), LEFT, RIGHT), Scale(min(losses), max(losses), BOTTOM, TOP)
+    title = f"Training loss from {losses[0]:.3g} (epoch {epochs[0]}) to {losses[-1]:.3g} (epoch {epochs[-1]})"
+    ends = f"{min(losses):.3g}", f"{max(losses):.3g}", str(epochs[0]), str(epochs[-1])
+    return Curve([(x.at(epoch), y.at(loss)) for epoch, loss in found], *ends, title)
+
+
+def telemetry_of(curves: Sequence[CurvePoint]) -> list[tuple[str, str, str]]:
+    """Name, first and last value of every other number by epoch. Timing has its own place, and so have histograms."""
+    values: dict[str, list[object]] = defaultdict(list)
+    for point in curves:
+        for name, value in point.dump().items():
+            if value is not None and not isinstance(value, list):
+                values[name].append(value)
+    shown = sorted(values.keys() - {"epoch", "loss", "seconds", "pairs_per_second"})
+    return [(name, _short(values[name][0]), _short(values[name][-1])) for name in shown]
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else labels.plain(value)
 
 
 def header_groups(columns: Sequence[Column]) -> list[tuple[Column, int]]:

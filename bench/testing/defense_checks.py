@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import astuple
 from functools import cache
 from typing import Any
 
@@ -78,6 +79,14 @@ def check_limits(entry: Entry) -> None:
         assert bounded, f"limits() gives '{limit.figure}' neither a low nor a high bound"
 
 
+def check_meaning(entry: Entry) -> None:
+    figures = {name for each in _plain(entry).witness.figures for name in each}
+    meaning = entry.plugin.meaning(small.params_of(entry))
+    named = {meaning.safe_share, meaning.safe_cut, *(astuple(meaning.mixture) if meaning.mixture else ())} - {""}
+    unknown = ", ".join(sorted(named - figures))
+    assert not unknown, f"meaning() names what telemetry() never gives in four epochs: {unknown}"
+
+
 def check_training_follows_the_seed(entry: Entry) -> None:
     plain = _plain(entry)
     _assert_same(plain, train(entry, global_seed=1), "two runs of equal seed differ; draw from setup.rng(purpose)")
@@ -149,6 +158,7 @@ CHECKS: tuple[Callable[[Entry], None], ...] = (
     check_what_has_gradient_is_optimised,
     check_telemetry,
     check_limits,
+    check_meaning,
     check_training_follows_the_seed,
     check_state_can_be_saved,
     check_interruption_changes_nothing,

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from bench.reports.axes import Scale, place, round_numbers
 from bench.reports.figures import (
     BOTTOM,
     CELL,
@@ -17,12 +16,15 @@ from bench.reports.figures import (
     MAP_TOP,
     RIGHT,
     TOP,
+    Scale,
     edge,
     extent,
     heat_map,
     mixture_density,
     mixture_plot,
     overlap_plot,
+    place,
+    round_numbers,
     shortened,
 )
 from bench.reports.similarities import Component, Distribution, Examples, Split

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from bench import plugins
 from bench.errors import UserError
+from bench.registry import defenses
 from bench.reports.measures import METRICS
 from bench.suites.suite import chosen, load, names
 
@@ -84,11 +86,22 @@ def test_the_suites_are_the_tables_and_figures() -> None:
     assert load("figure3").label == "Figure 3"
 
 
+OF_RUNS = {"time.update", "time.epoch", "setting.lr", "setting.batch_size"}
+
+
+def _declared() -> set[str]:
+    """Metrics of what defenses declare of their telemetry and their learning rates."""
+    plugins.load()
+    meanings = [entry.plugin.meaning(entry.plugin.Params()) for entry in defenses]
+    stages = {f"time.{stage.name}" for meaning in meanings for stage in meaning.stages}
+    return stages | {f"setting.{name}" for meaning in meanings for name in meaning.lr_shares}
+
+
 @pytest.mark.parametrize("number", CELLS)
 def test_every_cell_of_a_table_is_there_and_measured_by_something(number: int) -> None:
     places = list(load(f"table{number}").places())
     assert len(places) == CELLS[number]
-    assert {place.metric for place in places} <= METRICS.keys()
+    assert {place.metric for place in places} <= METRICS.keys() | OF_RUNS | _declared()
     assert all(place.arm.data for place in places if place.metric != "printed")
 
 

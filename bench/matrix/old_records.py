@@ -1,0 +1,24 @@
+"""What the telemetry of records means that do not say it: all those that were written before `meaning` was a part of them."""
+
+from __future__ import annotations
+
+from bench.matrix.schema import Meaning, Mixture, RunRecord, Stage
+
+_BEFORE = Meaning(
+    safe_share="safe_share",
+    safe_cut="safe_cut",
+    mixture=Mixture(
+        lower_mean="gmm_lower_mean",
+        lower_std="gmm_lower_std",
+        lower_weight="gmm_lower_weight",
+        upper_mean="gmm_upper_mean",
+        upper_std="gmm_upper_std",
+        degenerate="gmm_degenerate",
+    ),
+    stages=(Stage(name="unimodal", phase="unimodal"), Stage(name="mixed", phase="safe", updates=True)),
+    lr_shares=("low_lr",),
+)
+
+
+def meaning_of(record: RunRecord) -> Meaning:
+    return record.meaning or _BEFORE
