@@ -97,7 +97,7 @@ class SafeCLIP(CLIP):
                 upper_std="gmm_upper_std",
                 degenerate="gmm_degenerate",
             ),
-            stages=(Stage("unimodal", "unimodal"), Stage("mixed", "safe", updates=True)),
+            stages=(Stage(name="unimodal", phase="unimodal"), Stage(name="mixed", phase="safe", updates=True)),
             lr_shares=("low_lr",),
         )
 

@@ -1,11 +1,12 @@
 """The contracts that plugins fulfil and the values they exchange."""
 
+from bench.meaning import Meaning, Mixture, Stage
+
 from .attack import Attack, AttackContext, AttackParams, Edit, Poison, PoisonPlan, Probe, Surrogate
 from .data import DataPlace, Dataset, DatasetBundle, Images, Pairs, Task, Vocabulary
 from .defense import Batch, Budget, Defense, Encoder, Guide, ImageView, Phase, Scorer, TextView, TrainRecipe, TrainSetup
 from .evaluator import EvalContext, Evaluator, FrozenModel, Measurement, Metric, class_mean, share, wilson
 from .limit import Limit
-from .meaning import Meaning, Mixture, Stage
 from .plugin import Params, Plugin
 
 __all__ = [

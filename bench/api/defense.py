@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.meaning import Meaning
+
 from .limit import Limit
-from .meaning import Meaning
 from .plugin import Params, Plugin
 
 ImageView = Literal["plain", "light", "strong"]

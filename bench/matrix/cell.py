@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import torch
@@ -24,7 +24,6 @@ from bench.matrix.schema import (
     CurvePoint,
     Examples,
     Limit,
-    Meaning,
     PoisonSummary,
     RunRecord,
     Spec,
@@ -108,7 +107,7 @@ def train(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> N
             builds_on_seconds=sum(_seconds(store, each) for each in (cell.start, cell.guide) if each),
         ),
         curves=[CurvePoint.of(curve) for curve in trained.curves],
-        meaning=Meaning.of(asdict(defense.meaning(params))),
+        meaning=defense.meaning(params),
         engagement=[Limit.of(limit) for limit in engagement(defense.limits(params), trained.curves)],
         examples=Examples.of(examples) if examples else None,
         poison=_poison_summary(spec, workspace),

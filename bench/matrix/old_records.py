@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bench.matrix.schema import Meaning, Mixture, RunRecord, Stage
+from bench.matrix.schema import RunRecord
+from bench.meaning import Meaning, Mixture, Stage
 
 _BEFORE = Meaning(
     safe_share="safe_share",

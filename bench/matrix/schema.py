@@ -7,7 +7,7 @@ parameters, telemetry, facts of a data set.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Self
 
@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from bench.canonical import digest, identity
 from bench.matrix.reading import Damaged
+from bench.meaning import Meaning
 
 SCHEMA = 2
 """Of the records that are written. Schema 1 is read too: its keys hold no revision of the engine and no digests."""
@@ -126,35 +127,6 @@ class CurvePoint(Part):
         if not isinstance(found, list) or len(found) != bins:
             return None
         return tuple(found) if all(type(count) is int and count >= 0 for count in found) else None
-
-
-class Mixture(Part):
-    """Names in the telemetry: `bench.api.Mixture`."""
-
-    lower_mean: str
-    lower_std: str
-    lower_weight: str
-    upper_mean: str
-    upper_std: str
-    degenerate: str
-
-
-class Stage(Part):
-    """A kind of epochs: `bench.api.Stage`."""
-
-    name: str
-    phase: str
-    updates: bool = False
-
-
-class Meaning(Part):
-    """What a defense's telemetry means: `bench.api.Meaning`."""
-
-    safe_share: str = ""
-    safe_cut: str = ""
-    mixture: Mixture | None = None
-    stages: Sequence[Stage] = ()
-    lr_shares: Sequence[str] = ()
 
 
 class Limit(Part):

@@ -34,20 +34,27 @@ class Labels:
         return self._labels[spec.identity]
 
 
+class Flat(dict[str, Any]):
+    """Values by dotted names; one that is not there reads as None."""
+
+    def __missing__(self, name: str) -> None:
+        return None
+
+
 def _describe(spec: Plugin, variants: Iterable[Plugin]) -> str:
     flat = flatten(spec.params.dump())
-    title = f"{spec.name} {percent_of(flat['rate'])}" if is_number(flat.get("rate")) else spec.name
+    title = f"{spec.name} {percent_of(flat['rate'])}" if is_number(flat["rate"]) else spec.name
     changing = varying([flatten(variant.params.dump()) for variant in variants])
-    parts = [f"{key}={plain(flat.get(key))}" for key in changing if key != "rate"]
+    parts = [f"{key}={plain(flat[key])}" for key in changing if key != "rate"]
     for field in ("version", "source"):
         if varying([{field: getattr(variant, field)} for variant in variants]):
             parts.append(f"{field}={plain(getattr(spec, field))[:12]}")
     return f"{title} ({', '.join(parts)})" if parts else title
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Flat:
     """Nested tables as dotted names; lists stay values."""
-    flat: dict[str, Any] = {}
+    flat = Flat()
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
             flat |= flatten(value, f"{prefix}{key}.")
@@ -59,7 +66,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def varying(trees: Sequence[Mapping[str, Any]]) -> list[str]:
     """The sorted keys that have not the same value in all trees."""
     keys = sorted({key for tree in trees for key in tree})
-    return [key for key in keys if len({identity(tree.get(key)) for tree in trees}) > 1]
+    return [key for key in keys if len({identity(tree[key]) for tree in trees}) > 1]
 
 
 def setting_titles(settings: Iterable[str]) -> dict[str, tuple[str, str]]:
@@ -72,15 +79,15 @@ def setting_titles(settings: Iterable[str]) -> dict[str, tuple[str, str]]:
         changing = varying([_flat_setting(other) for at, other in parsed.items() if titles[at] == titles[key]])
         usual = {"train.epochs": "{} epochs", "train.batch_size": "batch {}", "train.lr": "learning rate {}"}
         parts = [text.format(plain(flat[name])) for name, text in usual.items() if name in flat]
-        parts += [f"{name} {plain(flat.get(name))[:40]}" for name in changing if name not in usual]
-        if flat.get("train.epochs") == 1:
+        parts += [f"{name} {plain(flat[name])[:40]}" for name in changing if name not in usual]
+        if flat["train.epochs"] == 1:
             parts[0] = "1 epoch"
         result[key] = titles[key], " · ".join(parts)
     return result
 
 
-def _flat_setting(tree: Mapping[str, Any]) -> dict[str, Any]:
-    flat = {}
+def _flat_setting(tree: Mapping[str, Any]) -> Flat:
+    flat = Flat()
     for key, value in flatten(tree).items():
         flat[key.replace(".params.", ".")] = plain(value)[:8] if key == "data.fingerprint" else value
     return flat

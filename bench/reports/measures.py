@@ -9,6 +9,7 @@ from statistics import fmean
 
 from bench.matrix.old_records import meaning_of
 from bench.matrix.schema import CurvePoint, RunRecord, Spec
+from bench.reports.labels import flatten
 from bench.reports.records import Evaluation, Run
 from bench.reports.stats import OVERALL, Point, point_of, pooled, task_mean
 from bench.suites.suite import MINUS_CLIP, PRINTED_ONLY, UNDEFENDED
@@ -37,15 +38,14 @@ class _Metrics(dict[str, Metric]):
         return kinds[name.partition(".")[0]]
 
 
-SAFE_SHARE = "safe_share"
-SAFE_SET = (SAFE_SHARE, "safe_poison_recall", "safe_poison_rate")
+SAFE_SHARE, RECALL, RATE = "safe_share", "safe_poison_recall", "safe_poison_rate"
 METRICS = _Metrics(
     {
         "asr": Metric(better="lower"),
         "zero_shot": Metric(better="higher"),
         "linear_probe": Metric(better="higher"),
-        "safe_poison_recall": Metric(better="lower"),
-        "safe_poison_rate": Metric(better="lower", decimals=8),
+        RECALL: Metric(better="lower"),
+        RATE: Metric(better="lower", decimals=8),
         SAFE_SHARE: Metric(),
         "time.increase": Metric(better="lower"),
         PRINTED_ONLY: Metric(unit="setting", differs=False),
@@ -111,21 +111,21 @@ def _observed(run: Run, record: RunRecord, metric: str) -> Point | None:
     pairs, poisons = record.data.train_pairs or 0, record.poison.pairs if record.poison else 0
     name = meaning_of(record).safe_share
     split = next((point for point in _epochs(record) if name in point.telemetry), None)
-    found: dict[str, float | None] = {}
-    if split is not None:
-        found = {each: split.number(name if each == SAFE_SHARE else each) for each in SAFE_SET}
-    elif run.defense == UNDEFENDED:
-        found = dict(zip(SAFE_SET, (1.0, 1.0, poisons / pairs if pairs else None), strict=True))
-    sizes = dict(zip(SAFE_SET, (pairs, poisons, round((found.get(SAFE_SHARE) or 0.0) * pairs)), strict=True))
-    value = found.get(metric)
-    return None if value is None else Point(float(value), n=sizes[metric])
+    if split is None and run.defense != UNDEFENDED:
+        return None
+    share, recall, rate = (
+        [split.number(each) for each in (name, RECALL, RATE)] if split else [1.0, 1.0, poisons / pairs if pairs else None]
+    )
+    known = {SAFE_SHARE: (share, pairs), RECALL: (recall, poisons), RATE: (rate, round((share or 0.0) * pairs))}
+    value, n = known[metric]
+    return None if value is None else Point(float(value), n=n)
 
 
 def _setting(spec: Spec, record: RunRecord, name: str) -> float | None:
     """An option of the recipe's training; or a parameter of the defense that is a share of its learning rate, times that."""
     if name not in meaning_of(record).lr_shares:
-        return spec.train.dump().get(name)
-    share = spec.defense.params.dump().get(name) if spec.defense else None
+        return flatten(spec.train.dump())[name]  # type: ignore[no-any-return]
+    share = flatten(spec.defense.params.dump())[name] if spec.defense else None
     return spec.train.lr * share if spec.train.lr is not None and isinstance(share, int | float) else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -78,7 +78,7 @@ class RunView:
     provenance: list[tuple[str, str]]
 
 
-def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = (), damaged: Mapping[str, str] | None = None) -> str:
+def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = (), damaged: Iterable[tuple[str, str]] = ()) -> str:
     """`damaged`: the records that could not be read, and why."""
     sections = [SectionView(s, asr_table(s), utility_table(s), price_table(s), figures_of(s)) for s in sections_of(runs)]
     return (
@@ -91,7 +91,7 @@ def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = (), damaged:
             lead=lead_of(runs),
             statuses=STATUSES,
             controls=[*CONTROLS.values()],
-            damaged=sorted((damaged or {}).items()),
+            damaged=sorted(damaged),
             limited=any(limits_of(run) for run in runs),
         )
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bench.matrix.old_records import meaning_of
-from bench.matrix.schema import CurvePoint, Meaning, Mixture, RunRecord
+from bench.matrix.schema import CurvePoint, RunRecord
+from bench.meaning import Meaning, Mixture
 
 BINS = 40
 """Equal bins of a histogram, over [-1, 1]."""

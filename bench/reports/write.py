@@ -55,7 +55,7 @@ def write_report(store: Store, formats: Iterable[str] = USUAL, suites: Iterable[
         if any(run.beside for run in runs):
             files["price.csv"] = price_csv(runs)
     if "html" in chosen:
-        files["index.html"] = render_page(runs, papers, store.damaged)
+        files["index.html"] = render_page(runs, papers, store.damaged.items())
     files |= suite_files(papers, chosen)
     paths = {}
     for name, text in files.items():
@@ -113,14 +113,14 @@ def price_csv(runs: list[Run]) -> str:
 
 def _section_rows(section: Section) -> list[dict[str, Any]]:
     names, columns = asr_evaluators(section), utility_columns(section)
-    took = {attack: attack_took(section, attack, names, Notes()).state for attack in section.attacks if attack != "none"}
+    took = {attack: attack_took(section, attack, names, Notes()).state for attack in section.attacks}
     utility = utility_table(section)
     cells = {(row.attack, row.defense): row.cells for row in utility.rows} if utility else {}
     rows = []
     for key, group in section.groups.items():
-        verdicts = {"attack_took": took.get(group.attack, ""), **engagement_columns(group.runs)}
+        verdicts = {"attack_took": took[group.attack] if group.attack != "none" else "", **engagement_columns(group.runs)}
         row = _identity(section, group) | verdicts | _attack_numbers(group, names)
-        for column, cell in zip(columns, cells.get(key, []), strict=False):
+        for column, cell in zip(columns, cells[key] if columns else (), strict=True):
             row |= _mean_columns(column, cell.stat)
         rows.append(row)
     return rows

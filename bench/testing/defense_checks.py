@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import astuple
 from functools import cache
 from typing import Any
 
@@ -82,7 +81,7 @@ def check_limits(entry: Entry) -> None:
 def check_meaning(entry: Entry) -> None:
     figures = {name for each in _plain(entry).witness.figures for name in each}
     meaning = entry.plugin.meaning(small.params_of(entry))
-    named = {meaning.safe_share, meaning.safe_cut, *(astuple(meaning.mixture) if meaning.mixture else ())} - {""}
+    named = {meaning.safe_share, meaning.safe_cut, *(meaning.mixture.model_dump().values() if meaning.mixture else ())} - {""}
     unknown = ", ".join(sorted(named - figures))
     assert not unknown, f"meaning() names what telemetry() never gives in four epochs: {unknown}"
 

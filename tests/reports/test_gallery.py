@@ -12,6 +12,7 @@ import pytest
 
 from bench.matrix.schema import RunRecord
 from bench.matrix.store import Store
+from bench.meaning import Meaning, Mixture
 from bench.reports.figures import HeatMap, Plot
 from bench.reports.gallery import AttackFigures, figures_of
 from bench.reports.records import load_runs
@@ -172,3 +173,15 @@ def test_no_histogram_is_printed_as_telemetry(store: Store) -> None:
     page = write_report(store)["index.html"].read_text(encoding="utf-8")
     assert "similarity_clean" not in page
     assert "safe_cut, first → last epoch" in page
+
+
+def test_numbers_are_found_by_the_names_that_the_defense_declares() -> None:
+    whole = similar.split()
+    names = {name: f"of mine {at}" for at, name in enumerate(whole) if name.startswith(("gmm_", "safe_cut", "safe_share"))}
+    own = {names.get(name, name): value for name, value in whole.items()}
+    mixture = Mixture(**{name.removeprefix("gmm_"): mine for name, mine in names.items() if name.startswith("gmm_")})
+    meaning = Meaning(safe_share=names["safe_share"], safe_cut=names["safe_cut"], mixture=mixture)
+    assert split_of(record_of(own)) is None
+    told = record_of(own).model_copy(update={"meaning": meaning})
+    assert split_of(told) == split_of(record_of(whole)) is not None
+    assert split_of(record_of(whole).model_copy(update={"meaning": Meaning()})) is None

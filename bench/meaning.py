@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
 
 
-@dataclass(frozen=True)
-class Mixture:
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="allow")
+
+
+class Mixture(_Part):
     """A mixture of two Gaussians fitted to the similarities of all pairs, by the names of its numbers in the telemetry.
 
     The weights of both sum to 1. `degenerate` is 1 where no mixture could be fitted, else 0.
@@ -21,8 +25,7 @@ class Mixture:
     degenerate: str
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(_Part):
     """A kind of epochs: those that have steps in `phase` and none in the phase of a later stage.
 
     name: what a suite calls it, as in the metric time.NAME; updates: at their end the safe set is chosen anew, which reports
@@ -34,8 +37,7 @@ class Stage:
     updates: bool = False
 
 
-@dataclass(frozen=True)
-class Meaning:
+class Meaning(_Part):
     """Names in `Defense.telemetry`; empty where a defense has no such number.
 
     safe_share: the share of the pairs that are in the safe set, in [0, 1], of epochs that end with a choice of it; safe_cut:
