@@ -89,14 +89,7 @@ class SafeCLIP(CLIP):
         return Meaning(
             safe_share="safe_share",
             safe_cut="safe_cut",
-            mixture=Mixture(
-                lower_mean="gmm_lower_mean",
-                lower_std="gmm_lower_std",
-                lower_weight="gmm_lower_weight",
-                upper_mean="gmm_upper_mean",
-                upper_std="gmm_upper_std",
-                degenerate="gmm_degenerate",
-            ),
+            mixture=Mixture(**{name: f"gmm_{name}" for name in Mixture.model_fields}),
             stages=(Stage(name="unimodal", phase="unimodal"), Stage(name="mixed", phase="safe", updates=True)),
             lr_shares=("low_lr",),
         )

@@ -17,20 +17,10 @@ from bench.data import thesaurus
 from bench.data.captions import CaptionTokens, TokenRows
 from bench.data.poisoned import PoisonedPairs
 from bench.errors import UserError
+from bench.matrix import schema
 from bench.matrix.expand import Cell
 from bench.matrix.provenance import provenance
 from bench.matrix.runtime import Runtime
-from bench.matrix.schema import (
-    CurvePoint,
-    Examples,
-    Limit,
-    PoisonSummary,
-    RunRecord,
-    Spec,
-    Timing,
-    TrainingData,
-    Weights,
-)
 from bench.matrix.stop import at_once
 from bench.matrix.store import Store, atomic, write_json
 from bench.matrix.tracking import tracked
@@ -97,22 +87,22 @@ def train(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> N
         stream.write(weights)
     write_manifest(spec, workspace, store)
     defense, params = trainer.defense, trainer.defense.params
-    record = RunRecord(
-        spec=Spec.of(spec.model_dump(mode="json")),
+    record = schema.RunRecord(
+        spec=schema.Spec.of(spec.model_dump(mode="json")),
         provenance=provenance(runtime.device, runtime.ranks.count, runtime.command, started),
-        timing=Timing(
+        timing=schema.Timing(
             train_seconds=trained.train_seconds,
             pairs_per_second=trained.pairs_per_second,
             stages=trained.seconds,
             builds_on_seconds=sum(_seconds(store, each) for each in (cell.start, cell.guide) if each),
         ),
-        curves=[CurvePoint.of(curve) for curve in trained.curves],
+        curves=[schema.CurvePoint.of(curve) for curve in trained.curves],
         meaning=defense.meaning(params),
-        engagement=[Limit.of(limit) for limit in engagement(defense.limits(params), trained.curves)],
-        examples=Examples.of(examples) if examples else None,
+        engagement=[schema.Limit.of(limit) for limit in engagement(defense.limits(params), trained.curves)],
+        examples=schema.Examples.of(examples) if examples else None,
         poison=_poison_summary(spec, workspace),
-        data=TrainingData(train_pairs=len(pairs), facts=workspace.bundle.facts),
-        weights=Weights(sha256=hashlib.sha256(weights).hexdigest()),
+        data=schema.TrainingData(train_pairs=len(pairs), facts=workspace.bundle.facts),
+        weights=schema.Weights(sha256=hashlib.sha256(weights).hexdigest()),
     )
     store.write_run(key, record)
     Checkpoint.remove(trainer.checkpoint)
@@ -238,12 +228,12 @@ def _setup(spec: RunSpec, recipe: TrainSpec, pairs: PoisonedPairs, bundle: Datas
     )
 
 
-def _poison_summary(spec: RunSpec, workspace: Workspace) -> PoisonSummary | None:
+def _poison_summary(spec: RunSpec, workspace: Workspace) -> schema.PoisonSummary | None:
     if spec.attack is None:
         return None
     _, plan, _ = workspace.poison(spec)
     added = sum(poison.split == "holdout" for poison in plan.poisons)
-    return PoisonSummary(
+    return schema.PoisonSummary(
         hash=plan.hash(),
         added=added,
         replaced=len(plan.poisons) - added,

@@ -147,6 +147,11 @@ class Examples(Part):
     labels: list[str]
     values: list[list[Number]]
 
+    @property
+    def poison(self) -> int | None:
+        """Which of them is poisoned."""
+        return self.labels.index("poison") if "poison" in self.labels else None
+
 
 class PoisonSummary(Part):
     hash: Any = None

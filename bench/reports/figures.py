@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from bench.reports.similarities import BINS, Component, Distribution, Examples, Split
+from bench.matrix.schema import Examples
+from bench.reports.similarities import BINS, Component, Distribution, Split
 
 CELL, MAP_LEFT, MAP_TOP = 30, 104, 4
 LETTERS = 12

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TypeVar
 
-from bench.matrix.schema import RunRecord
+from bench.matrix.schema import Examples, RunRecord
 from bench.reports.figures import HeatMap, Plot, extent, heat_map, hundredths, mixture_plot, overlap_plot
 from bench.reports.labels import number
 from bench.reports.records import Run
 from bench.reports.sections import Group, Section
-from bench.reports.similarities import Distribution, Examples, Split, distribution_of, examples_of, split_of
+from bench.reports.similarities import Distribution, Split, distribution_of, examples_of, split_of
 
 Data = TypeVar("Data")
 Found = list[tuple[Group, Run, Data]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -43,7 +42,7 @@ class Flat(dict[str, Any]):
 
 def _describe(spec: Plugin, variants: Iterable[Plugin]) -> str:
     flat = flatten(spec.params.dump())
-    title = f"{spec.name} {percent_of(flat['rate'])}" if is_number(flat["rate"]) else spec.name
+    title = f"{spec.name} {percent_of(flat['rate'])}" if type(flat["rate"]) in (int, float) else spec.name
     changing = varying([flatten(variant.params.dump()) for variant in variants])
     parts = [f"{key}={plain(flat[key])}" for key in changing if key != "rate"]
     for field in ("version", "source"):
@@ -105,10 +104,6 @@ def short_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:6]
 
 
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-
-
 def percent_of(fraction: float) -> str:
     return f"{fraction * 100:.6g}%"
 
@@ -122,9 +117,8 @@ def number(value: float | None, unit: str = "fraction") -> str:
 
 
 def duration(seconds: float | None) -> str:
-    if not is_number(seconds):
+    if seconds is None:
         return "–"
-    assert seconds is not None
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

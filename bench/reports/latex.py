@@ -10,25 +10,23 @@ from bench.reports.paper import PaperCell, PaperRow, PaperTable
 from bench.suites.suite import PAPER
 
 HEAD = "% In the preamble: \\usepackage{booktabs}\n"
-_SPECIAL = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "|": r"\textbar{}",
-        "−": "$-$",
-        "±": r"$\pm$",
-        "×": r"$\times$",
-        "·": r"$\cdot$",
-        "→": r"$\to$",
-        "–": "--",
-        "…": r"\dots{}",
-        "≥": r"$\geq$",
-        **{mark: rf"\{mark}" for mark in "{}$&#_%"},
-    }
-)
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "−": "$-$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "→": r"$\to$",
+    "–": "--",
+    "…": r"\dots{}",
+    "≥": r"$\geq$",
+    **{mark: rf"\{mark}" for mark in "{}$&#_%"},
+}
 READING = (
     r"Percent where a number is a share; below it the standard deviation over seeds with the $n$ of a seed, the smallest "
     r"where they differ, and the 95\% Wilson interval of the counts of all seeds pooled; or the 95\% interval of one seed; "
@@ -48,7 +46,7 @@ HEAD_WIDTH = 12
 
 def escaped(text: str) -> str:
     """The text as LaTeX prints it, on one line; what stands between backticks as code."""
-    printed = " ".join(text.split()).translate(_SPECIAL)
+    printed = "".join(_SPECIAL.get(letter, letter) for letter in " ".join(text.split()))
     return re.sub("`([^`]*)`", r"\\texttt{\1}", printed)
 
 

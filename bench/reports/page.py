@@ -65,19 +65,6 @@ class PaperView:
     drawn_in: list[Section]
 
 
-@dataclass(frozen=True)
-class RunView:
-    """What the page says about one run."""
-
-    run: Run
-    curve: Curve | None
-    telemetry: list[tuple[str, str, str]]
-    command: list[str]
-    foreign: list[str]
-    spec: list[tuple[str, str]]
-    provenance: list[tuple[str, str]]
-
-
 def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = (), damaged: Iterable[tuple[str, str]] = ()) -> str:
     """`damaged`: the records that could not be read, and why."""
     sections = [SectionView(s, asr_table(s), utility_table(s), price_table(s), figures_of(s)) for s in sections_of(runs)]
@@ -87,7 +74,6 @@ def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = (), damaged:
         .render(
             sections=sections,
             papers=[PaperView(table, _drawn_in(table, sections)) for table in papers],
-            view=view_of,
             lead=lead_of(runs),
             statuses=STATUSES,
             controls=[*CONTROLS.values()],
@@ -116,6 +102,12 @@ def _environment() -> jinja2.Environment:
         "pretty": pretty,
         "coded": coded,
         "place": place,
+        "curve": curve_of,
+        "telemetry": telemetry_of,
+        "command": command_of,
+        "foreign": foreign_plugins,
+        "spec": spec_of,
+        "provenance": provenance_of,
         "limits": limits_of,
         "bounds": bounds,
         "limited": value_of,
@@ -142,19 +134,14 @@ def lead_of(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def view_of(run: Run) -> RunView:
-    curves = run.record.curves if run.record else []
-    provenance = {"run key": run.key, **(run.record.provenance if run.record else {})}
-    spec = labels.flatten({key: value for key, value in run.spec.dump().items() if value is not None})
-    return RunView(
-        run=run,
-        curve=curve_of(curves),
-        telemetry=telemetry_of(curves),
-        command=command_of(run),
-        foreign=foreign_plugins(run),
-        spec=[(key, labels.plain(value)) for key, value in sorted(spec.items()) if value not in (None, {})],
-        provenance=[(key, labels.plain(value)) for key, value in labels.flatten(provenance).items()],
-    )
+def spec_of(run: Run) -> list[tuple[str, str]]:
+    flat = labels.flatten(run.spec.dump())
+    return [(key, labels.plain(value)) for key, value in sorted(flat.items()) if value not in (None, {})]
+
+
+def provenance_of(run: Run) -> list[tuple[str, str]]:
+    flat = labels.flatten({"run key": run.key, **(run.record.provenance if run.record else {})})
+    return [(key, labels.plain(value)) for key, value in flat.items()]
 
 
 def curve_of(curves: Sequence[CurvePoint]) -> Curve | None:

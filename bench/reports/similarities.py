@@ -5,28 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bench.matrix.old_records import meaning_of
-from bench.matrix.schema import CurvePoint, RunRecord
+from bench.matrix.schema import CurvePoint, Examples, RunRecord
 from bench.meaning import Meaning, Mixture
 
 BINS = 40
 """Equal bins of a histogram, over [-1, 1]."""
 EXAMPLES = 7
-POISON = "poison"
-"""The label of a poisoned pair among the examples."""
 POISONS = "safe_poisons"
 """How many of them are in the safe set."""
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Similarities of some training pairs after training: a row an image, a column a caption."""
-
-    labels: tuple[str, ...]
-    values: tuple[tuple[float, ...], ...]
-
-    @property
-    def poison(self) -> int | None:
-        return self.labels.index(POISON) if POISON in self.labels else None
 
 
 @dataclass(frozen=True)
@@ -66,10 +52,9 @@ class Split:
 
 
 def examples_of(record: RunRecord) -> Examples | None:
+    """Seven pairs; None where a record has another number of them."""
     found = record.examples
-    if not found or {len(found.labels), len(found.values), *map(len, found.values)} != {EXAMPLES}:
-        return None
-    return Examples(tuple(found.labels), tuple(tuple(map(float, row)) for row in found.values))
+    return found if found and {len(found.labels), len(found.values), *map(len, found.values)} == {EXAMPLES} else None
 
 
 def distribution_of(record: RunRecord) -> Distribution | None:
