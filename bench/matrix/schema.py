@@ -121,6 +121,11 @@ class CurvePoint(Part):
         sound = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
         return value if sound else None
 
+    def share(self, name: str) -> float | None:
+        """A number of the telemetry in [0, 1]; None where there is none."""
+        value = self.number(name)
+        return value if value is not None and 0 <= value <= 1 else None
+
     def counts(self, name: str, bins: int) -> tuple[int, ...] | None:
         """A histogram of the telemetry; None where there is none of so many bins."""
         found = self.telemetry.get(name)

@@ -46,15 +46,12 @@ def engagement_columns(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def value_of(limit: Limit) -> str:
-    value = limit.value
-    return "never measured" if value is None else f"{number(value)}%" if _is_share(limit) else number(value, "")
+    if limit.value is None:
+        return "never measured"
+    return f"{number(limit.value)}%" if limit.unit == "fraction" else number(limit.value, "")
 
 
 def bounds(limit: Limit) -> str:
     given = [("at least", limit.low), ("at most", limit.high)]
-    texts = [f"{word} {percent_of(bound) if _is_share(limit) else f'{bound:g}'}" for word, bound in given if bound is not None]
-    return " and ".join(texts)
-
-
-def _is_share(limit: Limit) -> bool:
-    return limit.unit == "fraction"
+    shown = percent_of if limit.unit == "fraction" else "{:g}".format
+    return " and ".join(f"{word} {shown(bound)}" for word, bound in given if bound is not None)

@@ -67,11 +67,8 @@ def _found(groups: list[Group], read: Callable[[RunRecord], Data | None]) -> Fou
     """The run of the lowest seed of each group that has the data, with it."""
     found: Found[Data] = []
     for group in groups:
-        for run in group.runs:
-            data = read(run.record) if run.record else None
-            if data is not None:
-                found.append((group, run, data))
-                break
+        seen = ((group, run, read(run.record)) for run in group.runs if run.record)
+        found += [(group, run, data) for group, run, data in seen if data is not None][:1]
     return found
 
 

@@ -114,7 +114,7 @@ def _observed(run: Run, record: RunRecord, metric: str) -> Point | None:
     if split is None and run.defense != UNDEFENDED:
         return None
     share, recall, rate = (
-        [split.number(each) for each in (name, RECALL, RATE)] if split else [1.0, 1.0, poisons / pairs if pairs else None]
+        [split.share(each) for each in (name, RECALL, RATE)] if split else [1.0, 1.0, poisons / pairs if pairs else None]
     )
     known = {SAFE_SHARE: (share, pairs), RECALL: (recall, poisons), RATE: (rate, round((share or 0.0) * pairs))}
     value, n = known[metric]

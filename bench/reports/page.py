@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -173,14 +174,8 @@ def _short(value: object) -> str:
 
 def header_groups(columns: Sequence[Column]) -> list[tuple[Column, int]]:
     """Neighbouring columns of one evaluator and metric, with their number."""
-    groups: list[tuple[Column, int]] = []
-    for column in columns:
-        last = groups[-1] if groups else None
-        if last and (last[0].evaluator, last[0].metric) == (column.evaluator, column.metric):
-            groups[-1] = last[0], last[1] + 1
-        else:
-            groups.append((column, 1))
-    return groups
+    groups = [list(group) for _, group in groupby(columns, lambda column: (column.evaluator, column.metric))]
+    return [(group[0], len(group)) for group in groups]
 
 
 def pretty(value: float | None, unit: str) -> str:

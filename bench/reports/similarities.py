@@ -79,7 +79,7 @@ def _distribution(point: CurvePoint) -> Distribution | None:
 
 def _split(point: CurvePoint, meaning: Meaning) -> Split | None:
     distribution = _distribution(point)
-    cut, share, poisons = (point.number(name) for name in (meaning.safe_cut, meaning.safe_share, POISONS))
+    cut, share, poisons = point.number(meaning.safe_cut), point.share(meaning.safe_share), point.number(POISONS)
     components = _components(point, meaning.mixture) if meaning.mixture else None
     if distribution is None or components is None or cut is None or share is None or poisons is None:
         return None

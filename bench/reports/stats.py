@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -173,10 +174,10 @@ def best_of(stats: Sequence[Stat | None], better: str, decimals: int = 3) -> set
     """
     if better not in ("lower", "higher"):
         return set()
-    alike: dict[object, list[int]] = {}
+    alike: dict[object, list[int]] = defaultdict(list)
     for position, stat in enumerate(stats):
         if stat is not None:
-            alike.setdefault(stat.comparable, []).append(position)
+            alike[stat.comparable].append(position)
     if not alike:
         return set()
     group = max(alike.values(), key=lambda positions: (len(stats[positions[0]].seeds), len(positions)))  # type: ignore[union-attr]

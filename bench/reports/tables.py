@@ -256,7 +256,10 @@ def utility_table(section: Section) -> UtilityTable | None:
     return UtilityTable(columns, rows, notes.all)
 
 
-def utility_cell(section: Section, group: Group, column: Column, notes: Notes) -> Cell:
+def utility_cell(section: Section, group: Group | None, column: Column, notes: Notes) -> Cell:
+    if group is None:
+        return Cell()
+
     def point(evaluation: Evaluation) -> Point | None:
         if section.label(evaluation) != column.evaluator:
             return None
