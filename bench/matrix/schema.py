@@ -41,7 +41,7 @@ class Part(BaseModel):
             return cls.model_validate(record)
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            raise Damaged(first["msg"].removeprefix("Input "), *first["loc"]) from None
+            raise Damaged(first["msg"].removeprefix("Input ").partition(" or instance of")[0], *first["loc"]) from None
 
     def dump(self) -> dict[str, Any]:
         return self.model_dump(exclude_unset=True)
