@@ -17,6 +17,11 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
 
 
+def identity(value: Any) -> str:
+    """The canonical JSON without nulls."""
+    return canonical(without_nulls(value))
+
+
 def without_nulls(value: Any) -> Any:
     """The value without the null entries of its objects: a null option and an absent one are the same."""
     if isinstance(value, dict):

@@ -26,7 +26,7 @@ _ENGINE_ROOTS = ("bench.training.trainer", "bench.matrix.cell", "bench.models.fr
 _ENGINE_ALONE = ("bench.matrix.workspace",)
 """Of the engine, without what they import."""
 _EVALUATION = ("bench.matrix.evaluation",)
-_ENGINE_PACKAGES = ("bench.training", "bench.models", "bench.data", "bench.api")
+_ENGINE_PACKAGES = ("bench.training", "bench.models", "bench.data", "bench.api", "bench.intervals")
 
 
 def engine() -> str:

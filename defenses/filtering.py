@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestCentroid
 
-from bench.api import Guide, Limit, Params, Phase, Scorer, TrainSetup
+from bench.api import Guide, Limit, Meaning, Params, Phase, Scorer, TrainSetup
 from bench.defenses.clip import CLIP
 
 _CHUNK = 8192
@@ -37,6 +37,10 @@ class Filter(CLIP):
             Limit("dropped", "last", "pairs that the filter drops", "use stricter parameters", low=1, unit=""),
             Limit("safe_share", "last", kept, "use milder parameters", low=0.2),
         )
+
+    @classmethod
+    def meaning(cls, params: Any) -> Meaning:
+        return Meaning(safe_share="safe_share")
 
     @abstractmethod
     def keep(self, scorer: Scorer) -> NDArray[np.bool_]:

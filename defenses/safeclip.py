@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from bench.api import Batch, Encoder, ImageView, Limit, Params, Phase, Scorer, TextView, TrainSetup
+from bench.api import Batch, Encoder, ImageView, Limit, Meaning, Mixture, Params, Phase, Scorer, Stage, TextView, TrainSetup
 from bench.defenses import mismatches, split
 from bench.defenses.clip import CLIP
 from bench.defenses.losses import clip_loss, nn_contrastive_loss
@@ -89,6 +89,16 @@ class SafeCLIP(CLIP):
             Limit("safe_share", "first", first, "raise threshold or lower low_lr", high=0.9),
             Limit("safe_share", "last", "share of the pairs in the last safe set", "lower growth or largest", high=0.85),
             Limit("mismatch_auc", "first", told, "raise low_lr or clip_epochs", low=mismatches.LEAST_AUC),
+        )
+
+    @classmethod
+    def meaning(cls, params: SafeCLIPParams) -> Meaning:
+        return Meaning(
+            safe_share="safe_share",
+            safe_cut="safe_cut",
+            mixture=Mixture(**{name: f"gmm_{name}" for name in Mixture.model_fields}),
+            stages=(Stage(name="unimodal", phase="unimodal"), Stage(name="mixed", phase="safe", updates=True)),
+            lr_shares=("low_lr",),
         )
 
     @property

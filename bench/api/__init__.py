@@ -1,5 +1,7 @@
 """The contracts that plugins fulfil and the values they exchange."""
 
+from bench.meaning import Meaning, Mixture, Stage
+
 from .attack import Attack, AttackContext, AttackParams, Edit, Poison, PoisonPlan, Probe, Surrogate
 from .data import DataPlace, Dataset, DatasetBundle, Images, Pairs, Task, Vocabulary
 from .defense import Batch, Budget, Defense, Encoder, Guide, ImageView, Phase, Scorer, TextView, TrainRecipe, TrainSetup
@@ -26,8 +28,10 @@ __all__ = [
     "ImageView",
     "Images",
     "Limit",
+    "Meaning",
     "Measurement",
     "Metric",
+    "Mixture",
     "Pairs",
     "Params",
     "Phase",
@@ -36,6 +40,7 @@ __all__ = [
     "PoisonPlan",
     "Probe",
     "Scorer",
+    "Stage",
     "Surrogate",
     "Task",
     "TextView",

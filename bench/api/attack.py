@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+
+from bench.canonical import canonical
 
 from .data import DatasetBundle
 from .plugin import Params, Plugin
@@ -66,7 +67,7 @@ class PoisonPlan(BaseModel):
 
 
 def _sha256(data: object) -> str:
-    return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(canonical(data).encode()).hexdigest()
 
 
 def _digest(tensor: torch.Tensor) -> str:

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.meaning import Meaning
+
 from .limit import Limit
 from .plugin import Params, Plugin
 
@@ -168,6 +170,11 @@ class Defense(Plugin):
     def limits(cls, params: Any) -> Sequence[Limit]:
         """Between what numbers of `telemetry` lie where the defense engages; outside, the report says that it did not."""
         return ()
+
+    @classmethod
+    def meaning(cls, params: Any) -> Meaning:
+        """What numbers of `telemetry` mean, for reports to draw."""
+        return Meaning()
 
     def select(self, scorer: Scorer) -> None:
         """Called once, before the first epoch, with the model of `selects_with`; what is chosen is part of `state_dict`."""

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 
+from bench import intervals
+
 from .attack import Probe
 from .data import DatasetBundle, Images, Vocabulary
 from .plugin import Params, Plugin
@@ -95,15 +97,9 @@ class Evaluator(Plugin):
         """All declared metrics. Values within their unit's range."""
 
 
-def wilson(successes: float, n: float, z: float = 1.959964) -> tuple[float, float]:
-    """95% Wilson score interval of a share; (0, 1) when n is 0. Wilson, JASA 22 (1927)."""
-    if n == 0:
-        return 0.0, 1.0
-    share = successes / n
-    centre = share + z * z / (2 * n)
-    half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    return max(0.0, float((centre - half) / scale)), min(1.0, float((centre + half) / scale))
+def wilson(successes: float, n: float) -> tuple[float, float]:
+    """95% Wilson score interval of a share; (0, 1) when n is 0."""
+    return intervals.wilson(successes / n, n) if n else (0.0, 1.0)
 
 
 def share(metric: str, task: str, hits: np.ndarray) -> Measurement:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -59,8 +59,9 @@ def command(
     """Draw an attack's poisons: clean, poisoned, and their difference, amplified.
 
     Prints the PSNR of poisoned against clean images and the hash of the poison manifest. An attack that is crafted against a
-    model needs that model on record in --out.
+    model needs that model on record in --out. It draws with matplotlib, the extra [plot].
     """
+    _pyplot()
     load_plugins(plugin)
     from bench.data.poisoned import edited
     from bench.matrix.expand import Request, expand
@@ -108,12 +109,19 @@ def _psnr(clean: list[torch.Tensor], poisoned: list[torch.Tensor]) -> str:
     return "infinite (pixels unchanged)" if error == 0 else f"{float(10 * torch.log10(255**2 / error)):.1f} dB"
 
 
-def _draw(clean: list[torch.Tensor], poisoned: list[torch.Tensor], shown: list[Poison], title: str, path: Path) -> None:
-    import matplotlib
-
+def _pyplot() -> Any:
+    try:
+        import matplotlib
+    except ImportError:
+        raise UserError("matplotlib, which draws, is not installed; pip install 'clip-poison-bench[plot]'") from None
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    return pyplot
+
+
+def _draw(clean: list[torch.Tensor], poisoned: list[torch.Tensor], shown: list[Poison], title: str, path: Path) -> None:
+    pyplot = _pyplot()
     figure, axes = pyplot.subplots(3, len(shown), figsize=(2 * len(shown), 6.6), squeeze=False, layout="constrained")
     figure.suptitle(title)
     for column, (before, after, poison) in enumerate(zip(clean, poisoned, shown, strict=True)):

@@ -23,6 +23,7 @@ from bench.errors import UserError
 from bench.matrix.expand import Cell, Matrix, with_needed
 from bench.matrix.heartbeat import last_beat
 from bench.matrix.local import settled
+from bench.matrix.schema import Failure
 from bench.matrix.store import Store
 from bench.matrix.workspace import Source
 
@@ -126,7 +127,7 @@ class RayExecutor:
                 for errand, outcome in self._finished():
                     outcomes[outcome] += 1
                     failure = self.store.failure(errand.cell.key) if outcome == "failed" else None
-                    why = f"FAILED {failure['stage']}: {failure['error']}" if failure else ""
+                    why = f"FAILED {failure.stage}: {failure.error}" if failure else ""
                     self.progress.cell_ended(errand.cell, outcome, why)
                 self._show()
         finally:
@@ -175,7 +176,8 @@ class RayExecutor:
         except RayTaskError as error:
             raise (error.cause if isinstance(error.cause, UserError) else error) from None
         except RayError as error:
-            lost = {"stage": "worker", "error": f"{type(error).__name__}: {_one_line(error)}", "traceback": str(error)}
+            said = f"{type(error).__name__}: {_one_line(error)}"
+            lost = Failure(stage="worker", error=said, traceback=str(error))
             self.store.write_failure(errand.cell.key, lost)
             return "failed"
 

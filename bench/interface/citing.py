@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from bench import references
 from bench.errors import UserError, did_you_mean
+from bench.matrix.schema import Plugin
 from bench.references import Reference
 from bench.registry import KINDS
 from bench.reports.records import Run
@@ -36,10 +36,10 @@ def of_runs(runs: Sequence[Run]) -> tuple[list[Reference], list[str]]:
 def _used(run: Run) -> Iterator[tuple[str, str]]:
     """Kind and name of each plugin behind a cell; of a defense also what it builds on and stands beside."""
     for part, kind in _PARTS.items():
-        spec: dict[str, Any] | None = run.spec.get(part)
-        while spec and spec.get("name"):
-            yield kind, str(spec["name"])
-            spec, kind = spec.get("builds_on") or spec.get("beside"), "defenses"
+        plugin: Plugin | None = getattr(run.spec, part)
+        while plugin and plugin.name:
+            yield kind, plugin.name
+            plugin, kind = plugin.builds_on or plugin.beside, "defenses"
     yield from (("evaluators", each.name) for each in run.evaluations if each.name and each.status == "done")
 
 

@@ -19,7 +19,7 @@ from bench.errors import UserError, did_you_mean
 from bench.interface.toml import toml_text, toml_value
 from bench.registry import KINDS, Entry
 from bench.reports.measures import point_for
-from bench.reports.records import Run, canonical
+from bench.reports.records import Run
 
 _WIDTH = 120
 _SECTIONS = {"attack": "attack", "defense": "defense", "evaluator": "evaluator", "data set": "data"}
@@ -124,7 +124,7 @@ def _cost(defense: str, runs: Sequence[Run]) -> str:
 
 
 def _pair(run: Run) -> tuple[str, str, int]:
-    return run.setting, canonical(run.spec.get("attack")), run.seed
+    return run.setting, run.spec.attack.identity if run.spec.attack else "", run.seed
 
 
 def runs_of(folder: Path | None) -> list[Run]:

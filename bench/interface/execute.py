@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from bench import keys
 from bench.cluster.place import Order, Place
 from bench.console import say
 from bench.interface.config_file import config_text
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
     from bench.matrix.expand import Matrix
+    from bench.matrix.schema import RequestRecord
     from bench.matrix.store import Store
     from bench.training.ranks import Ranks
 
@@ -42,13 +42,12 @@ def run(work: Work, asked: RunOptions, store: Store, console: Console, finish: C
     return outcomes
 
 
-def _write_request(store: Store, request: dict[str, Any], asked: RunOptions) -> None:
+def _write_request(store: Store, request: RequestRecord, asked: RunOptions) -> None:
     """Put a request on record, with the file that --config takes to ask for the same."""
     from bench.matrix.store import atomic
 
-    key = keys.digest(request)
-    store.write_request(key, request)
-    path = store.root / "requests" / f"{key}.toml"
+    store.write_request(request.key, request)
+    path = store.root / "requests" / f"{request.key}.toml"
     if not path.exists():
         with atomic(path) as stream:
             stream.write(config_text(asked).encode())

@@ -117,15 +117,15 @@ _OF_RUN = ("defense", "control_of", "recipe", "engine", "train", "attack_params"
 
 def _of_run(run: Run) -> dict[str, Any]:
     """What the rows of a run have in common beyond those of the report."""
-    engine = run.spec.get("engine")
+    spec, record = run.spec, run.record
     return {
         "run_key": run.key,
         "defense": run.defense,
-        "control_of": run.beside.get("name") if run.beside else None,
+        "control_of": run.beside.name if run.beside else None,
         "recipe": run.recipe,
-        "engine": None if engine is None else str(engine),
-        "train": canonical(run.spec.get("train") or {}),
-        "attack_params": canonical((run.spec.get("attack") or {}).get("params") or {}),
-        "defense_params": canonical((run.spec.get("defense") or {}).get("params") or {}),
-        "train_seconds": ((run.record or {}).get("timing") or {}).get("train_seconds"),
+        "engine": None if spec.engine is None else str(spec.engine),
+        "train": canonical(spec.train.dump()),
+        "attack_params": canonical(spec.attack.params.dump() if spec.attack else {}),
+        "defense_params": canonical(spec.defense.params.dump() if spec.defense else {}),
+        "train_seconds": record.timing.train_seconds if record else None,
     }

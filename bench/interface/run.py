@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
-from bench import keys
 from bench.cluster.place import Place
 from bench.errors import Stopped, UserError
 from bench.interface import execute
@@ -208,6 +207,6 @@ def _settle(
     if place is None:
         finish = partial(execute.locally, work.matrices, store, asked, device, ranks, console)
     else:
-        request = keys.digest(work.requests[0])
+        request = work.requests[0].key
         finish = partial(execute.on_cluster, work.matrices, store, asked, place, request, console)
     return execute.run(work, asked, store, console, finish)

@@ -15,13 +15,14 @@ from bench.interface.values import data_and_root, some_names
 
 if TYPE_CHECKING:
     from bench.matrix.expand import Matrix
+    from bench.matrix.schema import RequestRecord
 
 
 class Work(NamedTuple):
     """Matrices, of several shards those of this one, and the requests that the report is made from."""
 
     matrices: Sequence[Matrix]
-    requests: Sequence[dict[str, Any]]
+    requests: Sequence[RequestRecord]
 
 
 def planned(asked: RunOptions, console: Console) -> Work:

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +17,7 @@ from bench.data import thesaurus
 from bench.data.captions import CaptionTokens, TokenRows
 from bench.data.poisoned import PoisonedPairs
 from bench.errors import UserError
+from bench.matrix import schema
 from bench.matrix.expand import Cell
 from bench.matrix.provenance import provenance
 from bench.matrix.runtime import Runtime
@@ -36,7 +36,7 @@ from bench.training.joint_loss import synchronised
 from bench.training.memory import require_memory
 from bench.training.scorer import PairScorer
 from bench.training.telemetry import similarity_map
-from bench.training.trainer import Trained, Trainer
+from bench.training.trainer import Trainer
 
 _WEIGHTS = "model.safetensors"
 _CHECKPOINT = "checkpoint.pt"
@@ -50,9 +50,9 @@ def is_trained(store: Store, spec: RunSpec) -> bool:
         return False
     path = store.run_dir(key) / _WEIGHTS
     try:
-        if "weights" in record:
+        if record.weights.sha256:
             with path.open("rb") as stream:
-                return hashlib.file_digest(stream, "sha256").hexdigest() == record["weights"]["sha256"]
+                return hashlib.file_digest(stream, "sha256").hexdigest() == record.weights.sha256
         with safe_open(path, framework="pt"):
             return True
     except (OSError, SafetensorError):
@@ -86,11 +86,25 @@ def train(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> N
     with atomic(folder / _WEIGHTS) as stream:
         stream.write(weights)
     write_manifest(spec, workspace, store)
-    below = sum(_seconds(store, each) for each in (cell.start, cell.guide) if each)
-    origin = provenance(runtime.device, runtime.ranks.count, runtime.command, started)
-    record = _record(spec, workspace, pairs, trained, below, examples, origin)
-    engaged = engagement(trainer.defense.limits(trainer.defense.params), trained.curves)
-    store.write_run(key, {**record, "engagement": engaged, "weights": {"sha256": hashlib.sha256(weights).hexdigest()}})
+    defense, params = trainer.defense, trainer.defense.params
+    record = schema.RunRecord(
+        spec=schema.Spec.of(spec.model_dump(mode="json")),
+        provenance=provenance(runtime.device, runtime.ranks.count, runtime.command, started),
+        timing=schema.Timing(
+            train_seconds=trained.train_seconds,
+            pairs_per_second=trained.pairs_per_second,
+            stages=trained.seconds,
+            builds_on_seconds=sum(_seconds(store, each) for each in (cell.start, cell.guide) if each),
+        ),
+        curves=[schema.CurvePoint.of(curve) for curve in trained.curves],
+        meaning=defense.meaning(params),
+        engagement=[schema.Limit.of(limit) for limit in engagement(defense.limits(params), trained.curves)],
+        examples=schema.Examples.of(examples) if examples else None,
+        poison=_poison_summary(spec, workspace),
+        data=schema.TrainingData(train_pairs=len(pairs), facts=workspace.bundle.facts),
+        weights=schema.Weights(sha256=hashlib.sha256(weights).hexdigest()),
+    )
+    store.write_run(key, record)
     Checkpoint.remove(trainer.checkpoint)
 
 
@@ -136,14 +150,15 @@ def prepare(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) ->
 def spent(store: Store, spec: RunSpec) -> Budget:
     """What a trained cell spent on the CLIP loss. Raises UserError where its record does not say."""
     key = keys.run_key(spec)
-    curves = (store.run_record(key) or {}).get("curves") or []
-    if not all("clip_steps" in curve for curve in curves):
+    record = store.run_record(key)
+    curves = record.curves if record else []
+    if any(curve.clip_steps is None for curve in curves):
         file = store.run_dir(key) / "run.json"
         raise UserError(f"{file} does not count steps of the CLIP loss, which controls need: delete it to train anew")
-    pairs = [curve["clip_pairs"] for curve in curves if curve["clip_steps"]]
+    pairs = [curve.clip_pairs or 0 for curve in curves if curve.clip_steps]
     if not pairs:
         raise RuntimeError("the cell that it stands beside took no step of the CLIP loss")
-    return Budget(sum(curve["clip_steps"] for curve in curves), round(sum(pairs) / len(pairs)))
+    return Budget(sum(curve.clip_steps or 0 for curve in curves), round(sum(pairs) / len(pairs)))
 
 
 def write_untrained(spec: RunSpec, store: Store) -> None:
@@ -188,8 +203,9 @@ def trained_encoder(spec: RunSpec, store: Store, precision: str, device: torch.d
 
 def _seconds(store: Store, spec: RunSpec) -> float:
     """What a trained cell took, with the cells that it builds on."""
-    timing = (store.run_record(keys.run_key(spec)) or {})["timing"]
-    return sum(timing["stages"].values()) + timing.get("builds_on_seconds", 0.0)
+    record = store.run_record(keys.run_key(spec))
+    assert record, "a cell is trained after those that it builds on"
+    return sum(record.timing.stages.values()) + (record.timing.builds_on_seconds or 0.0)
 
 
 def _setup(spec: RunSpec, recipe: TrainSpec, pairs: PoisonedPairs, bundle: DatasetBundle, device: torch.device) -> TrainSetup:
@@ -212,43 +228,18 @@ def _setup(spec: RunSpec, recipe: TrainSpec, pairs: PoisonedPairs, bundle: Datas
     )
 
 
-def _record(
-    spec: RunSpec,
-    workspace: Workspace,
-    pairs: PoisonedPairs,
-    trained: Trained,
-    builds_on_seconds: float,
-    examples: dict[str, Any] | None,
-    origin: dict[str, Any],
-) -> dict[str, Any]:
-    return {
-        "spec": spec.model_dump(mode="json"),
-        "provenance": origin,
-        "timing": {
-            "train_seconds": trained.train_seconds,
-            "pairs_per_second": trained.pairs_per_second,
-            "stages": trained.seconds,
-            "builds_on_seconds": builds_on_seconds,
-        },
-        "curves": trained.curves,
-        "examples": examples,
-        "poison": _poison_summary(spec, workspace),
-        "data": {"train_pairs": len(pairs), "facts": workspace.bundle.facts},
-    }
-
-
-def _poison_summary(spec: RunSpec, workspace: Workspace) -> dict[str, Any] | None:
+def _poison_summary(spec: RunSpec, workspace: Workspace) -> schema.PoisonSummary | None:
     if spec.attack is None:
         return None
     _, plan, _ = workspace.poison(spec)
     added = sum(poison.split == "holdout" for poison in plan.poisons)
-    return {
-        "hash": plan.hash(),
-        "added": added,
-        "replaced": len(plan.poisons) - added,
-        "targets": list(plan.targets),
-        "captions": [poison.caption for poison in plan.poisons[:5]],
-    }
+    return schema.PoisonSummary(
+        hash=plan.hash(),
+        added=added,
+        replaced=len(plan.poisons) - added,
+        targets=list(plan.targets),
+        captions=[poison.caption for poison in plan.poisons[:5]],
+    )
 
 
 def write_manifest(spec: RunSpec, workspace: Workspace, store: Store) -> None:

@@ -53,8 +53,8 @@ def _recorded(matrix: Matrix, store: Store | None) -> dict[str, float]:
     rates = {}
     for cell in matrix.cells:
         record = store.run_record(cell.key) if store else None
-        if rate := ((record or {}).get("timing") or {}).get("pairs_per_second"):
-            rates[cell.spec.defense.name] = float(rate)
+        if record and record.timing.pairs_per_second:
+            rates[cell.spec.defense.name] = record.timing.pairs_per_second
     return rates
 
 
@@ -99,7 +99,7 @@ def _step_seconds(encoder: ClipEncoder, optimizer: torch.optim.Optimizer, model:
             wait(device)
             started = time.perf_counter()
         similarities = encoder.encode_image(images) @ encoder.encode_text(tokens).T
-        (encoder.logit_scale * similarities).logsumexp(dim=1).mean().backward()
+        (encoder.logit_scale * similarities).logsumexp(dim=1).mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
     wait(device)

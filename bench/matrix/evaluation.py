@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
 
 import torch
 
@@ -16,6 +15,7 @@ from bench.config import RunSpec
 from bench.data.poisoned import ProbeImages
 from bench.matrix.cell import trained_encoder
 from bench.matrix.expand import Evaluation
+from bench.matrix.schema import Downstream, EvalRecord, Measurement, Metric, Plugin
 from bench.matrix.store import Store
 from bench.matrix.workspace import Workspace
 from bench.models.frozen import FrozenClip, FrozenSurrogate
@@ -83,17 +83,17 @@ class CellEvalContext:
         return self._models.load(self._clean)
 
 
-def evaluate(evaluation: Evaluation, ctx: CellEvalContext) -> dict[str, Any]:
+def evaluate(evaluation: Evaluation, ctx: CellEvalContext) -> EvalRecord:
     """Run one evaluator on a trained cell: its record."""
     entry = evaluators[evaluation.evaluator.name]
     evaluator = entry.plugin(entry.plugin.Params.model_validate(evaluation.evaluator.params))
     measurements = evaluator.evaluate(ctx)
     sets = ctx.downstream.record() if entry.plugin.needs_tasks and ctx.downstream.tasks else None
-    return {
-        "evaluator": evaluation.evaluator.model_dump(mode="json"),
-        "clean_run_key": keys.run_key(evaluation.clean) if evaluation.clean else None,
-        "metrics": [metric.model_dump() for metric in entry.plugin.metrics],
-        "measurements": [measurement.model_dump() for measurement in measurements],
-        **({"downstream": sets} if sets else {}),
-        "finished": datetime.now(UTC).isoformat(timespec="microseconds"),
-    }
+    return EvalRecord(
+        evaluator=Plugin.of(evaluation.evaluator.model_dump(mode="json")),
+        clean_run_key=keys.run_key(evaluation.clean) if evaluation.clean else None,
+        metrics=[Metric.of(metric.model_dump()) for metric in entry.plugin.metrics],
+        measurements=[Measurement.of(measurement.model_dump()) for measurement in measurements],
+        finished=datetime.now(UTC).isoformat(timespec="microseconds"),
+        **({"downstream": Downstream.of(sets)} if sets else {}),
+    )

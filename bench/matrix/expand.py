@@ -6,16 +6,16 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from bench import keys
 from bench import recipe as recipes
-from bench.api import Budget, Defense, Guide
+from bench.api import Attack, Budget, Defense, Evaluator, Guide
 from bench.config import PluginSpec, RunSpec, Settings, TrainSpec
 from bench.data import thesaurus
+from bench.matrix.schema import AskedCell, AskedEvaluation, RequestRecord, Spec
 from bench.matrix.workspace import Workspace
 from bench.recipe import Recipe
-from bench.registry import Entry, Registry, attacks, defenses, evaluators
+from bench.registry import Entry, P, Registry, attacks, defenses, evaluators
 from bench.training.optimizer import published
 
 NO_ATTACK = "none"
@@ -90,25 +90,25 @@ class Cell:
         beside = f" beside {self.spec.defense.beside.name}" if self.spec.defense.beside else ""
         return f"{self.spec.defense.name}{beside} · {attack} · {self.spec.data.name} · seed {self.spec.seed}"
 
-    def as_request(self, recipe: str | None) -> dict[str, Any]:
-        """The cell as a report needs it, whether or not it ever runs; `recipe` is the one that was asked for."""
+    def as_request(self, recipe: str | None) -> AskedCell:
+        """`recipe` is the one that was asked for."""
         attack = self.spec.attack
-        return {
-            **({"recipe": recipe} if recipe else {}),
-            "run_key": self.key,
-            "data": self.spec.data.name,
-            "model": self.spec.model.name,
-            "attack": attack.name if attack else NO_ATTACK,
-            "attack_rate": attack.params["rate"] if attack else None,
-            "defense": self.spec.defense.name,
-            "seed": self.spec.seed,
-            "spec": self.spec.model_dump(mode="json"),
-            "unsupported": self.unsupported,
-            "evaluators": [
-                {"name": each.evaluator.name, "eval_key": each.key, "unsupported": each.unsupported}
+        return AskedCell(
+            run_key=self.key,
+            data=self.spec.data.name,
+            model=self.spec.model.name,
+            attack=attack.name if attack else NO_ATTACK,
+            attack_rate=attack.params["rate"] if attack else None,
+            defense=self.spec.defense.name,
+            seed=self.spec.seed,
+            spec=Spec.of(self.spec.model_dump(mode="json")),
+            unsupported=self.unsupported,
+            evaluators=[
+                AskedEvaluation(name=each.evaluator.name, eval_key=each.key, unsupported=each.unsupported)
                 for each in self.evaluations
             ],
-        }
+            **({"recipe": recipe} if recipe else {}),
+        )
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,9 @@ class Matrix:
     cells: tuple[Cell, ...]
     workspace: Workspace = field(repr=False)
 
-    def as_request(self) -> dict[str, Any]:
+    def as_request(self) -> RequestRecord:
         recipe = self.workspace.source.recipe
-        return {"cells": [cell.as_request(recipe.name if recipe else None) for cell in self.cells]}
+        return RequestRecord(cells=[cell.as_request(recipe.name if recipe else None) for cell in self.cells])
 
     def only(self, wanted: Iterable[Cell]) -> Matrix:
         """The matrix of some of its cells and all that these need."""
@@ -169,7 +169,7 @@ class Expander:
         settings: Settings,
         data: str,
         root: Path | None,
-        chosen_evaluators: Sequence[Entry],
+        chosen_evaluators: Sequence[Entry[Evaluator]],
         precision: str | None,
         downstream_root: Path | None,
     ) -> None:
@@ -217,7 +217,7 @@ class Expander:
         return Matrix(tuple(self._cells.values()), self.workspace)
 
 
-def choose(registry: Registry, names: Sequence[str]) -> list[Entry]:
+def choose(registry: Registry[P], names: Sequence[str]) -> list[Entry[P]]:
     chosen = [registry[name] for name in dict.fromkeys(names) if name != "all"]
     return [entry for entry in registry if entry not in controls()] if "all" in names else chosen
 
@@ -226,7 +226,7 @@ def controls() -> list[Entry[Defense]]:
     return [entry for entry in defenses if entry.plugin.control(Budget(1, 1)) is not None]
 
 
-def defense_spec(settings: Settings, entry: Entry) -> PluginSpec:
+def defense_spec(settings: Settings, entry: Entry[Defense]) -> PluginSpec:
     spec = settings.plugin("defense", entry, defenses)
     below = entry.plugin.starts_from() or (UNDEFENDED if _guide(spec) in _GUIDES else None)
     return spec.model_copy(update={"builds_on": defense_spec(settings, defenses[below])}) if below else spec
@@ -237,7 +237,7 @@ def _guide(spec: PluginSpec) -> Guide | None:
     return plugin.selects_with(plugin.Params.model_validate(spec.params))
 
 
-def attack_spec(settings: Settings, entry: Entry) -> PluginSpec:
+def attack_spec(settings: Settings, entry: Entry[Attack]) -> PluginSpec:
     spec = settings.plugin("attack", entry, attacks)
     crafted = entry.plugin(entry.plugin.Params.model_validate(spec.params)).needs_surrogate()
     return spec.model_copy(update={"builds_on": defense_spec(settings, defenses[UNDEFENDED])}) if crafted else spec

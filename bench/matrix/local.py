@@ -20,6 +20,7 @@ from bench.matrix.expand import Cell, Matrix
 from bench.matrix.heartbeat import Heartbeat
 from bench.matrix.progress import MatrixProgress
 from bench.matrix.runtime import Runtime
+from bench.matrix.schema import Failure
 from bench.matrix.stop import at_once
 from bench.matrix.store import Store, told
 from bench.training.memory import LESS_MEMORY
@@ -174,15 +175,15 @@ class LocalExecutor:
             return
         cell = self._cells[keys.run_key(spec)]
         if failed := self.store.failure(cell.key):
-            raise RuntimeError(f"the cell it builds on failed ({cell.title}: {failed['error']})")
+            raise RuntimeError(f"the cell it builds on failed ({cell.title}: {failed.error})")
         with self._held(cell, patience=0):
             if not cells.is_trained(self.store, spec):
                 self._prepare(cell)
                 followers.train(cell, self.matrix.workspace, self.store, self.runtime)
 
 
-def _failure(stage: str, error: Exception) -> dict[str, str]:
-    return {"stage": stage, "error": _one_line(error), "traceback": "".join(traceback.format_exception(error))}
+def _failure(stage: str, error: Exception) -> Failure:
+    return Failure(stage=stage, error=_one_line(error), traceback="".join(traceback.format_exception(error)))
 
 
 def _one_line(error: Exception) -> str:

@@ -21,18 +21,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from filelock import FileLock
 
 from bench.canonical import digest, without_nulls
 from bench.errors import UserError
-from bench.matrix import shapes
 from bench.matrix.reading import Damaged, read_object
+from bench.matrix.schema import READABLE, SCHEMA, EvalRecord, Failure, Part, RequestRecord, RunRecord
 
-SCHEMA = 2
-"""Of the records that are written. Schema 1 is read too: its keys hold no revision of the engine and no digests."""
-_READABLE = (1, SCHEMA)
+Record = TypeVar("Record", bound=Part)
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
@@ -88,7 +86,7 @@ class Store:
             if content is None:
                 raise UserError(f"{marker} is damaged; delete it, then the same command goes on")
             schema = content.get("schema")
-            if schema not in _READABLE:
+            if schema not in READABLE:
                 raise UserError(
                     f"{marker}: schema {schema!r} is not known to this version, which reads up to {SCHEMA}; "
                     "choose another --out or the version of bench that wrote it"
@@ -104,40 +102,40 @@ class Store:
     def run_dir(self, key: str) -> Path:
         return self.root / "runs" / key
 
-    def run_record(self, key: str) -> dict[str, Any] | None:
+    def run_record(self, key: str) -> RunRecord | None:
         """The record of a trained cell, or None when there is no valid one."""
-        return self._read(self.run_dir(key) / "run.json", shapes.Trained, run_key=key)
+        return self._read(self.run_dir(key) / "run.json", RunRecord, run_key=key)
 
-    def eval_record(self, run: str, name: str, key: str) -> dict[str, Any] | None:
-        return self._read(self._eval_path(run, name, key), shapes.Measured, run_key=run, eval_key=key)
+    def eval_record(self, run: str, name: str, key: str) -> EvalRecord | None:
+        return self._read(self._eval_path(run, name, key), EvalRecord, run_key=run, eval_key=key)
 
-    def failure(self, key: str) -> dict[str, Any] | None:
-        return self._read(self.run_dir(key) / "failure.json", shapes.Failure, run_key=key)
+    def failure(self, key: str) -> Failure | None:
+        return self._read(self.run_dir(key) / "failure.json", Failure, run_key=key)
 
-    def write_run(self, key: str, record: dict[str, Any]) -> None:
-        write_json(self.run_dir(key) / "run.json", {"schema": SCHEMA, "run_key": key, **record})
+    def write_run(self, key: str, record: RunRecord) -> None:
+        _write(self.run_dir(key) / "run.json", record, run_key=key)
 
-    def write_eval(self, run: str, name: str, key: str, record: dict[str, Any]) -> None:
-        write_json(self._eval_path(run, name, key), {"schema": SCHEMA, "run_key": run, "eval_key": key, **record})
+    def write_eval(self, run: str, name: str, key: str, record: EvalRecord) -> None:
+        _write(self._eval_path(run, name, key), record, run_key=run, eval_key=key)
 
-    def write_failure(self, key: str, record: dict[str, Any]) -> None:
-        write_json(self.run_dir(key) / "failure.json", {"schema": SCHEMA, "run_key": key, **record})
+    def write_failure(self, key: str, record: Failure) -> None:
+        _write(self.run_dir(key) / "failure.json", record, run_key=key)
 
     def clear_failure(self, key: str) -> None:
         (self.run_dir(key) / "failure.json").unlink(missing_ok=True)
 
-    def write_request(self, key: str, request: dict[str, Any]) -> None:
+    def write_request(self, key: str, request: RequestRecord) -> None:
         path = self.root / "requests" / f"{key}.json"
-        if self._read(path, shapes.Request) is None:
-            write_json(path, {"schema": SCHEMA, **request})
+        if self._read(path, RequestRecord) is None:
+            _write(path, request)
 
-    def requests(self) -> list[dict[str, Any]]:
+    def requests(self) -> list[RequestRecord]:
         """What was asked for, in a fixed order."""
-        return self._folder(self.root / "requests", shapes.Request)
+        return self._folder(self.root / "requests", RequestRecord)
 
-    def evaluations(self, run: str) -> list[dict[str, Any]]:
+    def evaluations(self, run: str) -> list[EvalRecord]:
         """Everything that was measured on a cell, in a fixed order."""
-        return self._folder(self.run_dir(run) / "evals", shapes.Measured, run_key=run)
+        return self._folder(self.run_dir(run) / "evals", EvalRecord, run_key=run)
 
     def lock(self, key: str) -> FileLock:
         """An exclusive lock on one cell; the operating system frees it when its holder dies."""
@@ -155,22 +153,23 @@ class Store:
         for path in self.run_dir(key).rglob(".*.tmp"):
             path.unlink(missing_ok=True)
 
-    def _folder(self, folder: Path, shape: type[shapes.Shape], **names: str) -> list[dict[str, Any]]:
-        found = (self._read(path, shape, **names) for path in sorted(folder.glob("*.json")))
+    def _folder(self, folder: Path, kind: type[Record], **names: str) -> list[Record]:
+        found = (self._read(path, kind, **names) for path in sorted(folder.glob("*.json")))
         return [record for record in found if record]
 
-    def _read(self, path: Path, shape: type[shapes.Shape], **names: str) -> dict[str, Any] | None:
-        """A record of that shape and of those keys, or None. Raises UserError for one of an unknown schema."""
+    def _read(self, path: Path, kind: type[Record], **names: str) -> Record | None:
+        """A record of that kind and of those keys, or None. Raises UserError for one of an unknown schema."""
         name = str(path.relative_to(self.root))
         self.damaged.pop(name, None)
         try:
-            record = read_object(path)
-            if record is not None:
-                self._check_schema(path, record)
-                shape.check(record)
-                _check_keys(record, names)
-                if shape is shapes.Trained:
-                    _check_identity(record)
+            content = read_object(path)
+            if content is None:
+                return None
+            self._check_schema(path, content)
+            record = kind.of(content)
+            _check_keys(content, names)
+            if kind is RunRecord:
+                _check_identity(content)
             return record
         except Damaged as damage:
             self.damaged[name] = str(damage)
@@ -182,7 +181,7 @@ class Store:
 
     def _check_schema(self, path: Path, record: dict[str, Any]) -> None:
         schema = record.get("schema")
-        if type(schema) is int and schema in _READABLE:
+        if type(schema) is int and schema in READABLE:
             return
         if schema is not None and not self._forgives:
             raise UserError(f"{path}: schema {schema!r} is not known to this version; choose another --out")
@@ -212,6 +211,10 @@ def _check_identity(record: dict[str, Any]) -> None:
     own = digest({"engine": 1, **spec} if record["schema"] == 1 else spec)
     if own != record["run_key"]:
         raise Damaged(f"is {record['run_key']}, and the run of its spec has {own}", "run_key")
+
+
+def _write(path: Path, record: Part, **names: str) -> None:
+    write_json(path, {"schema": SCHEMA, **names, **record.dump()})
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from bench.api.plugin import Plugin
 from bench.config import PluginSpec, Settings, TrainSpec
 from bench.errors import UserError, did_you_mean
 from bench.matrix.expand import NO_ATTACK, Cell, Expander, Matrix, attack_spec, choose, defense_spec
+from bench.matrix.schema import AskedSuite, RequestRecord
 from bench.matrix.suite_checks import check, missing_plugins
 from bench.recipe import Recipe
 from bench.registry import Registry, attacks, datasets, defenses, evaluators
@@ -64,7 +65,7 @@ class SuitePlan:
     """The matrices to run, which suites share, and for each suite the request that its report is made from."""
 
     matrices: tuple[Matrix, ...]
-    requests: tuple[dict[str, Any], ...]
+    requests: tuple[RequestRecord, ...]
     suites: tuple[Planned, ...]
 
 
@@ -225,19 +226,22 @@ def _check_data(planned: Sequence[Planned]) -> None:
     raise UserError(f"--suite {names}: nothing can be run ({reasons}){hint}")
 
 
-def _as_request(request: SuiteRequest, plan: Planned) -> dict[str, Any]:
+def _as_request(request: SuiteRequest, plan: Planned) -> RequestRecord:
     recipe = recipes.load(request.recipe).name if request.recipe else None
-    return {
-        "cells": [cell.as_request(recipe) for cell in plan.cells.values()],
-        "suite": {
-            "name": plan.suite.name,
-            **({} if plan.suite.builtin else {"content": plan.suite.content, "digest": plan.suite.digest}),
-            "instead": plan.replacement,
-            "model": request.model,
-            "precision": request.precision,
-            "options": list(request.options),
-            **({"recipe": recipe} if recipe else {}),
-            "runs": plan.runs,
-            "reasons": plan.reasons,
-        },
-    }
+    suite = plan.suite
+    told: dict[str, Any] = {"recipe": recipe} if recipe else {}
+    if not suite.builtin:
+        told |= {"content": suite.content, "digest": suite.digest}
+    return RequestRecord(
+        cells=[cell.as_request(recipe) for cell in plan.cells.values()],
+        suite=AskedSuite(
+            name=suite.name,
+            instead=plan.replacement,
+            model=request.model,
+            precision=request.precision,
+            options=list(request.options),
+            runs=plan.runs,
+            reasons=plan.reasons,
+            **told,
+        ),
+    )

@@ -22,14 +22,14 @@ def command_of(run: Run) -> list[str]:
     options: list[tuple[str, ...]] = [("--data", run.data)]
     if run.data not in EMBEDDED:
         options.append(("--data-root", "DIR"))
-    if any((evaluation.record or {}).get("downstream") for evaluation in run.evaluations):
+    if any(evaluation.record and evaluation.record.downstream for evaluation in run.evaluations):
         options.append(("--downstream-root", "DIR"))
     if run.recipe:
         options.append(("--recipe", run.recipe))
     options += [
         ("--model", run.model),
         ("--attack", run.attack),
-        ("--defense", str((run.beside or {}).get("name", run.defense))),
+        ("--defense", run.beside.name if run.beside else run.defense),
         ("--seeds", str(run.seed)),
     ]
     if run.beside:
@@ -42,17 +42,16 @@ def command_of(run: Run) -> list[str]:
 
 def foreign_plugins(run: Run) -> list[str]:
     """Plugins of the cell that came from a file or another package."""
-    specs = [run.spec.get(part) or {} for part in ("data", "attack", "defense")]
-    return [str(spec.get("name")) for spec in specs if spec.get("source")]
+    return [plugin.name for plugin in (run.spec.data, run.spec.attack, run.spec.defense) if plugin and plugin.source]
 
 
 def _options(run: Run) -> dict[str, Any]:
-    options = {f"train.{key}": value for key, value in flatten(run.spec.get("train") or {}).items()}
-    options |= {f"data.{key}": value for key, value in flatten((run.spec.get("data") or {}).get("params") or {}).items()}
-    for part in ("attack", "defense"):
-        spec = run.spec.get(part) or {}
-        spec = spec.get("beside") or spec
-        options |= {f"{part}.{spec['name']}.{key}": value for key, value in flatten(spec.get("params") or {}).items()}
+    options = {f"train.{key}": value for key, value in flatten(run.spec.train.dump()).items()}
+    for part, plugin in (("attack", run.spec.attack), ("defense", run.beside or run.spec.defense)):
+        if plugin:
+            options |= {f"{part}.{plugin.name}.{key}": value for key, value in flatten(plugin.params.dump()).items()}
+    if run.spec.data:
+        options |= {f"data.{key}": value for key, value in flatten(run.spec.data.params.dump()).items()}
     return options
 
 

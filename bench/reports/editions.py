@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
+from bench.canonical import identity
+from bench.matrix.schema import AskedSuite, RequestRecord
 from bench.reports.labels import short_hash
-from bench.reports.records import Record, canonical
 from bench.suites.library import from_record, load, names, resolve
 from bench.suites.suite import Condition, Suite
 
@@ -28,7 +28,7 @@ class Edition:
     def id(self) -> str:
         if not self.replacement and not self.options:
             return self.suite.name
-        return f"{self.suite.name}-{short_hash(canonical([self.replacement, self.options]))}"
+        return f"{self.suite.name}-{short_hash(identity([self.replacement, self.options]))}"
 
     @property
     def subtitle(self) -> str:
@@ -42,12 +42,12 @@ class Edition:
         return f"not asked for yet; `bench run --suite {self.suite.asked_as}` runs it"
 
 
-def editions_of(requests: Sequence[Record], wanted: Iterable[str] = ()) -> list[Edition]:
+def editions_of(requests: Sequence[RequestRecord], wanted: Iterable[str] = ()) -> list[Edition]:
     """The editions on record in the paper's order; with `wanted` those suites alone, and each of them at least once.
 
     Suites of files come last, by name: those that requests hold, or the files of `wanted`. Raises UserError for an unknown one.
     """
-    asked = [part for request in requests if (part := request.get("suite"))]
+    asked = [request.suite for request in requests if request.suite]
     kept = _kept(asked)
     suites = resolve(wanted, kept) if wanted else [*map(load, names()), *kept]
     several = Counter(suite.name for suite in suites)
@@ -60,39 +60,39 @@ def editions_of(requests: Sequence[Record], wanted: Iterable[str] = ()) -> list[
     return editions
 
 
-def _kept(asked: Iterable[dict[str, Any]]) -> list[Suite]:
+def _kept(asked: Iterable[AskedSuite]) -> list[Suite]:
     """The suites of files that requests hold, each version once."""
-    suites = (from_record(part["name"], part["content"]) for part in asked if part.get("content"))
+    suites = (from_record(part.name, part.content) for part in asked if part.content)
     return list(
         {(suite.name, suite.digest): suite for suite in sorted(suites, key=lambda each: (each.name, each.digest))}.values()
     )
 
 
-def _editions(suite: Suite, asked: Iterable[dict[str, Any]]) -> list[Edition]:
+def _editions(suite: Suite, asked: Iterable[AskedSuite]) -> list[Edition]:
     """The suite with each replacement and options that it was asked for with; other seeds add to the same edition.
 
     An earlier version of its file gives the runs of the conditions that it runs in the same way.
     """
     found: dict[str, Edition] = {}
     for part in asked:
-        if part["name"] != suite.name or bool(part.get("content")) == suite.builtin:
+        if part.name != suite.name or bool(part.content) == suite.builtin:
             continue
-        options = [f"model {part['model']}"] if part.get("model") else []
-        options += [str(part["precision"])] if part.get("precision") else []
-        options += [str(option) for option in part.get("options") or []]
-        new = Edition(suite, part.get("instead"), tuple(options), asked=True)
-        edition = found.setdefault(canonical([new.replacement, options]), new)
+        options = [f"model {part.model}"] if part.model else []
+        options += [part.precision] if part.precision else []
+        options += [str(option) for option in part.options]
+        new = Edition(suite, part.instead, tuple(options), asked=True)
+        edition = found.setdefault(identity([new.replacement, options]), new)
         _collect(edition, part)
     return [found[key] for key in sorted(found)]
 
 
-def _collect(edition: Edition, part: dict[str, Any]) -> None:
+def _collect(edition: Edition, part: AskedSuite) -> None:
     """Add the runs of a request to the edition that it belongs to."""
     suite, there = edition.suite, edition.replacement
-    known = from_record(suite.name, part["content"]) if part.get("content") else suite
+    known = from_record(suite.name, part.content) if part.content else suite
     changed = {each.id for each in suite.conditions() if known.settings_of(each, there) != suite.settings_of(each, there)}
-    for condition, keys in (part.get("runs") or {}).items():
+    for condition, keys in part.runs.items():
         if condition not in changed:
             runs = edition.runs.setdefault(condition, [])
             runs += [run for run in keys if run not in runs]
-    edition.reasons.update({key: reason for key, reason in (part.get("reasons") or {}).items() if key not in changed})
+    edition.reasons.update({key: reason for key, reason in part.reasons.items() if key not in changed})

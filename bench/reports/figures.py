@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from bench.reports.axes import Scale, Tick, hundredths, line, place, signed
-from bench.reports.similarities import BINS, Component, Distribution, Examples, Split
+from bench.matrix.schema import Examples
+from bench.reports.similarities import BINS, Component, Distribution, Split
 
 CELL, MAP_LEFT, MAP_TOP = 30, 104, 4
 LETTERS = 12
@@ -15,6 +15,59 @@ LETTERS = 12
 LEFT, RIGHT, TOP, BOTTOM = 46, 308, 20, 132
 REACH, STEP = 4.0, 0.25
 """A component is drawn this many deviations from its mean, in steps of so many."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Values low..high at the places start..end."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def at(self, value: float) -> float:
+        return self.start + (self.end - self.start) * (value - self.low) / ((self.high - self.low) or 1.0)
+
+    def ticks(self, most: int, text: Callable[[float], str]) -> tuple[Tick, ...]:
+        return tuple(Tick(self.at(value), text(value)) for value in round_numbers(self.low, self.high, most))
+
+
+@dataclass(frozen=True)
+class Tick:
+    at: float
+    text: str
+
+
+def round_numbers(low: float, high: float, most: int) -> list[float]:
+    """At most `most` multiples of 1, 2 or 5 times a power of ten, in equal steps within low..high."""
+    span = high - low
+    if span <= 0:
+        return [low]
+    power = math.floor(math.log10(span / most))
+    for factor in (1, 2, 5, 10):
+        step = factor * 10.0**power
+        first, last = math.ceil(low / step - 1e-6), math.floor(high / step + 1e-6)
+        if last - first < most:
+            break
+    return [round(count * step, 9) + 0.0 for count in range(first, last + 1)]
+
+
+def place(value: float) -> str:
+    """A coordinate, to a tenth."""
+    return f"{round(value, 1) + 0.0:g}"
+
+
+def line(points: Iterable[tuple[float, float]]) -> str:
+    return " ".join(f"{place(x)},{place(y)}" for x, y in points)
+
+
+def signed(value: float) -> str:
+    return f"{value:g}".replace("-", "−")
+
+
+def hundredths(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
 
 
 @dataclass(frozen=True)
@@ -130,7 +183,7 @@ def edge(position: int) -> float:
 def overlap_plot(distribution: Distribution, bins: tuple[int, int], title: str) -> Plot:
     """Each histogram as shares of its own pairs."""
     clean, poison = _shares(distribution.clean), _shares(distribution.poison)
-    x, y = _x_scale(bins), _y_scale(max(*clean, *poison))
+    x, y = _scales(bins, max(*clean, *poison))
     return Plot(
         title=title,
         y_label="share of pairs",
@@ -145,9 +198,8 @@ def mixture_plot(split: Split, bins: tuple[int, int], title: str) -> Plot:
     """Densities in pairs a bin. A peak of more than twice the tallest bar leaves the drawing at its top."""
     counts = split.distribution.all
     tallest, pairs_a_bin = max(counts), sum(counts) * 2 / BINS
-    x = _x_scale(bins)
     peak = max((mixture_density(c.mean, split.components) for c in split.components), default=0.0) * pairs_a_bin
-    y = _y_scale(max(tallest, min(peak, 2 * tallest)))
+    x, y = _scales(bins, max(tallest, min(peak, 2 * tallest)))
     return Plot(
         title=title,
         y_label="pairs",
@@ -182,12 +234,8 @@ def _knots(components: Sequence[Component], x: Scale) -> list[float]:
     return sorted({min(max(knot, x.low), x.high) for knot in knots})
 
 
-def _x_scale(bins: tuple[int, int]) -> Scale:
-    return Scale(edge(bins[0]), edge(bins[1]), LEFT, RIGHT)
-
-
-def _y_scale(top: float) -> Scale:
-    return Scale(0.0, top, BOTTOM, TOP)
+def _scales(bins: tuple[int, int], top: float) -> tuple[Scale, Scale]:
+    return Scale(edge(bins[0]), edge(bins[1]), LEFT, RIGHT), Scale(0.0, top, BOTTOM, TOP)
 
 
 def _shares(counts: Sequence[int]) -> list[float]:

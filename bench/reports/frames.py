@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from bench.matrix.schema import Measurement
 from bench.reports.records import Evaluation, Run
 
 COLUMNS = [
@@ -16,7 +18,7 @@ WIDE = [
     *COLUMNS, "better", "setting", "data_spec", "attack_spec", "defense_spec", "train_spec", "evaluator_spec",
     "finished",
 ]  # fmt: skip
-MEASURED = ("task", "metric", "value", "unit", "n", "ci_low", "ci_high", "better", "evaluator_spec", "finished")
+_MEASURED = ("task", "metric", "value", "unit", "n", "ci_low", "ci_high", "better", "evaluator_spec", "finished")
 
 
 def wide_frame(runs: list[Run]) -> pd.DataFrame:
@@ -30,7 +32,7 @@ def wide_frame(runs: list[Run]) -> pd.DataFrame:
 
 def _rows(run: Run, evaluation: Evaluation) -> list[dict[str, Any]]:
     base: dict[str, Any] = {
-        **dict.fromkeys(MEASURED),
+        **dict.fromkeys(_MEASURED),
         "data": run.data,
         "model": run.model,
         "attack": run.attack,
@@ -42,24 +44,27 @@ def _rows(run: Run, evaluation: Evaluation) -> list[dict[str, Any]]:
         "reason": evaluation.reason,
         "run_key": run.key,
         "setting": run.setting,
-        **{f"{part}_spec": run.spec.get(part) for part in ("data", "attack", "defense", "train")},
+        **{f"{part}_spec": value for part, value in run.spec.dump().items() if f"{part}_spec" in WIDE},
     }
     if evaluation.record is None or not evaluation.measurements:
         return [base]
-    base |= {"evaluator_spec": evaluation.record.get("evaluator"), "finished": evaluation.record.get("finished")}
-    partial = evaluation.left_out("partial")
+    evaluator = evaluation.record.evaluator
+    base |= {"evaluator_spec": evaluator and evaluator.dump(), "finished": evaluation.record.finished}
+    reasons = dict.fromkeys((m.task for m in evaluation.measurements), evaluation.reason) | evaluation.left_out("partial")
     rows = [
-        base | _measured(evaluation, measurement) | {"reason": partial.get(measurement["task"], evaluation.reason)}
-        for measurement in sorted(evaluation.measurements, key=lambda m: (str(m["task"]), str(m["metric"])))
+        base | _measured(evaluation, measurement) | {"reason": reasons[measurement.task]}
+        for measurement in sorted(evaluation.measurements, key=lambda m: (m.task, m.metric))
     ]
     skipped = sorted(evaluation.left_out("skipped").items())
     return rows + [base | {"task": task, "status": "skipped", "reason": reason} for task, reason in skipped]
 
 
-def _measured(evaluation: Evaluation, measurement: dict[str, Any]) -> dict[str, Any]:
-    declared = evaluation.metric(measurement["metric"])
-    return {
-        **{name: measurement.get(name) for name in ("task", "metric", "value", "n", "ci_low", "ci_high")},
-        "unit": declared.get("unit", "fraction"),
-        "better": declared.get("better", "neither"),
-    }
+def _measured(evaluation: Evaluation, measurement: Measurement) -> dict[str, Any]:
+    declared = evaluation.metric(measurement.metric)
+    found = {name: getattr(measurement, name) for name in ("task", "metric", "value", "n", "ci_low", "ci_high")}
+    return found | {"unit": declared.unit, "better": declared.better}
+
+
+def as_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Floats are written so that they read back exactly; None and what a row lacks are empty."""
+    return pd.DataFrame(list(rows), columns=list(columns), dtype=object).to_csv(index=False, lineterminator="\n")

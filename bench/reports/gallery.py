@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TypeVar
 
-from bench.reports.axes import hundredths
-from bench.reports.figures import HeatMap, Plot, extent, heat_map, mixture_plot, overlap_plot
+from bench.matrix.schema import Examples, RunRecord
+from bench.reports.figures import HeatMap, Plot, extent, heat_map, hundredths, mixture_plot, overlap_plot
 from bench.reports.labels import number
-from bench.reports.records import Record, Run
+from bench.reports.records import Run
 from bench.reports.sections import Group, Section
-from bench.reports.similarities import Distribution, Examples, Split, distribution_of, examples_of, split_of
+from bench.reports.similarities import Distribution, Split, distribution_of, examples_of, split_of
 
 Data = TypeVar("Data")
 Found = list[tuple[Group, Run, Data]]
@@ -63,15 +63,12 @@ def _figures(section: Section, attack: str) -> AttackFigures:
     )
 
 
-def _found(groups: list[Group], read: Callable[[Record], Data | None]) -> Found[Data]:
+def _found(groups: list[Group], read: Callable[[RunRecord], Data | None]) -> Found[Data]:
     """The run of the lowest seed of each group that has the data, with it."""
     found: Found[Data] = []
     for group in groups:
-        for run in group.runs:
-            data = read(run.record) if run.record else None
-            if data is not None:
-                found.append((group, run, data))
-                break
+        seen = ((group, run, read(run.record)) for run in group.runs if run.record)
+        found += [(group, run, data) for group, run, data in seen if data is not None][:1]
     return found
 
 

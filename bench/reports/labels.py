@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bench.reports.records import canonical
-
-Record = dict[str, Any]
+from bench.canonical import identity
+from bench.matrix.schema import Plugin
 
 
 class Labels:
@@ -19,36 +18,42 @@ class Labels:
     Two different specs never get the same label.
     """
 
-    def __init__(self, specs: Iterable[Record]) -> None:
-        by_name: dict[str, dict[str, Record]] = {}
+    def __init__(self, specs: Iterable[Plugin]) -> None:
+        by_name: dict[str, dict[str, Plugin]] = defaultdict(dict)
         for spec in specs:
-            by_name.setdefault(str(spec.get("name")), {})[canonical(spec)] = spec
+            by_name[spec.name][spec.identity] = spec
         self._labels: dict[str, str] = {}
-        for name, variants in by_name.items():
-            named = {key: _describe(name, spec, variants.values()) for key, spec in variants.items()}
+        for variants in by_name.values():
+            named = {key: _describe(spec, variants.values()) for key, spec in variants.items()}
             for key, label in named.items():
                 unique = list(named.values()).count(label) == 1
                 self._labels[key] = label if unique else f"{label} #{short_hash(key)}"
 
-    def of(self, spec: Record) -> str:
-        return self._labels[canonical(spec)]
+    def of(self, spec: Plugin) -> str:
+        return self._labels[spec.identity]
 
 
-def _describe(name: str, spec: Record, variants: Iterable[Record]) -> str:
-    flat = flatten(spec.get("params") or {})
-    rate = flat.get("rate")
-    title = f"{name} {percent_of(float(rate))}" if rate is not None and is_number(rate) else name
-    changing = varying([flatten(variant.get("params") or {}) for variant in variants])
-    parts = [f"{key}={plain(flat.get(key))}" for key in changing if key != "rate"]
+class Flat(dict[str, Any]):
+    """Values by dotted names; one that is not there reads as None."""
+
+    def __missing__(self, name: str) -> None:
+        return None
+
+
+def _describe(spec: Plugin, variants: Iterable[Plugin]) -> str:
+    flat = flatten(spec.params.dump())
+    title = f"{spec.name} {percent_of(flat['rate'])}" if type(flat["rate"]) in (int, float) else spec.name
+    changing = varying([flatten(variant.params.dump()) for variant in variants])
+    parts = [f"{key}={plain(flat[key])}" for key in changing if key != "rate"]
     for field in ("version", "source"):
-        if varying([{field: variant.get(field)} for variant in variants]):
-            parts.append(f"{field}={plain(spec.get(field))[:12]}")
+        if varying([{field: getattr(variant, field)} for variant in variants]):
+            parts.append(f"{field}={plain(getattr(spec, field))[:12]}")
     return f"{title} ({', '.join(parts)})" if parts else title
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> Record:
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Flat:
     """Nested tables as dotted names; lists stay values."""
-    flat: Record = {}
+    flat = Flat()
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
             flat |= flatten(value, f"{prefix}{key}.")
@@ -57,10 +62,10 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Record:
     return flat
 
 
-def varying(trees: list[Record]) -> list[str]:
+def varying(trees: Sequence[Mapping[str, Any]]) -> list[str]:
     """The sorted keys that have not the same value in all trees."""
     keys = sorted({key for tree in trees for key in tree})
-    return [key for key in keys if len({canonical(tree.get(key)) for tree in trees}) > 1]
+    return [key for key in keys if len({identity(tree[key]) for tree in trees}) > 1]
 
 
 def setting_titles(settings: Iterable[str]) -> dict[str, tuple[str, str]]:
@@ -73,22 +78,22 @@ def setting_titles(settings: Iterable[str]) -> dict[str, tuple[str, str]]:
         changing = varying([_flat_setting(other) for at, other in parsed.items() if titles[at] == titles[key]])
         usual = {"train.epochs": "{} epochs", "train.batch_size": "batch {}", "train.lr": "learning rate {}"}
         parts = [text.format(plain(flat[name])) for name, text in usual.items() if name in flat]
-        parts += [f"{name} {plain(flat.get(name))[:40]}" for name in changing if name not in usual]
-        if flat.get("train.epochs") == 1:
+        parts += [f"{name} {plain(flat[name])[:40]}" for name in changing if name not in usual]
+        if flat["train.epochs"] == 1:
             parts[0] = "1 epoch"
         result[key] = titles[key], " · ".join(parts)
     return result
 
 
-def _flat_setting(tree: Record) -> Record:
-    flat = {}
+def _flat_setting(tree: Mapping[str, Any]) -> Flat:
+    flat = Flat()
     for key, value in flatten(tree).items():
-        flat[key.replace(".params.", ".")] = value[:8] if key == "data.fingerprint" else value
+        flat[key.replace(".params.", ".")] = plain(value)[:8] if key == "data.fingerprint" else value
     return flat
 
 
-def _name(tree: Record, part: str) -> str:
-    return str((tree.get(part) or {}).get("name") or "unknown")
+def _name(tree: Mapping[str, Any], part: str) -> str:
+    return str(tree[part]["name"] or "unknown") if part in tree else "unknown"
 
 
 def plain(value: Any) -> str:
@@ -97,10 +102,6 @@ def plain(value: Any) -> str:
 
 def short_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:6]
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def percent_of(fraction: float) -> str:
@@ -116,9 +117,8 @@ def number(value: float | None, unit: str = "fraction") -> str:
 
 
 def duration(seconds: float | None) -> str:
-    if not is_number(seconds):
+    if seconds is None:
         return "–"
-    assert seconds is not None
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
-from bench.reports.labels import is_number
-from bench.reports.records import Evaluation, Record, Run
+from bench.matrix.old_records import meaning_of
+from bench.matrix.schema import CurvePoint, RunRecord, Spec
+from bench.reports.labels import flatten
+from bench.reports.records import Evaluation, Run
 from bench.reports.stats import OVERALL, Point, point_of, pooled, task_mean
-from bench.suites.suite import MINUS_CLIP
+from bench.suites.suite import MINUS_CLIP, PRINTED_ONLY, UNDEFENDED
 
 Problem = tuple[str, str]
 """A status and its reason."""
@@ -28,23 +30,27 @@ class Metric:
     differs: bool = True
 
 
-METRICS = {
-    "asr": Metric(better="lower"),
-    "zero_shot": Metric(better="higher"),
-    "linear_probe": Metric(better="higher"),
-    "safe_poison_recall": Metric(better="lower"),
-    "safe_poison_rate": Metric(better="lower", decimals=8),
-    "safe_share": Metric(),
-    "time.unimodal": Metric(unit="CLIP epochs"),
-    "time.mixed": Metric(unit="CLIP epochs"),
-    "time.update": Metric(unit="CLIP epochs"),
-    "time.epoch": Metric(unit="CLIP epochs"),
-    "time.increase": Metric(better="lower"),
-    "setting.lr": Metric(unit="setting", differs=False),
-    "setting.low_lr": Metric(unit="setting", differs=False),
-    "setting.batch_size": Metric(unit="setting", differs=False),
-    "printed": Metric(unit="setting", differs=False),
-}
+class _Metrics(dict[str, Metric]):
+    """Beside those here the stages and learning rates that defenses declare, time.STAGE and setting.PARAMETER."""
+
+    def __missing__(self, name: str) -> Metric:
+        kinds = {"time": Metric(unit="CLIP epochs"), "setting": Metric(unit="setting", differs=False)}
+        return kinds[name.partition(".")[0]]
+
+
+SAFE_SHARE, RECALL, RATE = "safe_share", "safe_poison_recall", "safe_poison_rate"
+METRICS = _Metrics(
+    {
+        "asr": Metric(better="lower"),
+        "zero_shot": Metric(better="higher"),
+        "linear_probe": Metric(better="higher"),
+        RECALL: Metric(better="lower"),
+        RATE: Metric(better="lower", decimals=8),
+        SAFE_SHARE: Metric(),
+        "time.increase": Metric(better="lower"),
+        PRINTED_ONLY: Metric(unit="setting", differs=False),
+    }
+)
 
 
 def point_for(run: Run, undefended: Run | None, metric: str, task: str) -> Point | Problem:
@@ -58,10 +64,10 @@ def point_for(run: Run, undefended: Run | None, metric: str, task: str) -> Point
             return "missing", "the undefended run whose time it is compared with is not there"
         return _timed(run.record, undefended.record, metric)
     if metric.startswith("setting."):
-        value = _setting(run.spec, metric)
+        value = _setting(run.spec, run.record, metric.removeprefix("setting."))
         point = None if value is None else Point(value, unit=METRICS[metric].unit)
     else:
-        point = _observed(run, metric)
+        point = _observed(run, run.record, metric)
     return point or ("no value", "the run recorded nothing of it")
 
 
@@ -99,81 +105,77 @@ def _mean(evaluation: Evaluation) -> Point | None:
 
 def tasks_of(evaluation: Evaluation) -> list[str]:
     """The downstream tasks that were measured."""
-    return sorted({m["task"] for m in evaluation.measurements if m["metric"] == TOP1} - set(OVERALL))
+    return sorted({m.task for m in evaluation.measurements if m.metric == TOP1} - set(OVERALL))
 
 
-def _observed(run: Run, metric: str) -> Point | None:
+def _observed(run: Run, record: RunRecord, metric: str) -> Point | None:
     """Of the first safe set; without a split all pairs are it."""
-    record = run.record or {}
-    poison, pairs = record.get("poison") or {}, (record.get("data") or {}).get("train_pairs") or 0
-    poisons = poison.get("added", 0) + poison.get("replaced", 0)
-    everything = {"safe_share": 1.0, "safe_poison_recall": 1.0} | ({"safe_poison_rate": poisons / pairs} if pairs else {})
-    first = next((entry for entry in _epochs(record) if "safe_share" in entry), everything if run.defense == "clip" else {})
-    if not is_number(first.get(metric)):
+    pairs, poisons = record.data.train_pairs or 0, record.poison.pairs if record.poison else 0
+    name = meaning_of(record).safe_share
+    split = next((point for point in _epochs(record) if name in point.telemetry), None)
+    if split is None and run.defense != UNDEFENDED:
         return None
-    sizes = {"safe_share": pairs, "safe_poison_recall": poisons, "safe_poison_rate": round(first["safe_share"] * pairs)}
-    return Point(float(first[metric]), n=sizes[metric])
+    share, recall, rate = (
+        [split.share(each) for each in (name, RECALL, RATE)] if split else [1.0, 1.0, poisons / pairs if pairs else None]
+    )
+    known = {SAFE_SHARE: (share, pairs), RECALL: (recall, poisons), RATE: (rate, round((share or 0.0) * pairs))}
+    value, n = known[metric]
+    return None if value is None else Point(float(value), n=n)
 
 
-def _setting(spec: Record, metric: str) -> float | None:
-    train, params = spec.get("train") or {}, (spec.get("defense") or {}).get("params") or {}
-    if metric == "setting.low_lr":
-        return train["lr"] * params["low_lr"] if "low_lr" in params and "lr" in train else None
-    return train.get(metric.removeprefix("setting."))
+def _setting(spec: Spec, record: RunRecord, name: str) -> float | None:
+    """An option of the recipe's training; or a parameter of the defense that is a share of its learning rate, times that."""
+    if name not in meaning_of(record).lr_shares:
+        return flatten(spec.train.dump())[name]  # type: ignore[no-any-return]
+    share = flatten(spec.defense.params.dump())[name] if spec.defense else None
+    return spec.train.lr * share if spec.train.lr is not None and isinstance(share, int | float) else None
 
 
-def _timed(record: Record, undefended: Record, metric: str) -> Point | Problem:
+def _timed(record: RunRecord, undefended: RunRecord, metric: str) -> Point | Problem:
     if metric == "time.increase":
         spent, base = _total(record), _total(undefended)
         return Point(spent / base - 1) if spent and base else ("no value", "the run has no record of its times")
-    spent, base = _PARTS[metric](record), _epoch(undefended)
+    own = {"time.update": _update, "time.epoch": _epoch}
+    spent, base = own[metric](record) if metric in own else _of_stage(record, metric), _epoch(undefended)
     if not spent or not base:
         return "no value", "the run has no such epochs, or no record of their times"
     return Point(spent / base, unit=METRICS[metric].unit)
 
 
-def _total(record: Record) -> float | None:
+def _total(record: RunRecord) -> float | None:
     """Seconds of a run with those of the runs that it builds on; None where one of them is not on record."""
-    timing = record.get("timing") or {}
-    builds_on = ((record.get("spec") or {}).get("defense") or {}).get("builds_on")
-    below = timing.get("builds_on_seconds", None if builds_on else 0.0)
-    stages = timing.get("stages") or {}
-    return sum(stages.values()) + below if stages and below is not None else None
+    stages, below = record.timing.stages, record.timing.builds_on_seconds
+    if below is None and record.spec and record.spec.defense and record.spec.defense.builds_on:
+        return None
+    return sum(stages.values()) + (below or 0.0) if stages else None
 
 
-def _epoch(record: Record) -> float | None:
-    return _average(entry["seconds"] for entry in _epochs(record))
+def _epoch(record: RunRecord) -> float | None:
+    return _average(_epochs(record))
 
 
-def _unimodal(record: Record) -> float | None:
-    return _average(e["seconds"] for e in _epochs(record) if "loss_unimodal" in e and "loss_safe" not in e)
-
-
-def _mixed(record: Record) -> float | None:
-    """Epochs of both losses, without the update of the sets at their end."""
-    spent = _average(entry["seconds"] for entry in _epochs(record) if "loss_safe" in entry)
-    update = _update(record)
+def _of_stage(record: RunRecord, metric: str) -> float | None:
+    """Of an epoch of a stage, without the update of the safe set at its end."""
+    found: dict[str, list[CurvePoint]] = defaultdict(list)
+    stages = {stage.phase: stage for stage in meaning_of(record).stages}
+    for point in _epochs(record):
+        phases = [phase for phase in stages if f"loss_{phase}" in point.telemetry]
+        found[f"time.{stages[phases[-1]].name}" if phases else ""].append(point)
+    spent, update = _average(found[metric]), _update(record)
+    if not any(stage.updates for stage in stages.values() if f"time.{stage.name}" == metric):
+        return spent
     return spent - update if spent and update else None
 
 
-def _update(record: Record) -> float | None:
-    scoring = ((record.get("timing") or {}).get("stages") or {}).get("scoring")
-    splits = sum("safe_share" in entry for entry in _epochs(record))
-    return scoring / splits if scoring and splits else None
+def _update(record: RunRecord) -> float | None:
+    """Of a choice of the safe set."""
+    splits = sum(meaning_of(record).safe_share in point.telemetry for point in _epochs(record))
+    return record.timing.stages["scoring"] / splits if splits and "scoring" in record.timing.stages else None
 
 
-_PARTS: dict[str, Callable[[Record], float | None]] = {
-    "time.unimodal": _unimodal,
-    "time.mixed": _mixed,
-    "time.update": _update,
-    "time.epoch": _epoch,
-}
+def _average(points: Sequence[CurvePoint]) -> float | None:
+    return fmean(point.seconds or 0.0 for point in points) if points else None
 
 
-def _average(values: Iterable[float]) -> float | None:
-    found = list(values)
-    return fmean(found) if found else None
-
-
-def _epochs(record: Record) -> list[dict[str, Any]]:
-    return [entry for entry in record.get("curves") or [] if isinstance(entry, dict) and is_number(entry.get("seconds"))]
+def _epochs(record: RunRecord) -> list[CurvePoint]:
+    return [point for point in record.curves if point.seconds is not None]

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
 
+from bench.matrix.schema import CurvePoint
 from bench.reports import labels
-from bench.reports.axes import place
 from bench.reports.command import command_of, foreign_plugins
-from bench.reports.curve import Curve, curve_of, telemetry_of
 from bench.reports.engagement import bounds, limits_of, value_of
+from bench.reports.figures import Scale, place
 from bench.reports.gallery import AttackFigures, figures_of
 from bench.reports.paper import PaperTable, labels_of
 from bench.reports.price import CONTROLS, PriceTable, price_table
@@ -27,6 +28,26 @@ from bench.reports.tables import AsrTable, Column, UtilityTable, asr_table, util
 from bench.suites.library import load, names
 
 TEMPLATES = Path(__file__).parent / "templates"
+
+
+LEFT, RIGHT, TOP, BOTTOM = 40, 312, 10, 98
+"""The box of the loss curve, in a drawing of 320 x 120."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The loss by epoch as a polyline."""
+
+    points: list[tuple[float, float]]
+    low: str
+    high: str
+    first: str
+    last: str
+    title: str
+
+    @property
+    def line(self) -> str:
+        return " ".join(f"{x:.1f},{y:.1f}" for x, y in self.points)
 
 
 @dataclass(frozen=True)
@@ -47,24 +68,7 @@ class PaperView:
     label: str
 
 
-@dataclass(frozen=True)
-class RunView:
-    """What the page says about one run."""
-
-    run: Run
-    curve: Curve | None
-    telemetry: list[tuple[str, str, str]]
-    command: list[str]
-    foreign: list[str]
-    spec: list[tuple[str, str]]
-    provenance: list[tuple[str, str]]
-
-    @property
-    def record(self) -> dict[str, Any]:
-        return self.run.record or {}
-
-
-def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = (), damaged: Mapping[str, str] | None = None) -> str:
+def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = (), damaged: Iterable[tuple[str, str]] = ()) -> str:
     """`damaged`: the records that could not be read, and why."""
     cited = list(dict.fromkeys(table.edition.suite.paper for table in papers))
     sections = [SectionView(s, asr_table(s), utility_table(s), price_table(s), figures_of(s)) for s in sections_of(runs)]
@@ -79,11 +83,10 @@ def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = (), damaged:
             ],
             cited=cited,
             follows={suite.draws: suite.reference for suite in map(load, names()) if suite.draws},
-            view=view_of,
             lead=lead_of(runs),
             statuses=STATUSES,
             controls=[*CONTROLS.values()],
-            damaged=sorted((damaged or {}).items()),
+            damaged=sorted(damaged),
             limited=any(limits_of(run) for run in runs),
         )
     )
@@ -108,6 +111,12 @@ def _environment() -> jinja2.Environment:
         "pretty": pretty,
         "coded": coded,
         "place": place,
+        "curve": curve_of,
+        "telemetry": telemetry_of,
+        "command": command_of,
+        "foreign": foreign_plugins,
+        "spec": spec_of,
+        "provenance": provenance_of,
         "limits": limits_of,
         "bounds": bounds,
         "limited": value_of,
@@ -134,31 +143,47 @@ def lead_of(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def view_of(run: Run) -> RunView:
-    record = run.record or {}
-    provenance = {"run key": run.key, **(record.get("provenance") or {})}
-    spec = labels.flatten({key: value for key, value in run.spec.items() if value is not None})
-    return RunView(
-        run=run,
-        curve=curve_of(record.get("curves") or []),
-        telemetry=telemetry_of(record.get("curves") or []),
-        command=command_of(run),
-        foreign=foreign_plugins(run),
-        spec=[(key, labels.plain(value)) for key, value in spec.items() if value not in (None, {})],
-        provenance=[(key, labels.plain(value)) for key, value in labels.flatten(provenance).items()],
-    )
+def spec_of(run: Run) -> list[tuple[str, str]]:
+    flat = labels.flatten(run.spec.dump())
+    return [(key, labels.plain(value)) for key, value in sorted(flat.items()) if value not in (None, {})]
+
+
+def provenance_of(run: Run) -> list[tuple[str, str]]:
+    flat = labels.flatten({"run key": run.key, **(run.record.provenance if run.record else {})})
+    return [(key, labels.plain(value)) for key, value in flat.items()]
+
+
+def curve_of(curves: Sequence[CurvePoint]) -> Curve | None:
+    """The losses over epochs; None when there is none."""
+    found = [(point.epoch, point.loss) for point in curves if point.epoch is not None and point.loss is not None]
+    if not found:
+        return None
+    epochs, losses = [epoch for epoch, _ in found], [loss for _, loss in found]
+    x, y = Scale(min(epochs), max(epochs), LEFT, RIGHT), Scale(min(losses), max(losses), BOTTOM, TOP)
+    title = f"Training loss from {losses[0]:.3g} (epoch {epochs[0]}) to {losses[-1]:.3g} (epoch {epochs[-1]})"
+    ends = f"{min(losses):.3g}", f"{max(losses):.3g}", str(epochs[0]), str(epochs[-1])
+    return Curve([(x.at(epoch), y.at(loss)) for epoch, loss in found], *ends, title)
+
+
+def telemetry_of(curves: Sequence[CurvePoint]) -> list[tuple[str, str, str]]:
+    """Name, first and last value of every other number by epoch. Timing has its own place, and so have histograms."""
+    values: dict[str, list[object]] = defaultdict(list)
+    for point in curves:
+        for name, value in point.dump().items():
+            if value is not None and not isinstance(value, list):
+                values[name].append(value)
+    shown = sorted(values.keys() - {"epoch", "loss", "seconds", "pairs_per_second"})
+    return [(name, _short(values[name][0]), _short(values[name][-1])) for name in shown]
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else labels.plain(value)
 
 
 def header_groups(columns: Sequence[Column]) -> list[tuple[Column, int]]:
     """Neighbouring columns of one evaluator and metric, with their number."""
-    groups: list[tuple[Column, int]] = []
-    for column in columns:
-        last = groups[-1] if groups else None
-        if last and (last[0].evaluator, last[0].metric) == (column.evaluator, column.metric):
-            groups[-1] = last[0], last[1] + 1
-        else:
-            groups.append((column, 1))
-    return groups
+    groups = [list(group) for _, group in groupby(columns, lambda column: (column.evaluator, column.metric))]
+    return [(group[0], len(group)) for group in groups]
 
 
 def pretty(value: float | None, unit: str) -> str:

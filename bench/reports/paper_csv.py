@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from bench.reports.csv_text import as_csv
 from bench.reports.engagement import ENGAGEMENT
+from bench.reports.frames import as_csv
 from bench.reports.paper import PaperCell, PaperRow, PaperTable, scale
 from bench.suites.parts import Column
 
@@ -22,7 +22,7 @@ def paper_csv(tables: Iterable[PaperTable]) -> str:
     """All editions of a suite. Whether defenses engaged is told where a record says."""
     lines = [line for table in tables for line in _lines(table)]
     columns = [name for name in COLUMNS if name not in ENGAGEMENT or any(line[name] for line in lines)]
-    return as_csv(columns, ([line[name] for name in columns] for line in lines))
+    return as_csv(lines, columns)
 
 
 def _lines(table: PaperTable) -> Iterable[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
@@ -11,7 +11,7 @@ from typing import Any
 from bench.reports.labels import number
 from bench.reports.measures import UTILITY
 from bench.reports.notes import Note, Notes
-from bench.reports.sections import Group, Section
+from bench.reports.sections import Section
 from bench.reports.stats import pooled_columns
 from bench.reports.tables import ASR, Cell, asr_cell, asr_evaluators, attack_took, utility_cell, utility_columns
 
@@ -60,26 +60,14 @@ def price_table(section: Section) -> PriceTable | None:
         controls = [section.controls.get((attack, defense, kind)) for kind in CONTROLS]
         groups = [undefended, *controls, section.groups.get((attack, defense))]
         took = attack != "none" and attack_took(section, attack, names, Notes()).state == "yes"
-        for measure, metric, cell in _measures(section, attack, names, notes):
-            rows.append(PriceRow(attack, defense, measure, metric, took, tuple(cell(group) for group in groups)))
+        if attack != "none":
+            cells = tuple(asr_cell(group, names, notes) for group in groups)
+            rows.append(PriceRow(attack, defense, ASR, ASR, took, cells))
+        for column in utility_columns(section):
+            if column.sums_up:
+                cells = tuple(utility_cell(section, group, column, notes) for group in groups)
+                rows.append(PriceRow(attack, defense, column.evaluator, column.metric, took, cells))
     return PriceTable(rows, list(_sentences(rows)), notes.all) if rows else None
-
-
-def _measures(
-    section: Section, attack: str, names: set[str], notes: Notes
-) -> Iterator[tuple[str, str, Callable[[Group | None], Cell]]]:
-    """Name, metric and reader of what a table shows: the attack's success, and each column that sums up utility."""
-    if attack != "none":
-        yield ASR, ASR, lambda group: asr_cell(group, names, notes)
-    for column in utility_columns(section):
-        if column.sums_up:
-            yield (
-                column.evaluator,
-                column.metric,
-                lambda group, column=column: (  # type: ignore[misc]
-                    utility_cell(section, group, column, notes) if group else Cell()
-                ),
-            )
 
 
 def _sentences(rows: Sequence[PriceRow]) -> Iterator[str]:

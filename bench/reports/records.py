@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Literal
 
-from bench.canonical import without_nulls
+from bench.canonical import identity
+from bench.matrix.schema import AskedCell, EvalRecord, Failure, Measurement, Metric, Plugin, RunRecord, Spec
 from bench.matrix.store import Store
 
-Record = dict[str, Any]
 Status = Literal["done", "failed", "missing", "unsupported"]
 STATUSES: tuple[Status, ...] = ("done", "failed", "missing", "unsupported")
 NOT_RUN = "not run yet; `bench run` with the same options runs it"
@@ -26,20 +28,26 @@ class Evaluation:
     name: str
     status: Status
     reason: str = ""
-    record: Record | None = None
+    record: EvalRecord | None = None
 
     @property
-    def measurements(self) -> list[Record]:
-        return list(self.record.get("measurements") or []) if self.record else []
+    def measurements(self) -> Sequence[Measurement]:
+        return self.record.measurements if self.record else ()
+
+    @property
+    def identity(self) -> str:
+        """Canonical JSON of the evaluator, its version and parameters."""
+        return self.record.evaluator.identity if self.record and self.record.evaluator else "null"
 
     def left_out(self, kind: str) -> dict[str, str]:
         """Downstream sets that were "skipped", or are "partial", each with the reason."""
-        return dict(((self.record or {}).get("downstream") or {}).get(kind) or {})
+        found = self.record.downstream if self.record else None
+        return {} if found is None else found.skipped if kind == "skipped" else found.partial
 
-    def metric(self, name: str) -> Record:
+    def metric(self, name: str) -> Metric:
         """The declaration of a metric: unit, direction, description."""
-        declared = (self.record or {}).get("metrics") or []
-        return next((metric for metric in declared if metric.get("name") == name), {"name": name})
+        declared = self.record.metrics if self.record else []
+        return next((metric for metric in declared if metric.name == name), Metric(name=name))
 
 
 @dataclass(frozen=True)
@@ -53,9 +61,9 @@ class Run:
     attack_rate: float | None
     defense: str
     seed: int
-    spec: Record
-    record: Record | None
-    failure: Record | None
+    spec: Spec
+    record: RunRecord | None
+    failure: Failure | None
     evaluations: tuple[Evaluation, ...]
     recipe: str | None = None
     """Name or file of the recipe that was asked for; None is the data set's own."""
@@ -70,127 +78,111 @@ class Run:
         return "unsupported"
 
     @property
-    def beside(self) -> Record | None:
+    def beside(self) -> Plugin | None:
         """The defense that a control stands beside; None for any other cell."""
-        return (self.spec.get("defense") or {}).get("beside")
+        return self.spec.defense.beside if self.spec.defense else None
 
     @property
     def title(self) -> str:
         """Its defense; of a control also what it stands beside."""
-        return f"{self.defense} beside {self.beside.get('name')}" if self.beside else self.defense
+        return f"{self.defense} beside {self.beside.name}" if self.beside else self.defense
 
-    @property
+    @cached_property
     def setting(self) -> str:
         """Canonical JSON of engine, data, model and training recipe: only runs that share it are compared."""
-        return canonical({part: self.spec.get(part) for part in ("engine", "data", "model", "train")})
-
-
-def canonical(value: Any) -> str:
-    """JSON with sorted keys and without nulls: a null option and an absent one are the same, as in run keys."""
-    return json.dumps(without_nulls(value), sort_keys=True, separators=(",", ":"))
+        parts = "engine", "data", "model", "train"
+        return identity({part: value for part, value in self.spec.dump().items() if part in parts})
 
 
 def load_runs(store: Store) -> list[Run]:
     """All cells of the requests and all run records, in a fixed order; what cannot be read is named in `store.damaged`."""
     store = store.for_reports()
-    cells: dict[str, list[Record]] = {}
+    cells: dict[str, list[AskedCell]] = defaultdict(list)
     for request in store.requests():
-        for cell in request.get("cells") or []:
-            cells.setdefault(cell["run_key"], []).append(cell)
+        for cell in request.cells:
+            cells[cell.run_key].append(cell)
     on_disk = {path.parent.name for path in (store.root / "runs").glob("*/run.json")}
-    runs = (_run(store, key, cells.get(key, [])) for key in sorted(cells.keys() | on_disk))
+    runs = [_run(store, key, cells[key]) for key in sorted(cells.keys() | on_disk)]
     return sorted((run for run in runs if run), key=_order)
 
 
 def _order(run: Run) -> tuple[Any, ...]:
-    attack = canonical(run.spec.get("attack") or {})
+    attack, defense = (plugin.identity if plugin else "{}" for plugin in (run.spec.attack, run.spec.defense))
     rate = -1.0 if run.attack_rate is None else run.attack_rate
-    defense = canonical(run.spec.get("defense") or {})
-    train = run.spec.get("train") or {}
-    recipe = train.get("epochs") or 0, train.get("batch_size") or 0, run.setting
+    recipe = run.spec.train.epochs or 0, run.spec.train.batch_size or 0, run.setting
     return run.data, run.model, recipe, run.attack, rate, attack, run.defense, defense, run.seed, run.key
 
 
-def _run(store: Store, key: str, cells: list[Record]) -> Run | None:
+def _run(store: Store, key: str, cells: Sequence[AskedCell]) -> Run | None:
     record = store.run_record(key)
     if record is None and not cells:
         return None  # a damaged record that nobody asked for: nothing is known about it
-    cell = cells[0] if cells else {}
-    spec = (record or {}).get("spec") or cell.get("spec") or {}
-    attack = spec.get("attack") or {}
+    cell = cells[0] if cells else AskedCell.model_construct(run_key=key)
+    spec = (record and record.spec) or cell.spec or Spec()
+    rated = spec.attack is not None and "rate" in spec.attack.params.model_fields_set
     failure = store.failure(key)
     return Run(
         key=key,
-        data=cell.get("data") or _name(spec, "data"),
-        model=cell.get("model") or _name(spec, "model"),
-        attack=cell.get("attack") or attack.get("name") or "none",
-        attack_rate=(attack.get("params") or {}).get("rate", cell.get("attack_rate")),
-        defense=cell.get("defense") or _name(spec, "defense"),
-        seed=int(cell.get("seed", spec.get("seed", 0))),
+        data=cell.data or _name(spec.data),
+        model=cell.model or _name(spec.model),
+        attack=cell.attack or (spec.attack.name if spec.attack else "none"),
+        attack_rate=spec.attack.params.rate if spec.attack and rated else cell.attack_rate,
+        defense=cell.defense or _name(spec.defense),
+        seed=cell.seed if "seed" in cell.model_fields_set else spec.seed,
         spec=spec,
         record=record,
         failure=failure,
         evaluations=_evaluations(store, key, cells, record, failure),
-        recipe=cell.get("recipe"),
+        recipe=cell.recipe,
     )
 
 
-def _name(spec: Record, part: str) -> str:
-    return str((spec.get(part) or {}).get("name") or "unknown")
+def _name(plugin: Plugin | None) -> str:
+    return plugin.name if plugin and plugin.name else "unknown"
 
 
 def _evaluations(
-    store: Store, key: str, cells: list[Record], record: Record | None, failure: Record | None
+    store: Store, key: str, cells: Sequence[AskedCell], record: RunRecord | None, failure: Failure | None
 ) -> tuple[Evaluation, ...]:
     done = _latest_evals(store, key) if record else {}
-    asked: dict[str, list[Record]] = {}
+    asked: dict[str, list[str | None]] = defaultdict(list)
     for cell in cells:
-        for wanted in cell.get("evaluators") or []:
-            reason = wanted.get("unsupported") or cell.get("unsupported")
-            asked.setdefault(wanted["name"], []).append({**wanted, "unsupported": reason})
+        for wanted in cell.evaluators:
+            asked[wanted.name].append(wanted.unsupported or cell.unsupported)
     if not done and not asked:
-        reasons = [cell.get("unsupported") for cell in cells] or [None]
-        asked[""] = [{"unsupported": reason} for reason in reasons]
-    found = []
-    for name in sorted(done.keys() | asked.keys()):
-        if name in done:
-            found.append(Evaluation(name, "done", record=done[name]))
-        else:
-            status, reason = _why_not(store, key, name, asked[name], record, failure)
-            found.append(Evaluation(name, status, reason))
-    return tuple(found)
+        asked[""] = [cell.unsupported for cell in cells] or [None]
+    return tuple(
+        Evaluation(name, "done", record=done[name])
+        if name in done
+        else Evaluation(name, *_why_not(store, key, name, asked[name], record, failure))
+        for name in sorted(done.keys() | asked.keys())
+    )
 
 
 def _why_not(
-    store: Store, key: str, name: str, asked: list[Record], record: Record | None, failure: Record | None
+    store: Store, key: str, name: str, unsupported: Sequence[str | None], record: RunRecord | None, failure: Failure | None
 ) -> tuple[Status, str]:
-    reasons = [wanted.get("unsupported") for wanted in asked]
-    if all(reasons):
-        return "unsupported", str(reasons[0])
-    stage = str((failure or {}).get("stage") or "train")
-    of_evaluation = stage.startswith("eval:")
-    if failure and (stage == f"eval:{name}" if of_evaluation else record is None):
-        return "failed", f"{stage}: {failure.get('error') or 'no message'}"
+    if all(unsupported):
+        return "unsupported", str(unsupported[0])
+    stage = failure.stage or "train" if failure else ""
+    if failure and (stage == f"eval:{name}" if stage.startswith("eval:") else record is None):
+        return "failed", f"{stage}: {failure.error or 'no message'}"
     if record:
         return "missing", NOT_EVALUATED if name else NOTHING_ASKED
     return "missing", UNREADABLE if (store.run_dir(key) / "run.json").exists() else NOT_RUN
 
 
-def _latest_evals(store: Store, key: str) -> dict[str, Record]:
+def _latest_evals(store: Store, key: str) -> Mapping[str, EvalRecord]:
     """The newest record of each evaluator. Damaged files count as absent."""
-    latest: dict[str, Record] = {}
-    for record in store.evaluations(key):
-        name = (record.get("evaluator") or {}).get("name")
-        if name and (name not in latest or _age(record) > _age(latest[name])):
-            latest[name] = record
-    return latest
+    found = sorted(store.evaluations(key), key=_age)
+    return {each.evaluator.name: each for each in found if each.evaluator and each.evaluator.name}
 
 
-def _age(record: Record) -> tuple[datetime, str]:
+def _age(record: EvalRecord) -> tuple[datetime, str]:
     try:
-        finished = datetime.fromisoformat(str(record.get("finished")))
+        finished = datetime.fromisoformat(str(record.finished))
     except ValueError:
         finished = datetime.min
     if finished.tzinfo is None:
         finished = finished.replace(tzinfo=UTC)
-    return finished, str(record.get("eval_key"))
+    return finished, str(record.eval_key)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.matrix.schema import Attack, AttackParams, Plugin
 from bench.reports.labels import Labels, setting_titles, short_hash
-from bench.reports.records import Record, Run
+from bench.reports.records import Evaluation, Run
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,20 @@ class Section:
         """All groups, controls last."""
         return [*self.groups.values(), *self.controls.values()]
 
+    def label(self, evaluation: Evaluation) -> str:
+        """The evaluator with the parameters that tell it from others; empty where nothing was measured."""
+        record = evaluation.record
+        return self.evaluators.of(record.evaluator) if record and record.evaluator else ""
+
     @property
     def runs(self) -> list[Run]:
         return [run for group in self.groups.values() for run in group.runs]
 
 
 def sections_of(runs: Sequence[Run]) -> list[Section]:
-    by_setting: dict[str, list[Run]] = {}
+    by_setting: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        by_setting.setdefault(run.setting, []).append(run)
+        by_setting[run.setting].append(run)
     titles = setting_titles(by_setting)
     return [_section(setting, titles[setting], members) for setting, members in by_setting.items()]
 
@@ -70,13 +77,13 @@ def sections_of(runs: Sequence[Run]) -> list[Section]:
 def _section(setting: str, titles: tuple[str, str], runs: list[Run]) -> Section:
     attacks = Labels(_attack(run) for run in runs)
     defenses = Labels(run.beside or _defense(run) for run in runs)
-    keyed: dict[tuple[str, str], list[Run]] = {}
-    controls: dict[tuple[str, str, str], list[Run]] = {}
+    keyed: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    controls: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
     for run in runs:
         if run.beside:
-            controls.setdefault((attacks.of(_attack(run)), defenses.of(run.beside), run.defense), []).append(run)
+            controls[attacks.of(_attack(run)), defenses.of(run.beside), run.defense].append(run)
         else:
-            keyed.setdefault((attacks.of(_attack(run)), defenses.of(_defense(run))), []).append(run)
+            keyed[attacks.of(_attack(run)), defenses.of(_defense(run))].append(run)
     attack_order = {
         attack: (m[0].attack != "none", m[0].attack, m[0].attack_rate or 0.0, attack) for (attack, _), m in keyed.items()
     }
@@ -96,16 +103,16 @@ def _section(setting: str, titles: tuple[str, str], runs: list[Run]) -> Section:
             (attack, defense, name): _group(attack, f"{name} beside {defense}", members)
             for (attack, defense, name), members in sorted(controls.items())
         },
-        evaluators=Labels(e.record["evaluator"] for e in evaluations if e.record),
+        evaluators=Labels(e.record.evaluator for e in evaluations if e.record and e.record.evaluator),
     )
 
 
-def _attack(run: Run) -> Record:
-    return run.spec.get("attack") or {"name": run.attack, "params": {"rate": run.attack_rate}}
+def _attack(run: Run) -> Plugin:
+    return run.spec.attack or Attack(name=run.attack, params=AttackParams(rate=run.attack_rate))
 
 
-def _defense(run: Run) -> Record:
-    return run.spec.get("defense") or {"name": run.defense}
+def _defense(run: Run) -> Plugin:
+    return run.spec.defense or Plugin(name=run.defense)
 
 
 def _group(attack: str, defense: str, runs: list[Run]) -> Group:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.reports.labels import is_number, number
-from bench.reports.records import Evaluation, Record, canonical
+from bench import intervals
+from bench.matrix.schema import Measurement
+from bench.reports.labels import number
+from bench.reports.records import Evaluation
 
 OVERALL = ("all", "overall", "mean")
 """Task names under which an evaluator gives its own total."""
@@ -120,22 +123,22 @@ class Stat:
 
 def point_of(evaluation: Evaluation, metric: str, task: str) -> Point | None:
     """One measurement; None when there is none or it has no value."""
-    found = [m for m in evaluation.measurements if m["metric"] == metric and m["task"] == task]
-    return _point(evaluation, metric, found[0]) if found and is_number(found[0].get("value")) else None
+    found = [m for m in evaluation.measurements if (m.metric, m.task) == (metric, task)]
+    return _measured(evaluation, found[0]) if found else None
 
 
 def pooled(evaluation: Evaluation, metric: str) -> Point | None:
     """The evaluator's own total of a share, else the share over the images of all its tasks with a Wilson interval."""
-    found = [m for m in evaluation.measurements if m["metric"] == metric and is_number(m.get("value"))]
-    totals = [m for m in found if m["task"] in OVERALL]
+    found = [m for m in evaluation.measurements if m.metric == metric and m.value is not None]
+    totals = [m for m in found if m.task in OVERALL]
     if totals or len(found) == 1:
-        return _point(evaluation, metric, (totals or found)[0])
-    count = sum(m.get("n") or 0 for m in found)
+        return _measured(evaluation, (totals or found)[0])
+    count = sum(m.n or 0 for m in found)
     if not count:
         return None
-    share = math.fsum(m["value"] * (m.get("n") or 0) for m in found) / count
+    share = math.fsum(m.value * (m.n or 0) for m in found if m.value is not None) / count
     low, high = wilson(share, count) if 0 <= share <= 1 else (None, None)
-    return _point(evaluation, metric, {"value": share, "n": count, "ci_low": low, "ci_high": high})
+    return replace(_point(evaluation, metric, share), n=count, low=low, high=high)
 
 
 def task_mean(evaluation: Evaluation, metric: str, tasks: Sequence[str]) -> Point | None:
@@ -144,28 +147,24 @@ def task_mean(evaluation: Evaluation, metric: str, tasks: Sequence[str]) -> Poin
     values = [point.value for point in points if point]
     if not values or len(values) < len(tasks):
         return None
-    return _point(evaluation, metric, {"value": statistics.fmean(values)})
+    return _point(evaluation, metric, statistics.fmean(values))
 
 
-def _point(evaluation: Evaluation, metric: str, measurement: Record) -> Point:
+def _measured(evaluation: Evaluation, found: Measurement) -> Point | None:
+    if found.value is None:
+        return None
+    return replace(_point(evaluation, found.metric, found.value), n=found.n, low=found.ci_low, high=found.ci_high)
+
+
+def _point(evaluation: Evaluation, metric: str, value: float) -> Point:
     declared = evaluation.metric(metric)
-    return Point(
-        value=float(measurement["value"]),
-        low=measurement.get("ci_low"),
-        high=measurement.get("ci_high"),
-        n=measurement.get("n"),
-        unit=str(declared.get("unit", "fraction")),
-        better=str(declared.get("better", "neither")),
-        identity=canonical((evaluation.record or {}).get("evaluator")),
-    )
+    return Point(float(value), unit=declared.unit, better=declared.better, identity=evaluation.identity)
 
 
-def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson(share: float, n: int) -> tuple[float, float]:
     """95% Wilson score interval of a share; it holds the share, 0 and 1 exactly too."""
-    centre = share + z * z / (2 * n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    return max(0.0, min(share, (centre - half) / scale)), min(1.0, max(share, (centre + half) / scale))
+    low, high = intervals.wilson(share, n)
+    return min(share, low), max(share, high)
 
 
 def best_of(stats: Sequence[Stat | None], better: str, decimals: int = 3) -> set[int]:
@@ -175,10 +174,10 @@ def best_of(stats: Sequence[Stat | None], better: str, decimals: int = 3) -> set
     """
     if better not in ("lower", "higher"):
         return set()
-    alike: dict[object, list[int]] = {}
+    alike: dict[object, list[int]] = defaultdict(list)
     for position, stat in enumerate(stats):
         if stat is not None:
-            alike.setdefault(stat.comparable, []).append(position)
+            alike[stat.comparable].append(position)
     if not alike:
         return set()
     group = max(alike.values(), key=lambda positions: (len(stats[positions[0]].seeds), len(positions)))  # type: ignore[union-attr]

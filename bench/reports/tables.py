@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -109,7 +110,7 @@ class UtilityTable:
 def asr_evaluators(section: Section) -> set[str]:
     """Evaluators that measure the attack: those with a metric of that name."""
     evaluations = [evaluation for run in section.runs for evaluation in run.evaluations]
-    return {ASR} | {e.name for e in evaluations if any(m["metric"] == ASR for m in e.measurements)}
+    return {ASR} | {e.name for e in evaluations if any(m.metric == ASR for m in e.measurements)}
 
 
 def asr_table(section: Section) -> AsrTable | None:
@@ -218,18 +219,17 @@ def _mark_best(cells: Sequence[Cell], better: str) -> None:
 
 def utility_columns(section: Section) -> list[Column]:
     """Every evaluator, metric and task that was measured, the mean over tasks first."""
-    found: dict[tuple[str, str, str], dict[str, Evaluation]] = {}
+    found: dict[tuple[str, str, str], dict[str, Evaluation]] = defaultdict(dict)
     skip = asr_evaluators(section)
     evaluations = [e for run in section.runs for e in run.evaluations if e.name and e.name not in skip]
     for e in evaluations:
-        for measurement in e.measurements if e.record else []:
-            key = section.evaluators.of(e.record["evaluator"]), e.name, measurement["metric"]  # type: ignore[index]
-            found.setdefault(key, {})[measurement["task"]] = e
+        for measurement in e.measurements:
+            found[section.label(e), e.name, measurement.metric][measurement.task] = e
     unmeasured = {e.name for e in evaluations} - {name for _, name, _ in found}
     columns = [Column(name, name, "", "") for name in unmeasured]
     for (label, name, metric), tasks in found.items():
         declared = next(iter(tasks.values())).metric(metric)
-        about = {key: str(declared[key]) for key in ("unit", "better", "description") if key in declared}
+        about = {"unit": declared.unit, "better": declared.better, "description": declared.description}
         names = tuple(sorted(tasks, key=lambda task: (task not in OVERALL, task)))
         if len(names) > 1 and names[0] not in OVERALL:
             columns.append(Column(label, name, metric, "", names, **about))
@@ -256,9 +256,12 @@ def utility_table(section: Section) -> UtilityTable | None:
     return UtilityTable(columns, rows, notes.all)
 
 
-def utility_cell(section: Section, group: Group, column: Column, notes: Notes) -> Cell:
+def utility_cell(section: Section, group: Group | None, column: Column, notes: Notes) -> Cell:
+    if group is None:
+        return Cell()
+
     def point(evaluation: Evaluation) -> Point | None:
-        if not evaluation.record or section.evaluators.of(evaluation.record["evaluator"]) != column.evaluator:
+        if section.label(evaluation) != column.evaluator:
             return None
         if column.task:
             return point_of(evaluation, column.metric, column.task)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError, did_you_mean
 from bench.matrix.store import Store, atomic
-from bench.reports.csv_text import as_csv
 from bench.reports.editions import editions_of
 from bench.reports.engagement import ENGAGEMENT, engagement_columns
-from bench.reports.frames import COLUMNS, wide_frame
+from bench.reports.frames import COLUMNS, as_csv, wide_frame
 from bench.reports.latex import latex
 from bench.reports.notes import Notes
 from bench.reports.page import render_page
@@ -55,7 +55,7 @@ def write_report(store: Store, formats: Iterable[str] = USUAL, suites: Iterable[
         if any(run.beside for run in runs):
             files["price.csv"] = price_csv(runs)
     if "html" in chosen:
-        files["index.html"] = render_page(runs, papers, store.damaged)
+        files["index.html"] = render_page(runs, papers, store.damaged.items())
     files |= suite_files(papers, chosen)
     paths = {}
     for name, text in files.items():
@@ -76,10 +76,10 @@ def paper_tables(store: Store, runs: list[Run], suites: Iterable[str] = ()) -> l
 def suite_files(papers: Iterable[PaperTable], formats: Iterable[str]) -> dict[str, str]:
     """The files of suites by name; editions of a suite share them. A figure has none."""
     writers = {"csv": ("csv", paper_csv), "latex": ("tex", latex)}
-    by_suite: dict[str, list[PaperTable]] = {}
+    by_suite: dict[str, list[PaperTable]] = defaultdict(list)
     for table in papers:
         if table.rows:
-            by_suite.setdefault(table.edition.suite.name, []).append(table)
+            by_suite[table.edition.suite.name].append(table)
     return {
         f"{name}.{ending}": write(tables)
         for name, tables in by_suite.items()
@@ -89,8 +89,7 @@ def suite_files(papers: Iterable[PaperTable], formats: Iterable[str]) -> dict[st
 
 def results_csv(runs: list[Run]) -> str:
     """All measurements. Floats are written so that they read back exactly."""
-    frame = wide_frame(runs)[COLUMNS]
-    return as_csv(COLUMNS, frame.itertuples(index=False, name=None))
+    return wide_frame(runs).to_csv(columns=COLUMNS, index=False, lineterminator="\n")
 
 
 def table_csv(runs: list[Run]) -> str:
@@ -103,26 +102,25 @@ def table_csv(runs: list[Run]) -> str:
         FLOOR, *pooled_columns(FLOOR, None), TRIGGERED, *pooled_columns(TRIGGERED, None),
     ]  # fmt: skip
     measured = sorted({name for row in rows for name in row} - {*fixed, *ENGAGEMENT})
-    columns = fixed + measured
-    return as_csv(columns, ([row.get(column) for column in columns] for row in rows))
+    return as_csv(rows, fixed + measured)
 
 
 def price_csv(runs: list[Run]) -> str:
     """One row a defended cell with controls and measure: see `bench.reports.price`."""
     rows = [row for section in sections_of(runs) for row in price_rows(section)]
-    return as_csv(list(rows[0]) if rows else [], (row.values() for row in rows))
+    return as_csv(rows, list(rows[0]) if rows else [])
 
 
 def _section_rows(section: Section) -> list[dict[str, Any]]:
     names, columns = asr_evaluators(section), utility_columns(section)
-    took = {attack: attack_took(section, attack, names, Notes()).state for attack in section.attacks if attack != "none"}
+    took = {attack: attack_took(section, attack, names, Notes()).state for attack in section.attacks}
     utility = utility_table(section)
     cells = {(row.attack, row.defense): row.cells for row in utility.rows} if utility else {}
     rows = []
     for key, group in section.groups.items():
-        verdicts = {"attack_took": took.get(group.attack, ""), **engagement_columns(group.runs)}
+        verdicts = {"attack_took": took[group.attack] if group.attack != "none" else "", **engagement_columns(group.runs)}
         row = _identity(section, group) | verdicts | _attack_numbers(group, names)
-        for column, cell in zip(columns, cells.get(key, []), strict=False):
+        for column, cell in zip(columns, cells[key] if columns else (), strict=True):
             row |= _mean_columns(column, cell.stat)
         rows.append(row)
     return rows

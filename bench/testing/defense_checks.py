@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from bench.api import Defense
 from bench.registry import Entry, defenses
 from bench.testing import small
 from bench.testing.training import Run, World, train
@@ -26,20 +27,20 @@ _HELD = {
 
 
 @cache
-def _attempt(entry: Entry) -> Run | Exception:
+def _attempt(entry: Entry[Defense]) -> Run | Exception:
     try:
         return train(entry)
     except Exception as error:
         return error
 
 
-def _plain(entry: Entry) -> Run:
+def _plain(entry: Entry[Defense]) -> Run:
     run = _attempt(entry)
     assert isinstance(run, Run), "cannot be checked, since training fails"
     return run
 
 
-def check_training(entry: Entry) -> None:
+def check_training(entry: Entry[Defense]) -> None:
     run = _attempt(entry)
     if isinstance(run, Exception) and not isinstance(run, NotOptimised):
         raise run
@@ -50,12 +51,12 @@ def check_training(entry: Entry) -> None:
     assert any(not torch.equal(run.weights[name], start[name]) for name in start), "training leaves every weight as it was"
 
 
-def check_what_has_gradient_is_optimised(entry: Entry) -> None:
+def check_what_has_gradient_is_optimised(entry: Entry[Defense]) -> None:
     run = _attempt(entry)
     assert not isinstance(run, NotOptimised), str(run)
 
 
-def check_telemetry(entry: Entry) -> None:
+def check_telemetry(entry: Entry[Defense]) -> None:
     witness = _plain(entry).witness
     for figures in witness.figures:
         taken = sorted(set(figures) & _CURVES)
@@ -70,7 +71,7 @@ def check_telemetry(entry: Entry) -> None:
             assert found == wanted, f"observed() gives '{name}' as {found}, not as {wanted}"
 
 
-def check_limits(entry: Entry) -> None:
+def check_limits(entry: Entry[Defense]) -> None:
     figures = {name for each in _plain(entry).witness.figures for name in each}
     for limit in entry.plugin.limits(small.params_of(entry)):
         assert limit.figure in figures, f"limits() names '{limit.figure}', which telemetry() never gives in four epochs"
@@ -78,12 +79,20 @@ def check_limits(entry: Entry) -> None:
         assert bounded, f"limits() gives '{limit.figure}' neither a low nor a high bound"
 
 
-def check_training_follows_the_seed(entry: Entry) -> None:
+def check_meaning(entry: Entry[Defense]) -> None:
+    figures = {name for each in _plain(entry).witness.figures for name in each}
+    meaning = entry.plugin.meaning(small.params_of(entry))
+    named = {meaning.safe_share, meaning.safe_cut, *(meaning.mixture.model_dump().values() if meaning.mixture else ())} - {""}
+    unknown = ", ".join(sorted(named - figures))
+    assert not unknown, f"meaning() names what telemetry() never gives in four epochs: {unknown}"
+
+
+def check_training_follows_the_seed(entry: Entry[Defense]) -> None:
     plain = _plain(entry)
     _assert_same(plain, train(entry, global_seed=1), "two runs of equal seed differ; draw from setup.rng(purpose)")
 
 
-def check_state_can_be_saved(entry: Entry) -> None:
+def check_state_can_be_saved(entry: Entry[Defense]) -> None:
     state = _plain(entry).witness.defense.state_dict()
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -98,14 +107,14 @@ def check_state_can_be_saved(entry: Entry) -> None:
     assert _same(fresh.state_dict(), state), "state_dict() of a fresh defense that loaded a state is not that state"
 
 
-def check_interruption_changes_nothing(entry: Entry) -> None:
+def check_interruption_changes_nothing(entry: Entry[Defense]) -> None:
     plain = _plain(entry)
     _assert_same(
         plain, train(entry, leg=_LEG), "an interrupted run goes on with other numbers; keep what it needs in state_dict()"
     )
 
 
-def check_start(entry: Entry) -> None:
+def check_start(entry: Entry[Defense]) -> None:
     start = entry.plugin.starts_from()
     assert start != entry.plugin.name, "starts_from() names the defense itself"
     assert start is None or start in defenses.names(), f"starts_from() names '{start}', and there is no such defense"
@@ -115,7 +124,7 @@ def check_start(entry: Entry) -> None:
     assert known, f"selects_with() gives '{guide}'; it may give 'undefended', 'clean' or MODEL:WEIGHTS of open_clip"
 
 
-def check_never_sees_the_poison(entry: Entry) -> None:
+def check_never_sees_the_poison(entry: Entry[Defense]) -> None:
     plain = _plain(entry)
     readers = ", ".join(sorted(set(plain.mask_readers)))
     assert not readers, f"training reads which pairs are poisoned: {readers}; a defense must not know"
@@ -143,12 +152,13 @@ def _same(first: Any, second: Any) -> bool:
     return bool(first == second)
 
 
-CHECKS: tuple[Callable[[Entry], None], ...] = (
+CHECKS: tuple[Callable[[Entry[Defense]], None], ...] = (
     check_start,
     check_training,
     check_what_has_gradient_is_optimised,
     check_telemetry,
     check_limits,
+    check_meaning,
     check_training_follows_the_seed,
     check_state_can_be_saved,
     check_interruption_changes_nothing,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.api import Batch, Encoder, Limit, Measurement, Phase, Plugin, PoisonPlan, Probe, Scorer
+from bench.api import Batch, Encoder, Limit, Meaning, Measurement, Phase, Plugin, PoisonPlan, Probe, Scorer
 from bench.attacks.badnet import BadNet
 from bench.data.captions import PoisonedCaptions
 from bench.data.poisoned import PoisonedPairs
@@ -120,6 +120,7 @@ def _tally(self: Any) -> dict[str, float]:
         ({"telemetry": lambda self: {"loss": 0.0}}, "telemetry"),
         ({"telemetry": _tally}, "interruption_changes_nothing"),
         ({"limits": _limits(Limit("share", "last", "", "", low=0.1))}, "limits"),
+        ({"meaning": classmethod(lambda cls, params: Meaning(safe_share="share"))}, "meaning"),
         ({"limits": _limits(Limit("share", "last", "", "")), "telemetry": lambda self: {"share": 1.0}}, "limits"),
         ({"observed": lambda self: {"safe": np.ones(3, dtype=bool)}}, "telemetry"),
         ({"before_epoch": lambda self, epoch, scorer: self.setup.labels(np.arange(9))}, "training"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,10 @@ def test_warnings_of_a_plugin_file_are_shown(tmp_path: Path) -> None:
     _, err = started("list", "defenses", "--plugin", file).communicate()
     assert "mind the gap" in err
     assert "UserWarning" in err
+
+
+def test_a_picture_needs_the_library_that_draws(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    done = bench("show", "badnet")
+    assert (done.code, done.out) == (2, "")
+    assert "pip install 'clip-poison-bench[plot]'" in done.err

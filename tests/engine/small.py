@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from bench import plugins
 from bench.matrix.expand import Matrix, Request, expand
+from bench.matrix.schema import Part
 
 SIZES = ("data.train=256", "data.holdout=64", "data.test=64", "data.probe_train=64")
 SMALL = (*SIZES, "train.epochs=1", "train.batch_size=64")
@@ -21,3 +23,8 @@ def small_matrix(
 ) -> Matrix:
     plugins.load()
     return expand(Request("scenes", attacks, defenses, evaluators, seeds, model=model, options=(*SMALL, *options)))
+
+
+def raw(record: Part | None) -> dict[str, Any]:
+    """A record as it is written; empty where there is none."""
+    return record.dump() if record else {}

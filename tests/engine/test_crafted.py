@@ -17,7 +17,7 @@ from bench.models import factory
 from bench.models.encoder import ClipEncoder
 from bench.models.frozen import FrozenSurrogate
 
-from .small import small_matrix
+from .small import raw, small_matrix
 from .training import execute
 
 NAME = "scenes-small"
@@ -62,7 +62,7 @@ def test_a_plan_is_crafted_once_against_the_clean_model_and_trained_with(
         trained = pairs.load(np.flatnonzero(pairs.poisoned))
         assert sorted(image.numpy().tobytes() for image in trained) == sorted(image.numpy().tobytes() for image in wanted)
         hashes |= {plan.hash(), json.loads((store.run_dir(cell.key) / "poison.json").read_text())["hash"]}
-        hashes.add((store.run_record(cell.key) or {})["poison"]["hash"])
+        hashes.add(raw(store.run_record(cell.key))["poison"]["hash"])
     assert len(hashes) == 1
 
 

@@ -14,7 +14,7 @@ from bench.defenses.safeclip import SafeCLIP
 from bench.matrix.store import Store
 from bench.training.engagement import engagement
 
-from .small import small_matrix
+from .small import raw, small_matrix
 from .training import execute
 
 CURVES = [{"loss": 9.0}, {"loss": 3.0, "share": 0.2}, {"share": 0.5}, {"share": math.nan}, {"share": 0.8}, {"loss": 1.0}]
@@ -50,7 +50,7 @@ def _records(out: Path, *options: str, defenses: tuple[str, ...], stop_after: in
         with pytest.raises(KeyboardInterrupt):
             execute(matrix, store, stop_after=stop_after)
     execute(matrix, store)
-    return {cell.spec.defense.name: store.run_record(cell.key) or {} for cell in matrix.cells}
+    return {cell.spec.defense.name: raw(store.run_record(cell.key)) for cell in matrix.cells}
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from bench.matrix.store import Store
 from bench.models import pretrained
 from bench.registry import register_defense
 
-from .small import small_matrix
+from .small import raw, small_matrix
 from .training import Recorder, execute, without_times
 
 
@@ -34,10 +34,10 @@ def _values(matrix: Matrix, store: Store) -> list[Any]:
     """All that is on record of each cell but times, and its weights."""
     found = []
     for cell in matrix.cells:
-        record = store.run_record(cell.key)
-        assert record is not None, cell.title
+        record = raw(store.run_record(cell.key))
+        assert record, cell.title
         evals = [store.eval_record(cell.key, each.evaluator.name, each.key) for each in cell.evaluations]
-        measured = [(record or {}).get("measurements") for record in evals]
+        measured = [record and record.measurements for record in evals]
         weights = (store.run_dir(cell.key) / "model.safetensors").read_bytes()
         found.append((without_times(record["curves"]), record["examples"], record["poison"], measured, weights))
     return found
@@ -150,7 +150,7 @@ def test_a_checkpoint_of_another_training_is_named(matrix: Matrix, tmp_path: Pat
     content[part].popitem()
     torch.save(content, path)
     assert execute(matrix, store)[0]["failed"] == 2
-    said = (store.failure(clean.key) or {})["error"]
+    said = raw(store.failure(clean.key))["error"]
     assert f"checkpoints in {path.parent} are not of this training; delete them, then --retry-failed" in said
     assert store.run_record(poisoned.key) is not None
     path.unlink()
@@ -249,7 +249,7 @@ def test_cells_that_fail_leave_the_others_right(registries: None, tmp_path: Path
     matrix = small_matrix(defenses=[*FAILURES, "g_fine"])
     assert execute(matrix, store)[0] == {"failed": len(FAILURES), "done": 1}
     for cell, (name, (_, words)) in zip(matrix.cells, FAILURES.items(), strict=False):
-        failure = store.failure(cell.key) or {}
+        failure = raw(store.failure(cell.key))
         assert failure["stage"] == "train"
         assert re.search(words, failure["error"]), (name, failure["error"])
         assert store.run_record(cell.key) is None
@@ -272,7 +272,7 @@ def test_what_builds_on_a_cell_that_failed_fails_untried(registries: None, tmp_p
     store, matrix = Store.create(tmp_path), small_matrix(attacks=["none"], defenses=["broken", "later"])
     assert execute(matrix, store)[0] == {"failed": 2}
     tried = len(steps)
-    broken, later = (store.failure(cell.key) or {} for cell in matrix.cells)
+    broken, later = (raw(store.failure(cell.key)) for cell in matrix.cells)
     assert f"the cell it builds on failed ({matrix.cells[0].title}: {broken['error']})" in later["error"]
     assert execute(matrix, store, retry_failed=True)[0] == {"failed": 2}
     assert len(steps) == 2 * tried, "once in each run"

@@ -31,7 +31,7 @@ from bench.registry import register_defense, register_evaluator
 from bench.training import stages
 from bench.training.scorer import PairScorer
 
-from .small import small_matrix
+from .small import raw, small_matrix
 from .training import Recorder, execute
 
 CPU = torch.device("cpu")
@@ -75,7 +75,7 @@ def test_the_floor_is_measured_on_the_model_without_poison(registries: None, tmp
         assert torch.allclose(trained, _by_hand(matrix, store, cell.key, images), atol=1e-5)
         assert torch.allclose(clean, _by_hand(matrix, store, floor, images), atol=1e-5)
         assert (trained - clean).abs().max() > 1e-2
-        (record,) = [store.eval_record(cell.key, "embeddings", each.key) or {} for each in cell.evaluations]
+        (record,) = [raw(store.eval_record(cell.key, "embeddings", each.key)) for each in cell.evaluations]
         assert record["clean_run_key"] == floor
 
 
@@ -154,7 +154,7 @@ def test_no_second_is_lost_when_a_run_goes_on(registries: None, tmp_path: Path, 
         with pytest.raises(KeyboardInterrupt):
             execute(matrix, store, stop_after=stop)
     execute(matrix, store)
-    record = store.run_record(matrix.cells[-1].key) or {}
+    record = raw(store.run_record(matrix.cells[-1].key))
     steps = sum(curve["steps"] for curve in record["curves"])
     assert steps == 12
     assert {name: record["timing"]["stages"][name] for name in ("augment", "forward", "backward", "optimiser")} == {

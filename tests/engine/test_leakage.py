@@ -25,7 +25,7 @@ from bench.testing import small
 from bench.training.telemetry import first_look, poison_telemetry
 from bench.training.trainer import Trainer
 
-from .small import small_matrix
+from .small import raw, small_matrix
 from .training import Recorder, execute
 
 RATE = 0.2
@@ -315,7 +315,7 @@ def test_the_share_of_poisons_on_record_is_that_of_the_trial(registries: None, t
     known = ~poisoned
     store = Store.create(tmp_path)
     assert execute(matrix, store)[0] == {"done": 1}
-    (curve,) = (store.run_record(matrix.cells[-1].key) or {})["curves"]
+    (curve,) = raw(store.run_record(matrix.cells[-1].key))["curves"]
     assert (curve["safe_poisons"], curve["safe_poison_recall"]) == (0, 0.0)
     with pytest.raises(AssertionError):
         _gains_nothing(poisoned, poisoned)

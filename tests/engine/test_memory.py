@@ -17,7 +17,7 @@ from bench.matrix.store import Store
 from bench.models.encoder import ClipEncoder
 from bench.training import memory
 
-from .small import small_matrix
+from .small import raw, small_matrix
 from .training import execute
 
 SIDE, WIDTH, EMBEDDING, CONTEXT = 4, 20_000, 2, 3
@@ -96,7 +96,7 @@ def test_a_cell_for_which_there_is_no_memory_fails_before_it_trains(monkeypatch:
     store, matrix = Store.create(tmp_path / "out"), small_matrix()
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1e6)
     assert execute(matrix, store)[0] == {"failed": 1}
-    failure = store.failure(matrix.cells[0].key) or {}
+    failure = raw(store.failure(matrix.cells[0].key))
     assert re.match(
         r"MemoryError: a step on \d+ pairs needs .* 0\.0 GB are free \(out of memory: --set train", failure["error"]
     )

@@ -9,8 +9,8 @@ import pytest
 
 from bench.canonical import digest
 from bench.errors import UserError
-from bench.matrix import shapes
 from bench.matrix.reading import DEEPEST, Damaged, read_object
+from bench.matrix.schema import RunRecord
 from bench.matrix.store import SCHEMA, Store
 
 KEY = digest({})
@@ -67,17 +67,17 @@ def test_a_shape_names_the_part_of_another_kind() -> None:
         ({"curves": [{"epoch": 0}, {"epoch": 1, "loss": "x"}]}, "curves.1.loss: should be a valid number"),
         ({"poison": {"captions": ["a", 7]}}, "poison.captions.1: should be a valid string"),
         ({"timing": {"stages": {"load": True}}}, "timing.stages.load: should be a valid number"),
-        ({"weights": None}, "weights: should be a valid dictionary or instance of Weights"),
+        ({"weights": None}, "weights: should be a valid dictionary"),
     ):
         with pytest.raises(Damaged) as raised:
-            shapes.Trained.check(record)
+            RunRecord.of(record)
         assert str(raised.value) == said
 
 
 def test_damaged_records_are_named_once_until_they_are_whole(tmp_path: Path) -> None:
     store = Store.create(tmp_path / "out")
     for run in (KEY, "other"):
-        store.write_run(run, {"curves": []})
+        store.write_run(run, RunRecord.of({"curves": []}))
     path = store.run_dir(KEY) / "run.json"
     whole = path.read_text()
     for text, said in (
@@ -97,7 +97,7 @@ def test_only_reports_go_on_without_a_record_that_another_version_wrote_or_that_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store.create(tmp_path / "out")
-    store.write_run("k", {})
+    store.write_run("k", RunRecord.of({}))
     path = store.run_dir("k") / "run.json"
     path.write_text(path.read_text().replace(f'"schema": {SCHEMA}', '"schema": 99'))
     with pytest.raises(UserError, match="schema 99 is not known"):

@@ -79,10 +79,10 @@ def test_keys_are_those_of_the_same_values_by_set(tmp_path: Path) -> None:
     others = small("small", "train.epochs=12", "attack.rate=0.05")
     assert [cell.key for cell in by_file.cells] == [cell.key for cell in by_set.cells]
     assert [cell.key for cell in by_file.cells] != [cell.key for cell in others.cells]
-    assert {cell["recipe"] for cell in by_file.as_request()["cells"]} == {str(tmp_path / "mine.toml")}
+    assert {cell.recipe for cell in by_file.as_request().cells} == {str(tmp_path / "mine.toml")}
     named, own = small("scenes"), small(None)
     assert [cell.key for cell in named.cells] == [cell.key for cell in own.cells]
-    assert all("recipe" not in cell for cell in own.as_request()["cells"])
+    assert all("recipe" not in cell.dump() for cell in own.as_request().cells)
 
 
 def test_what_a_worker_gets_holds_the_recipe_itself(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store
 from bench.models import pretrained
 
-from .small import small_matrix
+from .small import raw, small_matrix
 from .training import Recorder, execute, without_times
 
 
@@ -31,7 +31,7 @@ def _cell(matrix: Matrix, defense: str, attack: str | None = "badnet") -> Cell:
 
 
 def _record(store: Store, cell: Cell) -> dict[str, Any]:
-    return store.run_record(cell.key) or {}
+    return raw(store.run_record(cell.key))
 
 
 def _weights(store: Store, cell: Cell) -> dict[str, torch.Tensor]:

@@ -12,7 +12,10 @@ from filelock import Timeout
 
 from bench.canonical import digest, without_nulls
 from bench.errors import UserError
+from bench.matrix.schema import EvalRecord, Failure, RequestRecord, RunRecord
 from bench.matrix.store import SCHEMA, Store, atomic, read_json, write_json
+
+from .small import raw
 
 SPEC = {"defense": {"name": "clip", "source": None}, "seed": 0}
 KEY = digest(without_nulls(SPEC))
@@ -28,13 +31,13 @@ def _python(code: str, *arguments: object) -> int:
 
 
 def test_records_come_back(store: Store) -> None:
-    store.write_run(KEY, {"spec": SPEC, "curves": [{"loss": 1.5}]})
-    store.write_eval("k", "asr", "e", {"measurements": []})
-    store.write_failure("k", {"error": "ü"})
+    store.write_run(KEY, RunRecord.of({"spec": SPEC, "curves": [{"loss": 1.5}]}))
+    store.write_eval("k", "asr", "e", EvalRecord.of({"measurements": []}))
+    store.write_failure("k", Failure.of({"error": "ü"}))
     again = Store.open(store.root)
-    assert again.run_record(KEY) == {"schema": SCHEMA, "run_key": KEY, "spec": SPEC, "curves": [{"loss": 1.5}]}
-    assert again.eval_record("k", "asr", "e") == {"schema": SCHEMA, "run_key": "k", "eval_key": "e", "measurements": []}
-    assert (again.failure("k") or {})["error"] == "ü"
+    assert raw(again.run_record(KEY)) == {"schema": SCHEMA, "run_key": KEY, "spec": SPEC, "curves": [{"loss": 1.5}]}
+    assert raw(again.eval_record("k", "asr", "e")) == {"schema": SCHEMA, "run_key": "k", "eval_key": "e", "measurements": []}
+    assert raw(again.failure("k"))["error"] == "ü"
     again.clear_failure("k")
     again.clear_failure("k")
     assert again.failure("k") is None
@@ -88,7 +91,7 @@ def test_nothing_is_seen_before_it_is_whole(tmp_path: Path) -> None:
 
 
 def test_a_record_cut_anywhere_counts_as_none(store: Store) -> None:
-    store.write_run(KEY, {"spec": SPEC, "name": "ü", "values": [1, 2]})
+    store.write_run(KEY, RunRecord.of({"spec": SPEC, "name": "ü", "values": [1, 2]}))
     path = store.run_dir(KEY) / "run.json"
     whole = path.read_bytes()
     for length in range(len(whole) - 2):
@@ -135,7 +138,7 @@ def test_a_store_of_an_older_schema_is_read_and_not_written_to(tmp_path: Path) -
         Store.create(tmp_path)
     store = Store.open(tmp_path)
     assert store.schema == 1
-    assert store.run_record(key) == {"schema": 1, "run_key": key, "spec": SPEC}
+    assert raw(store.run_record(key)) == {"schema": 1, "run_key": key, "spec": SPEC}
 
 
 def test_folders(tmp_path: Path) -> None:
@@ -157,10 +160,10 @@ def test_folders(tmp_path: Path) -> None:
 
 
 def test_a_request_is_written_once(store: Store) -> None:
-    store.write_request("q", {"cells": []})
+    store.write_request("q", RequestRecord.of({"cells": []}))
     before = (store.root / "requests/q.json").stat().st_mtime_ns
     time.sleep(0.01)
-    store.write_request("q", {"cells": []})
+    store.write_request("q", RequestRecord.of({"cells": []}))
     assert (store.root / "requests/q.json").stat().st_mtime_ns == before
 
 
@@ -188,7 +191,7 @@ def test_a_lock_excludes_other_processes_and_dies_with_its_holder(store: Store) 
 
 def test_a_damaged_request_is_written_again(store: Store) -> None:
     cell = {"run_key": "k", "evaluators": [{"name": "asr"}]}
-    store.write_request("q", {"cells": [cell]})
+    store.write_request("q", RequestRecord.of({"cells": [cell]}))
     path = store.root / "requests" / "q.json"
     whole = path.read_bytes()
     for content in (
@@ -199,9 +202,9 @@ def test_a_damaged_request_is_written_again(store: Store) -> None:
     ):
         path.write_bytes(content)
         assert store.requests() == []
-        store.write_request("q", {"cells": [cell]})
+        store.write_request("q", RequestRecord.of({"cells": [cell]}))
         assert path.read_bytes() == whole
-    assert [request["cells"] for request in store.requests()] == [[cell]]
+    assert [request.dump()["cells"] for request in store.requests()] == [[cell]]
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"schema": '])
@@ -216,7 +219,7 @@ def test_a_damaged_marker_is_told_from_a_later_one(store: Store, content: str) -
 
 def test_a_record_of_another_cell_is_none_of_this_one(store: Store) -> None:
     for run, key in (("k", "other"), ("other", "e")):
-        store.write_eval("k", "asr", "e", {"measurements": []})
+        store.write_eval("k", "asr", "e", EvalRecord.of({"measurements": []}))
         path = store.run_dir("k") / "evals" / "asr-e.json"
         path.write_text(json.dumps({**(read_json(path) or {}), "run_key": run, "eval_key": key}))
         assert store.eval_record("k", "asr", "e") is None
@@ -228,9 +231,9 @@ def test_a_file_or_folder_that_is_in_the_way_is_named(store: Store) -> None:
     (store.root / "requests" / "q.json").mkdir(parents=True)
     assert store.run_record("k") is None
     for action, word in (
-        (lambda: store.write_run("k", {}), "runs/k"),
+        (lambda: store.write_run("k", RunRecord.of({})), "runs/k"),
         (lambda: store.lock("k"), "locks"),
-        (lambda: store.write_request("q", {}), "requests"),
+        (lambda: store.write_request("q", RequestRecord.of({})), "requests"),
     ):
         with pytest.raises(UserError, match=rf"out/{word}: cannot write there \(.*then the same command goes on"):
             action()

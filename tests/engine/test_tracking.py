@@ -7,7 +7,7 @@ from bench.errors import UserError
 from bench.matrix import tracking
 from bench.matrix.store import Store
 
-from .small import small_matrix
+from .small import raw, small_matrix
 from .training import execute
 
 
@@ -21,7 +21,7 @@ def test_events_are_the_curves_of_the_record_also_of_a_run_that_was_stopped(regi
     assert matrix.cells[0].key in folder.name
     read = events.EventAccumulator(str(folder))
     read.Reload()
-    curves = (store.run_record(matrix.cells[0].key) or {})["curves"]
+    curves = raw(store.run_record(matrix.cells[0].key))["curves"]
     numbers = {name for name, value in curves[0].items() if not isinstance(value, list)} - {"epoch"}
     assert set(read.Tags()["scalars"]) == numbers >= {"loss", "lr", "logit_scale"}
     for name in numbers:

@@ -17,7 +17,7 @@ from bench.registry import register_defense
 from bench.training import views
 from bench.training.schedule import warmup_cosine
 
-from .small import small_matrix
+from .small import raw, small_matrix
 from .training import execute, register_restless, without_times
 
 STEPS_AN_EPOCH = 4 + 2  # 259 pairs in batches of 64, then 100 to 164 of them
@@ -33,7 +33,7 @@ def _result(matrix: Matrix, store: Store) -> tuple[dict[str, torch.Tensor], list
     (cell,) = matrix.cells
     folder = store.run_dir(cell.key)
     assert sorted(path.name for path in folder.iterdir()) == ["evals", "model.safetensors", "poison.json", "run.json"]
-    return load_file(folder / "model.safetensors"), without_times((store.run_record(cell.key) or {})["curves"])
+    return load_file(folder / "model.safetensors"), without_times(raw(store.run_record(cell.key))["curves"])
 
 
 def _same(one: tuple[dict[str, torch.Tensor], Any], other: tuple[dict[str, torch.Tensor], Any]) -> None:
@@ -177,7 +177,7 @@ def test_the_curve_says_what_happened(registries: None, tmp_path: Path) -> None:
     matrix = small_matrix("train.epochs=2", "train.lr=0.003", "train.warmup_epochs=0.75", attacks=["none"])
     store = Store.create(tmp_path / "out")
     execute(matrix, store, heard=rates.append)
-    curves = (store.run_record(matrix.cells[0].key) or {})["curves"]
+    curves = raw(store.run_record(matrix.cells[0].key))["curves"]
     assert [(curve["epoch"], curve["steps"], curve["pairs"]) for curve in curves] == [(0, 4, 256), (1, 4, 256)]
     for curve in curves:
         assert curve["lr"] == pytest.approx(0.003 * warmup_cosine(curve["epoch"] + 0.875, 2, 0.75))
@@ -198,7 +198,7 @@ def test_the_learning_rate_of_a_phase(registries: None, tmp_path: Path) -> None:
     store = Store.create(tmp_path / "out")
     execute(matrix, store)
     scheduled = [0.003 * warmup_cosine(epoch + 0.875, 3, 0.5) for epoch in range(3)]
-    rates = [curve["lr"] for curve in (store.run_record(matrix.cells[0].key) or {})["curves"]]
+    rates = [curve["lr"] for curve in raw(store.run_record(matrix.cells[0].key))["curves"]]
     assert rates == pytest.approx([scheduled[0], 0.25 * scheduled[1], 2e-4])
 
 
@@ -206,7 +206,7 @@ def test_similarities_are_looked_at_once_after_the_first_epoch(registries: None,
     matrix = small_matrix("train.epochs=2")
     store = Store.create(tmp_path / "out")
     execute(matrix, store)
-    first, second = (store.run_record(matrix.cells[0].key) or {})["curves"]
+    first, second = raw(store.run_record(matrix.cells[0].key))["curves"]
     folder = store.run_dir(matrix.cells[0].key)
     poisons = len(json.loads((folder / "poison.json").read_text())["poisons"])
     assert (sum(first["similarity_clean"]), sum(first["similarity_poison"])) == (256, poisons)
@@ -263,14 +263,14 @@ def test_a_loss_that_is_no_number_fails_its_cell_alone(registries: None, tmp_pat
     assert outcomes == {"failed": 1, "done": 1}
     assert "FAILED train: TrainingDiverged: the loss became nan in epoch 0, step 0" in recorder.said.getvalue()
     doomed = next(cell.key for cell in matrix.cells if cell.spec.defense.name == "doomed")
-    failure = store.failure(doomed) or {}
+    failure = raw(store.failure(doomed))
     assert failure["stage"] == "train"
     assert failure["error"].startswith("TrainingDiverged: the loss became nan")
     assert "Traceback (most recent call last)" in failure["traceback"]
     assert store.run_record(doomed) is None
 
     assert execute(matrix, store)[0] == {"failed": 1, "cached": 1}
-    assert store.failure(doomed) == failure
+    assert raw(store.failure(doomed)) == failure
     assert execute(matrix, store, retry_failed=True)[0] == {"failed": 1, "cached": 1}
     (tmp_path / "blessed").touch()
     outcomes, recorder = execute(matrix, store, retry_failed=True)

@@ -25,7 +25,7 @@ ODD = ['attack.badnet.target=say "cat\\"', "train.lr=1e-3", "defense.clip_filter
 RECIPE = 'base = "small"\n[train]\nepochs = 1\nbatch_size = 64\n[attack]\nrate = 0.05\n'
 PLUGIN = '''
 from bench.registry import register_defense
-from defenses.clip import CLIP
+from bench.defenses.clip import CLIP
 
 @register_defense("mine")
 class Mine(CLIP):

@@ -20,7 +20,7 @@ PLUGIN = '''
 from pydantic import Field
 from bench.api import Params
 from bench.registry import register_dataset, register_defense
-from defenses.clip import CLIP
+from bench.defenses.clip import CLIP
 from bench.data.scenes.dataset import ScenesDataset
 
 class MineParams(Params):

@@ -11,6 +11,7 @@ import pytest
 
 import bench
 from bench.interface.results import COLUMNS
+from bench.matrix.schema import RequestRecord
 from tests.reports.records_maker import EVIL, FLOOR, NUMBERS, RATES, key_for, make, spec_of
 
 
@@ -98,7 +99,7 @@ def test_controls(tmp_path: Path) -> None:
         "beside": spec_of("badnet", "safeclip", 0)["defense"],
     }
     cell = {"run_key": "c0ffee", "spec": spec, "recipe": "small", "defense": "control_steps", "evaluators": []}
-    store.write_request("controls", {"cells": [cell]})
+    store.write_request("controls", RequestRecord.of({"cells": [cell]}))
     found = bench.load_results(tmp_path).set_index("run_key").loc["c0ffee"]
     assert found[["defense", "control_of", "recipe", "engine", "status"]].tolist() == [
         "control_steps", "safeclip", "small", "2", "missing",

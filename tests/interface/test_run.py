@@ -175,8 +175,8 @@ def test_a_plugin_that_was_changed_is_loaded_anew(registries: None, tmp_path: Pa
 
 
 def test_a_plugin_in_no_file_is_refused(registries: None, tmp_path: Path) -> None:
+    from bench.defenses.clip import CLIP
     from bench.registry import register_defense
-    from defenses.clip import CLIP
 
     class Cell(CLIP):
         """As if it were typed into a notebook."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.canonical import digest, without_nulls
+from bench.matrix.schema import EvalRecord, Failure, RequestRecord, RunRecord
 from bench.matrix.store import Store
 
 if __package__:
@@ -91,7 +92,7 @@ def write_training(store: Store, attack: str, defense: str, seed: int, epochs: i
     loss = [3.9 / (1 + 0.35 * epoch) + 0.3 for epoch in range(epochs)]
     store.write_run(
         key_for(attack, defense, seed, epochs),
-        {
+        RunRecord.of({
             "spec": spec_of(attack, defense, seed, epochs),
             "provenance": {
                 "bench": "0.1.0", "commit": "0123abc", "python": "3.11.9", "torch": "2.14.1", "machine": "x86_64",
@@ -106,7 +107,7 @@ def write_training(store: Store, attack: str, defense: str, seed: int, epochs: i
             "examples": None if epochs == OLD else examples_of(attack, defense),
             "poison": None if attack == "none" else poison,
             "data": {"train_pairs": 16000, "facts": {"image_size": 32}},
-        },
+        }),
     )  # fmt: skip
 
 
@@ -144,31 +145,33 @@ def write_eval(
         run,
         name,
         key or key_of(name),
-        {
-            "evaluator": {"name": name, "version": version, "params": {}},
-            "clean_run_key": None,
-            "metrics": [
-                {
-                    "name": m,
-                    "unit": "fraction",
-                    "better": (better or {}).get(m, "higher"),
-                    "description": f"what {m} is",
-                }
-                for m in metrics
-            ],
-            "measurements": [
-                {
-                    "metric": m,
-                    "task": task,
-                    "value": value,
-                    "n": n,
-                    "ci_low": max(0.0, value - 0.02),
-                    "ci_high": min(1.0, value + 0.02),
-                }
-                for (m, task), value in values.items()
-            ],
-            "finished": finished,
-        },
+        EvalRecord.of(
+            {
+                "evaluator": {"name": name, "version": version, "params": {}},
+                "clean_run_key": None,
+                "metrics": [
+                    {
+                        "name": m,
+                        "unit": "fraction",
+                        "better": (better or {}).get(m, "higher"),
+                        "description": f"what {m} is",
+                    }
+                    for m in metrics
+                ],
+                "measurements": [
+                    {
+                        "metric": m,
+                        "task": task,
+                        "value": value,
+                        "n": n,
+                        "ci_low": max(0.0, value - 0.02),
+                        "ci_high": min(1.0, value + 0.02),
+                    }
+                    for (m, task), value in values.items()
+                ],
+                "finished": finished,
+            }
+        ),
     )
 
 
@@ -185,13 +188,13 @@ def make(root: Path) -> Store:
         cells.append(cell_of("badnet", "roclip", seed))
         key = key_for("badnet", "roclip", seed)
         traceback = 'Traceback (most recent call last):\n  File "loop.py", line 3\nRuntimeError: loss is NaN'
-        store.write_failure(key, {"stage": "train", "error": "RuntimeError: loss is NaN", "traceback": traceback})
+        store.write_failure(key, Failure.of({"stage": "train", "error": "RuntimeError: loss is NaN", "traceback": traceback}))
     cells.append(cell_of("wanet", "roclip", 0))  # trained, one evaluator failed, the others were not run
     write_training(store, "wanet", "roclip", 0)
     failure = {"stage": "eval:asr", "error": "ValueError: no probes", "traceback": "Traceback: no probes"}
-    store.write_failure(key_for("wanet", "roclip", 0), failure)
+    store.write_failure(key_for("wanet", "roclip", 0), Failure.of(failure))
     cells.append(cell_of("wanet", EVIL, 0, unsupported="does not warp images"))
-    store.write_request(key_of("main"), {"cells": cells})
+    store.write_request(key_of("main"), RequestRecord.of({"cells": cells}))
     longer = [("badnet", "clip", (0.95, 0.81, 0.93, 0.77)), ("badnet", "safeclip", (0.12, 0.79, 0.91, 0.75))]
     for attack, defense, values in longer:  # another recipe, and no request: records alone must show
         write_training(store, attack, defense, 0, epochs=16)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bench.matrix.schema import RequestRecord
 from bench.matrix.store import Store
 
 from .records_maker import cell_of, key_for, make
@@ -20,7 +21,9 @@ def keys_of(attack: str, defense: str) -> list[str]:
 
 def ask(store: Store, name: str, runs: dict[str, list[str]], reasons: dict[str, str], **more: Any) -> None:
     suite = {"name": name, "instead": "scenes", "runs": runs, "reasons": reasons}
-    store.write_request(f"suite-{name}-{len(runs)}", {"cells": [cell_of("badnet", "clip", 0)], "suite": suite | more})
+    store.write_request(
+        f"suite-{name}-{len(runs)}", RequestRecord.of({"cells": [cell_of("badnet", "clip", 0)], "suite": suite | more})
+    )
 
 
 def make_suites(root: Path) -> Store:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from bench.cli.status_command import _state
+from bench.matrix.schema import Failure, RequestRecord
 from bench.matrix.store import Store
 from bench.reports.records import load_runs
 from bench.reports.write import write_report
@@ -40,11 +41,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """One whole cell, one that failed and was begun again, and one that was not asked for, to be seen whatever comes."""
     store = Store.create(tmp_path_factory.mktemp("out"))
     cells = [cell_of("badnet", "clip", 0), cell_of("badnet", "safeclip", 0)]
-    store.write_request("q", {"cells": cells, "suite": {"name": "table1", "runs": {"a": [CLIP]}, "options": [], "reasons": {}}})
+    store.write_request(
+        "q",
+        RequestRecord.of({"cells": cells, "suite": {"name": "table1", "runs": {"a": [CLIP]}, "options": [], "reasons": {}}}),
+    )
     for attack in ("badnet", "wanet"):
         write_training(store, attack, "clip", 0)
         write_evals(store, attack, "clip", 0, (0.9, 0.8, 0.7, 0.6))
-    store.write_failure(SAFECLIP, {"stage": "train", "error": "no", "traceback": "File"})
+    store.write_failure(SAFECLIP, Failure.of({"stage": "train", "error": "no", "traceback": "File"}))
     (store.root / "locks").mkdir()
     beat = {"host": "h", "pid": 1, "since": 1.0, "at": 2.0, "share": 0.5, "first": 0.0, "stage": "train"}
     store.heartbeat(SAFECLIP).write_text(json.dumps(beat))

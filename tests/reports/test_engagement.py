@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench.matrix.store import Store
+from bench.matrix.schema import Limit, RunRecord
+from bench.matrix.store import Store, read_json, write_json
 from bench.reports.engagement import bounds, value_of
 from bench.reports.paper_terminal import print_papers
 from bench.reports.records import load_runs
@@ -36,7 +37,7 @@ def _limit(value: float | None) -> dict[str, Any]:
 
 def _tell(store: Store, attack: str, seed: int, value: float | None, defense: str = "safeclip") -> None:
     key = key_for(attack, defense, seed)
-    store.write_run(key, {**(store.run_record(key) or {}), "engagement": [_limit(value)]})
+    store.write_run(key, RunRecord.of({**(store.run_record(key) or RunRecord()).dump(), "engagement": [_limit(value)]}))
 
 
 @pytest.fixture
@@ -141,7 +142,8 @@ def test_records_that_say_nothing_read_as_before(tmp_path: Path) -> None:
 def test_a_limit_with_a_part_of_another_kind_is_a_damaged_record(tmp_path: Path, part: str) -> None:
     store, key = Store.create(tmp_path / "damaged"), key_for("badnet", "safeclip", 0)
     write_training(store, "badnet", "safeclip", 0)
-    store.write_run(key, {**(store.run_record(key) or {}), "engagement": [_limit(0.95) | {part: [1]}]})
+    path = store.run_dir(key) / "run.json"
+    write_json(path, {**(read_json(path) or {}), "engagement": [_limit(0.95) | {part: [1]}]})
     assert load_runs(read := Store.open(store.root)) == []
     assert list(read.damaged) == [f"runs/{key}/run.json"]
 
@@ -155,4 +157,5 @@ def test_a_limit_with_a_part_of_another_kind_is_a_damaged_record(tmp_path: Path,
     ],
 )
 def test_values_and_bounds(limit: dict[str, Any], shown: tuple[str, str]) -> None:
-    assert (value_of(limit), bounds(limit)) == shown
+    held = Limit.of({"what": WHAT, "advice": ADVICE, "engaged": False, **limit})
+    assert (value_of(held), bounds(held)) == shown

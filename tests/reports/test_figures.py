@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.reports.axes import Scale, place, round_numbers
+from bench.matrix.schema import Examples
 from bench.reports.figures import (
     BOTTOM,
     CELL,
@@ -17,15 +17,18 @@ from bench.reports.figures import (
     MAP_TOP,
     RIGHT,
     TOP,
+    Scale,
     edge,
     extent,
     heat_map,
     mixture_density,
     mixture_plot,
     overlap_plot,
+    place,
+    round_numbers,
     shortened,
 )
-from bench.reports.similarities import Component, Distribution, Examples, Split
+from bench.reports.similarities import Component, Distribution, Split
 
 LOWER, UPPER = Component(0.0, 0.05, 0.25), Component(0.5, 0.1, 0.75)
 
@@ -102,14 +105,14 @@ def test_the_cut_is_on_the_axis_or_left_out() -> None:
 
 
 def test_colours_of_the_heat_map_go_from_the_lowest_to_the_highest() -> None:
-    values = tuple(tuple((7 * row + column) / 48 for column in range(7)) for row in range(7))
-    drawing = heat_map(Examples(("a",) * 6 + ("poison",), values), -1.0, 1.0, "seven")
+    values = [[(7 * row + column) / 48 for column in range(7)] for row in range(7)]
+    drawing = heat_map(Examples(labels=["a"] * 6 + ["poison"], values=values), -1.0, 1.0, "seven")
     assert [cell.strength for cell in drawing.cells] == [f"{0.5 + at / 96:.2f}" for at in range(49)]
     assert [cell.poison for cell in drawing.cells] == [False] * 48 + [True]
     assert [name.poison for name in drawing.names] == [False] * 6 + [True]
     assert (drawing.cells[8].x, drawing.cells[8].y) == (MAP_LEFT + CELL, MAP_TOP + CELL)
     assert drawing.cells[-1].title == "poison × poison: 1.00"
-    equal = heat_map(Examples(("a",) * 7, ((0.3,) * 7,) * 7), 0.3, 0.3, "")
+    equal = heat_map(Examples(labels=["a"] * 7, values=[[0.3] * 7] * 7), 0.3, 0.3, "")
     assert {cell.strength for cell in equal.cells} == {"0.00"}
 
 

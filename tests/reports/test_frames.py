@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from bench.matrix.schema import Failure, RequestRecord
 from bench.matrix.store import SCHEMA, Store
 from bench.reports.frames import WIDE, wide_frame
 from bench.reports.records import load_runs
@@ -68,13 +69,13 @@ def test_unsupported_cell_and_evaluator(store: Store) -> None:
 
 
 def test_a_stale_failure_does_not_hide_a_finished_cell(store: Store) -> None:
-    store.write_failure(key_for("badnet", "clip", 0), {"stage": "train", "error": "old", "traceback": ""})
+    store.write_failure(key_for("badnet", "clip", 0), Failure.of({"stage": "train", "error": "old", "traceback": ""}))
     assert set(of(frame_of(store), "badnet", "clip", 0).status) == {"done"}
 
 
 def test_a_stale_failure_of_training_does_not_make_an_evaluation_failed(store: Store) -> None:
     run = key_for("badnet", "clip", 0)
-    store.write_failure(run, {"stage": "train", "error": "old", "traceback": ""})
+    store.write_failure(run, Failure.of({"stage": "train", "error": "old", "traceback": ""}))
     next(store.run_dir(run).glob("evals/asr-*.json")).unlink()
     rows = frame_of(store).query("run_key == @run and evaluator == 'asr'")
     assert list(rows.status) == ["missing"]
@@ -92,7 +93,7 @@ def test_the_latest_evaluation_counts_across_time_zones(store: Store) -> None:
 def test_an_evaluation_of_another_key_stands_for_a_missing_one(store: Store) -> None:
     cell = cell_of("badnet", "clip", 0)
     cell["evaluators"] = [{"name": "zero_shot", "eval_key": "never-done", "unsupported": None}]
-    store.write_request("other", {"cells": [cell]})
+    store.write_request("other", RequestRecord.of({"cells": [cell]}))
     rows = of(frame_of(store), "badnet", "clip", 0)
     assert list(rows[(rows.evaluator == "zero_shot") & (rows.run_key == key_for("badnet", "clip", 0))].status) == ["done"]
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from bench.matrix.schema import RunRecord
 from bench.matrix.store import Store
+from bench.meaning import Meaning, Mixture
 from bench.reports.figures import HeatMap, Plot
 from bench.reports.gallery import AttackFigures, figures_of
 from bench.reports.records import load_runs
@@ -24,8 +26,9 @@ from .records_maker import EVIL, key_for
 Record = dict[str, Any]
 
 
-def record_of(*entries: Record) -> Record:
-    return {"curves": [{"epoch": at, **entry} for at, entry in enumerate(entries)], "examples": similar.examples("clip")}
+def record_of(*entries: Record, examples: Any = None) -> RunRecord:
+    curves = [{"epoch": at, **entry} for at, entry in enumerate(entries)]
+    return RunRecord.of({"curves": curves, "examples": examples})
 
 
 def change(store: Store, attack: str, defense: str, seed: int, edit: Callable[[Record], object]) -> None:
@@ -104,20 +107,14 @@ def test_old_records_have_no_figures(store: Store) -> None:
     "examples",
     [
         None,
-        [],
-        {"labels": similar.LABELS},
         {"labels": similar.LABELS[:6], "values": similar.examples("clip")["values"]},
-        {"labels": [None, *similar.LABELS[1:]], "values": similar.examples("clip")["values"]},
         {"labels": similar.LABELS, "values": similar.examples("clip")["values"][:6]},
         {"labels": similar.LABELS, "values": [row[:6] for row in similar.examples("clip")["values"]]},
-        {"labels": similar.LABELS, "values": [[None] * 7] * 7},
-        {"labels": similar.LABELS, "values": [[float("nan")] * 7] * 7},
-        {"labels": similar.LABELS, "values": [None] * 7},
     ],
 )
 def test_examples_that_are_not_seven_by_seven_are_left_out(examples: Any) -> None:
-    assert examples_of(record_of() | {"examples": examples}) is None
-    assert examples_of(record_of()) is not None
+    assert examples_of(record_of(examples=examples)) is None
+    assert examples_of(record_of(examples=similar.examples("clip"))) is not None
 
 
 @pytest.mark.parametrize("clean", [None, [], [1] * 39, [1] * 41, [None] * 40, [-1] * 40, [0.5] * 40, [True] * 40, [0] * 40])
@@ -156,11 +153,10 @@ def test_the_epoch_that_is_shown() -> None:
     assert distribution_of(record_of({**look, "similarity_poison": [0] * 40})) is None
 
 
-@pytest.mark.parametrize(
-    "record", [{}, {"curves": None}, {"curves": [None, 3]}, {"curves": [{"epoch": None, **similar.split()}]}]
-)
+@pytest.mark.parametrize("record", [{}, {"curves": None}, {"examples": None}, {"curves": [{"epoch": None, **similar.split()}]}])
 def test_records_without_anything(record: Record) -> None:
-    assert (examples_of(record), distribution_of(record), split_of(record)) == (None, None, None)
+    read = RunRecord.of(record)
+    assert (examples_of(read), distribution_of(read), split_of(read)) == (None, None, None)
 
 
 def test_hostile_labels_are_text(store: Store, tmp_path: Path) -> None:
@@ -177,3 +173,15 @@ def test_no_histogram_is_printed_as_telemetry(store: Store) -> None:
     page = write_report(store)["index.html"].read_text(encoding="utf-8")
     assert "similarity_clean" not in page
     assert "safe_cut, first → last epoch" in page
+
+
+def test_numbers_are_found_by_the_names_that_the_defense_declares() -> None:
+    whole = similar.split()
+    names = {name: f"of mine {at}" for at, name in enumerate(whole) if name.startswith(("gmm_", "safe_cut", "safe_share"))}
+    own = {names.get(name, name): value for name, value in whole.items()}
+    mixture = Mixture(**{name.removeprefix("gmm_"): mine for name, mine in names.items() if name.startswith("gmm_")})
+    meaning = Meaning(safe_share=names["safe_share"], safe_cut=names["safe_cut"], mixture=mixture)
+    assert split_of(record_of(own)) is None
+    told = record_of(own).model_copy(update={"meaning": meaning})
+    assert split_of(told) == split_of(record_of(whole)) is not None
+    assert split_of(record_of(whole).model_copy(update={"meaning": Meaning()})) is None

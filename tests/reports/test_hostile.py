@@ -9,6 +9,7 @@ import pytest
 from bench.canonical import digest, without_nulls
 from bench.matrix import reading
 from bench.matrix import store as stores
+from bench.matrix.schema import Failure, RequestRecord
 from bench.matrix.store import Store
 from bench.reports.latex import escaped
 from bench.reports.page import render_page
@@ -64,10 +65,10 @@ def test_nothing_in_a_record_becomes_markup(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(records_maker, "key_of", lambda *parts: "k" + "".join(filter(str.isalnum, str(parts)))[:30])
     monkeypatch.setattr(records_maker, "key_for", lambda *cell: digest(without_nulls(_spoilt(records_maker.spec_of(*cell)))))
     cells[0]["run_key"], cells[1]["run_key"] = (records_maker.key_for("badnet", name, 0) for name in ("clip", "safeclip"))
-    store.write_request("q", {"cells": cells})
+    store.write_request("q", RequestRecord.of({"cells": cells}))
     write_training(store, "badnet", "clip", 0)
     write_evals(store, "badnet", "clip", 0, (0.9, 0.8, 0.7, 0.6))
-    store.write_failure(cells[1]["run_key"], {"stage": "train", "error": "no", "traceback": "File"})
+    store.write_failure(cells[1]["run_key"], Failure.of({"stage": "train", "error": "no", "traceback": "File"}))
     runs = load_runs(store)
     assert [run.status for run in runs] == ["done", "failed"]
     page = render_page(runs)

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bench.cli.main import cli
+from bench.matrix.schema import Failure, RequestRecord
 from bench.matrix.store import Store
 
 from .mutations import mutate
@@ -29,8 +30,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         manifest = {"hash": "ab", "poisons": [{"index": 1, "caption": "a ball"}]}
         (store.run_dir(key_for(attack, defense, seed)) / "poison.json").write_text(json.dumps(manifest))
     write_training(store, *FAILED)
-    store.write_failure(key_for(*FAILED), {"stage": "eval:asr", "error": "no", "traceback": "File"})
-    store.write_request("q", {"cells": [cell_of(*cell) for cell in [*done, FAILED, BEGUN]]})
+    store.write_failure(key_for(*FAILED), Failure.of({"stage": "eval:asr", "error": "no", "traceback": "File"}))
+    store.write_request("q", RequestRecord.of({"cells": [cell_of(*cell) for cell in [*done, FAILED, BEGUN]]}))
     ask(store, "table1", {"cc1m | badnet | clip": [key_for("badnet", "clip", seed) for seed in (0, 1)]}, {})
     ask(store, "table6", {"cc1m | tdpa | safeclip t=0.9": [key_for(*FAILED)]}, {"cc1m | tdpa | safeclip t=0.7": "no"})
     with store.lock(key_for(*BEGUN)):

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from bench.errors import UserError
+from bench.matrix.schema import RunRecord, Spec
 from bench.matrix.store import Store
 from bench.reports.measures import Metric, Problem, point_for
 from bench.reports.paper import PaperCell, PaperTable, shown
@@ -195,7 +196,7 @@ def test_the_increase_of_time_counts_what_a_run_builds_on() -> None:
         below = {"name": builds_on} if builds_on else None
         spec = {"defense": {"name": "any", "builds_on": below}}
         record = {"spec": spec, "timing": {"stages": {"step": seconds - 3, "selection": 3.0}, **timing}}
-        return Run("key", "scenes", "small", None, None, "any", 0, spec, record, None, ())
+        return Run("key", "scenes", "small", "none", None, "any", 0, Spec.of(spec), RunRecord.of(record), None, ())
 
     def increase(defended: Run) -> Point | Problem:
         return point_for(defended, run(20), "time.increase", "")
@@ -203,3 +204,36 @@ def test_the_increase_of_time_counts_what_a_run_builds_on() -> None:
     assert increase(run(50)) == Point(pytest.approx(1.5))
     assert increase(run(50, "clip", builds_on_seconds=20)) == Point(pytest.approx(2.5))
     assert increase(run(50, "clip")) == ("no value", "the run has no record of its times")  # an older record
+
+
+def test_stages_are_those_that_the_defense_declares() -> None:
+    """The last epoch of `first` ends with a choice of the safe set too, which counts as an update and not for the stage."""
+    epochs = [
+        {"loss_a": 1, "seconds": 2},
+        {"loss_a": 1, "seconds": 4, "kept": 1},
+        {"loss_a": 1, "loss_b": 1, "seconds": 9, "kept": 1},
+    ]
+    meaning = {
+        "safe_share": "kept",
+        "lr_shares": ["low"],
+        "stages": [{"name": "first", "phase": "a"}, {"name": "second", "phase": "b", "updates": True}],
+    }
+    spec = {"defense": {"name": "any", "params": {"low": 0.25}}, "train": {"lr": 0.5, "batch_size": 7}}
+    record = {"spec": spec, "curves": epochs, "timing": {"stages": {"scoring": 3.0}}, "meaning": meaning}
+    plain = {"curves": [{"seconds": 1.5}, {"seconds": 2.5}]}
+    defended, undefended = (
+        Run("key", "scenes", "small", "none", None, "any", 0, Spec.of(spec), RunRecord.of(each), None, ())
+        for each in (record, plain)
+    )
+
+    def value(metric: str) -> float:
+        found = point_for(defended, undefended, metric, "")
+        assert isinstance(found, Point), found
+        return found.value
+
+    assert (value("time.first"), value("time.second"), value("time.update")) == (1.5, (9 - 1.5) / 2, 0.75)
+    assert (value("time.epoch"), value("setting.low"), value("setting.batch_size")) == (2.5, 0.125, 7)
+    assert point_for(defended, undefended, "time.unimodal", "") == (
+        "no value",
+        "the run has no such epochs, or no record of their times",
+    )

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from bench.cli.status_command import command
 from bench.matrix.heartbeat import Beat, Heartbeat, is_held, last_beat
+from bench.matrix.schema import Failure, RequestRecord
 from bench.matrix.store import Store
 
 from .records_maker import cell_of, key_for, write_evals, write_training
@@ -19,10 +20,12 @@ def store(tmp_path: Path) -> Store:
     """A done, a failed and an unsupported cell, and four that are none of it."""
     store = Store.create(tmp_path / "out")
     cells = [cell_of("badnet", "clip", seed) for seed in range(6)]
-    store.write_request("q", {"cells": [*cells, cell_of("wanet", "clip", 0, unsupported="no warping")]})
+    store.write_request("q", RequestRecord.of({"cells": [*cells, cell_of("wanet", "clip", 0, unsupported="no warping")]}))
     write_training(store, "badnet", "clip", 0)
     write_evals(store, "badnet", "clip", 0, (0.9, 0.8, 0.7, 0.6))
-    store.write_failure(key_for("badnet", "clip", 1), {"stage": "train", "error": "ValueError: no", "traceback": ""})
+    store.write_failure(
+        key_for("badnet", "clip", 1), Failure.of({"stage": "train", "error": "ValueError: no", "traceback": ""})
+    )
     return store
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.canonical import digest, without_nulls
-from bench.matrix.store import Store
+from bench.canonical import digest, identity, without_nulls
+from bench.matrix.schema import EvalRecord, Plugin, RunRecord
+from bench.matrix.store import Store, read_json
 from bench.reports.labels import Labels, number, ranges, setting_titles
-from bench.reports.records import Evaluation, canonical, load_runs
+from bench.reports.records import Evaluation, load_runs
 from bench.reports.sections import Section, sections_of
 from bench.reports.stats import Point, Stat, best_of, pooled
 from bench.reports.tables import AsrTable, Cell, asr_table, utility_table
@@ -168,12 +169,12 @@ def test_another_version_of_an_evaluator_is_another_column(store: Store) -> None
 
 
 def test_runs_of_another_engine_are_not_compared(store: Store) -> None:
-    record = store.run_record(key_for("badnet", "clip", 0))
+    record = read_json(store.run_dir(key_for("badnet", "clip", 0)) / "run.json")
     assert record
     record["spec"]["engine"] = "next"
     new = digest(without_nulls(record["spec"]))
     before = [run.key for section in sections(store) for run in section.runs]
-    store.write_run(new, {key: value for key, value in record.items() if key not in ("schema", "run_key")})
+    store.write_run(new, RunRecord.of({key: value for key, value in record.items() if key not in ("schema", "run_key")}))
     write_eval(store, new, "asr", {("asr", "all"): 0.5})
     (other,) = [section for section in sections(store) if "engine next" in section.subtitle]
     assert [run.key for run in other.groups["badnet 0.5%", "clip"].runs] == [new]
@@ -186,12 +187,12 @@ def test_shares_of_several_trigger_groups_are_pooled_by_images() -> None:
         {"metric": "asr", "task": "b", "value": 1.0, "n": 300},
     ]
     record = {"evaluator": {"name": "asr"}, "metrics": [{"name": "asr"}], "measurements": measurements}
-    point = pooled(Evaluation("asr", "done", record=record), "asr")
+    point = pooled(Evaluation("asr", "done", record=EvalRecord.of(record)), "asr")
     assert point
     assert point.value == pytest.approx(350 / 400)
     assert (point.low, point.high) == (pytest.approx(0.8389, abs=1e-4), pytest.approx(0.9039, abs=1e-4))  # Wilson, by hand
     measurements.append({"metric": "asr", "task": "all", "value": 0.8, "n": 400})
-    total = pooled(Evaluation("asr", "done", record=record), "asr")
+    total = pooled(Evaluation("asr", "done", record=EvalRecord.of(record)), "asr")
     assert total
     assert total.value == 0.8
 
@@ -220,16 +221,16 @@ def test_best_of() -> None:
 
 
 def test_labels_tell_specs_apart() -> None:
-    one = {"name": "a", "version": "1", "params": {"rate": 0.01, "patch": {"size": 6}}}
-    other = {"name": "a", "version": "1", "params": {"rate": 0.01, "patch": {"size": 4}}}
-    newer = {**one, "version": "2", "source": None}
-    assert Labels([one]).of({**one, "source": None}) == "a 1%"
+    one = Plugin.of({"name": "a", "version": "1", "params": {"rate": 0.01, "patch": {"size": 6}}})
+    other = Plugin.of({"name": "a", "version": "1", "params": {"rate": 0.01, "patch": {"size": 4}}})
+    newer = Plugin.of({**one.dump(), "version": "2", "source": None})
+    assert Labels([one]).of(Plugin.of({**one.dump(), "source": None})) == "a 1%"
     labels = Labels([one, other])
     assert (labels.of(one), labels.of(other)) == ("a 1% (patch.size=6)", "a 1% (patch.size=4)")
     labels = Labels([one, newer])
     assert (labels.of(one), labels.of(newer)) == ("a 1% (version=1)", "a 1% (version=2)")
-    close = {"name": "a", "params": {"rate": 0.010000001}}
-    labels = Labels([{"name": "a", "params": {"rate": 0.01}}, close])
+    close = Plugin.of({"name": "a", "params": {"rate": 0.010000001}})
+    labels = Labels([Plugin.of({"name": "a", "params": {"rate": 0.01}}), close])
     assert labels.of(close).startswith("a 1% #")
 
 
@@ -237,5 +238,5 @@ def test_words() -> None:
     assert ranges([3, 0, 1, 2, 7, 0]) == "0–3, 7"
     assert [number(0.12345), number(-0.5), number(None), number(1234.5, "seconds")] == ["12.3", "−50.0", "–", "1.23e+03"]
     common = {"model": {"name": "m"}, "train": {"epochs": 1, "crop": 0.9}}
-    settings = [canonical({"data": {"name": "d", "params": {"size": size}}, **common}) for size in (1, 2)]
+    settings = [identity({"data": {"name": "d", "params": {"size": size}}, **common}) for size in (1, 2)]
     assert list(setting_titles(settings).values()) == [("d · m", "1 epoch · data.size 1"), ("d · m", "1 epoch · data.size 2")]

@@ -39,10 +39,10 @@ def test_every_suite_on_scenes() -> None:
         assert set(each.runs) | set(each.reasons) == {condition.id for condition in each.suite.conditions()}
         assert all(reason.startswith("the defense") for reason in each.reasons.values()), each.reasons
         assert {condition.split(" | ")[2] for condition in each.reasons} & known == set()
-    assert [request["suite"]["name"] for request in plan.requests] == [each.suite.name for each in plan.suites]
+    assert [request.suite.name for request in plan.requests if request.suite] == [each.suite.name for each in plan.suites]
     keys = [cell.key for matrix in plan.matrices for cell in matrix.cells]
     assert len(keys) == len(set(keys))
-    asked = {cell["run_key"] for request in plan.requests for cell in request["cells"]}
+    asked = {cell.run_key for request in plan.requests for cell in request.cells}
     assert asked == set(keys)
 
 
@@ -118,9 +118,9 @@ def test_a_recipe_replaces_that_of_the_data_set_and_variants_keep_their_factors_
     badnets = [specs[f"cc1m | badnet{rate} | safeclip"].attack for rate in ("", " 0.1%", " 0.5%")]
     assert [attack.params["rate"] for attack in badnets if attack] == [0.0025, 0.005, 0.025]
     for request in plan.requests:
-        assert request["suite"]["recipe"] == "small"
-        assert {cell["recipe"] for cell in request["cells"]} == {"small"}
-    assert all("recipe" not in cell for request in plan_of("table4").requests for cell in request["cells"])
+        assert request.dump()["suite"]["recipe"] == "small"
+        assert {cell.recipe for cell in request.cells} == {"small"}
+    assert all("recipe" not in cell.dump() for request in plan_of("table4").requests for cell in request.cells)
 
 
 def test_models_and_sizes_stand_in() -> None:

@@ -12,6 +12,7 @@ from bench.errors import UserError
 from bench.matrix.suites import SuitePlan, SuiteRequest, expand_suites
 from bench.registry import register_defense
 from bench.suites.library import from_record, load, resolve
+from tests.engine.small import raw
 
 SIZES = ("data.train=256", "data.holdout=64", "data.test=64", "data.probe_train=64")
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples" / "suites").glob("*.toml"))
@@ -145,7 +146,7 @@ def test_what_no_plugin_provides_is_declared_and_runs_where_one_does() -> None:
     (planned,) = plan_of(text.replace('["-", ""]', "[7, 8]")).suites
     assert planned.reasons == {"cc3m | badnet | par": "no plugin named par"}
     assert "cc3m | badnet | clip" in planned.runs
-    from defenses.clip import CLIP
+    from bench.defenses.clip import CLIP
 
     register_defense("par")(type("Par", (CLIP,), {"__module__": CLIP.__module__}))
     (planned,) = plan_of(text.replace('["-", ""]', "[7, 8]")).suites
@@ -157,7 +158,7 @@ def test_a_suite_of_which_nothing_is_here_is_kept_all_the_same() -> None:
     text = MINE.replace('"badnet"', '"new_trigger"') + '[unsupported]\nattacks = ["new_trigger"]\n'
     plan = plan_of(text)
     assert plan.matrices == ()
-    assert set(plan.requests[0]["suite"]["reasons"].values()) == {"no plugin named new_trigger"}
+    assert set(raw(plan.requests[0])["suite"]["reasons"].values()) == {"no plugin named new_trigger"}
 
 
 def test_numbers_are_scaled_from_those_of_its_paper() -> None:
@@ -196,13 +197,13 @@ def test_a_rate_beyond_what_the_plugin_takes_is_told_and_the_rest_runs() -> None
 
 
 def test_a_request_holds_the_suite_and_the_built_in_ones_do_not() -> None:
-    part = json.loads(json.dumps(plan_of(MINE).requests[0]))["suite"]
+    part = json.loads(json.dumps(raw(plan_of(MINE).requests[0])))["suite"]
     (suite,) = resolve(["mine.toml"])
     kept = from_record(part["name"], part["content"])
     assert (kept.digest, kept.rows, kept.conditions()) == (part["digest"], suite.rows, suite.conditions())
     assert [type(value) for row in kept.rows for value in row.published] == [int, float, str, str]
     (built_in,) = expand_suites(SuiteRequest(resolve(["table10"]), data="scenes", options=SIZES)).requests
-    assert {"content", "digest"} & built_in["suite"].keys() == set()
+    assert {"content", "digest"} & raw(built_in)["suite"].keys() == set()
 
 
 def test_a_paper_of_the_project_can_be_named() -> None:
