@@ -112,11 +112,11 @@ def test_variants_of_safeclip() -> None:
 def test_a_recipe_replaces_that_of_the_data_set_and_variants_keep_their_factors_to_it() -> None:
     plan = plan_of("table4", "table9", recipe="small", options=(*SIZES, "data.train=2048"))
     specs = specs_of(plan)
-    assert {(spec.train.epochs, spec.train.lr) for spec in specs.values()} == {(24, 2e-3)}
+    assert {(spec.train.epochs, spec.train.lr) for spec in specs.values()} == {(24, 1.4e-3)}
     lows = [params(plan, f"cc1m | tdpa | safeclip {lr}")["low_lr"] for lr in ("5e-6", "1e-5", "5e-5")]
-    assert lows == [0.01, 0.02, 0.1]
-    badnets = [specs[f"cc1m | badnet{rate} | safeclip"].attack for rate in ("", " 0.1%", " 0.5%")]
-    assert [attack.params["rate"] for attack in badnets if attack] == [0.0025, 0.005, 0.025]
+    assert lows == pytest.approx([0.1, 0.2, 1])
+    badnets = [specs[f"cc1m | badnet{rate} | safeclip"].attack for rate in ("", " 0.1%")]
+    assert [attack.params["rate"] for attack in badnets if attack] == pytest.approx([0.01, 0.02])
     for request in plan.requests:
         assert request.dump()["suite"]["recipe"] == "small"
         assert {cell.recipe for cell in request.cells} == {"small"}
@@ -129,7 +129,7 @@ def test_models_and_sizes_stand_in() -> None:
     assert specs["cc1m | tdpa | safeclip | ViT-B-32"].model.name == "scenes-vit-8"
     assert specs["cc1m | tdpa | safeclip | RN50"].model.name == "scenes-small"
     sizes = [specs[f"{name} | tdpa | safeclip"].data.params["train"] for name in ("cc3m", "cc1m", "cc100k")]
-    assert sizes == [16384, 8192, 4096]
+    assert sizes == [65536, 32768, 16384]
 
 
 def test_data_that_is_not_there() -> None:
@@ -159,9 +159,9 @@ def test_one_of_the_papers_data_sets_takes_its_own_part() -> None:
 def test_a_model_that_stands_in_has_its_own_rate_beside_the_same_model_at_the_recipes() -> None:
     specs = specs_of(plan_of("table13"))
     rates = {spec.model.name: spec.train.lr for spec in specs.values()}
-    assert rates == {"scenes-small": 4e-3, "scenes-vit-8": 1e-3}
+    assert rates == {"scenes-small": 1.4e-3, "scenes-vit-8": 1e-3}
     assert {spec.train.lr for spec in specs_of(plan_of("table13", options=(*SIZES, "train.lr=2e-3"))).values()} == {2e-3}
     both = plan_of("table13", "table3", model="scenes-vit-8")
     rates = {each.suite.name: {cell.spec.train.lr for cell in each.cells.values()} for each in both.suites}
-    assert rates["table3"] == {4e-3}
+    assert rates["table3"] == {1.4e-3}
     assert 1e-3 in rates["table13"]

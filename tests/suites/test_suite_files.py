@@ -186,7 +186,7 @@ scaled = { low_lr = 0.02 }
     assert (spec.attack.params["rate"], spec.attack.params["place"]) == (2 * recipe.attack.params["rate"], "corner")  # type: ignore[union-attr]
     assert spec.train.epochs == round(recipe.train.epochs * 10 / 20)
     assert spec.defense.params["unimodal"] == 4 / 20
-    assert spec.defense.params["low_lr"] == pytest.approx(2 * 0.05)  # twice the default, times the recipe's
+    assert spec.defense.params["low_lr"] == pytest.approx(2 * 0.1)  # twice the default, times the recipe's
 
 
 def test_a_rate_beyond_what_the_plugin_takes_is_told_and_the_rest_runs() -> None:
