@@ -45,17 +45,18 @@ def settings(name: str, *options: str, model: str | None = None) -> Settings:
 
 def test_a_recipe_replaces_that_of_the_data_set() -> None:
     own, named = Settings("scenes"), settings("small")
-    assert (own.train().epochs, named.train().epochs) == (11, 24)
-    badnets = [each.plugin("attack", attacks["badnet"], attacks).params["rate"] for each in (own, named)]
-    assert badnets == [0.01, 0.0025]
-    assert Settings("scenes").plugin("defense", defenses["safeclip"], defenses).params["largest"] == 0.9
-    assert named.plugin("defense", defenses["safeclip"], defenses).params["largest"] == 1
+    assert (own.train().epochs, named.train().epochs) == (8, 24)
+    published = settings("published")
+    badnets = [each.plugin("attack", attacks["badnet"], attacks).params["rate"] for each in (own, published)]
+    assert badnets == [0.01, 0.0005]
+    pools = [each.plugin("defense", defenses["safeclip"], defenses).params["pool"] for each in (own, named, published)]
+    assert pools == [4096, 4096, 256]
     assert Settings("nobody's").train() == settings("published").train()
 
 
 def test_model_and_set_options_win() -> None:
     mine = settings("small", "train.epochs=3", "attack.badnet.rate=0.5", model="small-64")
-    assert (mine.model.name, mine.train().epochs, mine.train().batch_size) == ("small-64", 3, 128)
+    assert (mine.model.name, mine.train().epochs, mine.train().batch_size) == ("small-64", 3, 64)
     assert mine.plugin("attack", attacks["badnet"], attacks).params["rate"] == 0.5
 
 
@@ -64,9 +65,9 @@ def test_a_file_on_top_of_its_bases(tmp_path: Path) -> None:
     top = write(tmp_path / "top.toml", 'base = "below/mine.toml"\n[defense]\nsafeclip.growth = 0.6\n[train]\nlr = 0.001\n')
     found = settings(top)
     train = found.train()
-    assert (found.model.name, train.epochs, train.lr, train.batch_size) == ("scenes-small", 12, 1e-3, 128)
+    assert (found.model.name, train.epochs, train.lr, train.batch_size) == ("scenes-small", 12, 1e-3, 64)
     params = found.plugin("defense", defenses["safeclip"], defenses).params
-    assert (params["pool"], params["growth"], params["low_lr"]) == (32, 0.6, 0.01)
+    assert (params["pool"], params["growth"], params["low_lr"]) == (32, 0.6, 0.1)
     assert found.plugin("attack", attacks["badnet"], attacks).params["patch"] == 56
     (tmp_path / "alone.toml").write_text("[train]\nepochs = 2\nbatch_size = 8\nlr = 1e-3\n[model]\nname = 'small-64'\n")
     assert settings(str(tmp_path / "alone.toml")).plugin("attack", attacks["badnet"], attacks).params["patch"] == 16
@@ -116,7 +117,7 @@ def test_what_a_worker_gets_holds_the_recipe_itself(tmp_path: Path) -> None:
         ('base = "small"\n[attack]\nrat = 1', "mine.toml: attack.rat: unknown option 'rat'; did you mean 'rate'"),
         ('base = "small"\n[attack]\nbadnets.rate = 1', "mine.toml: attack.badnets: unknown option 'badnets'; did you"),
         ('base = "small"\n[attack]\nbadnet = 1', "mine.toml: attack.badnet: name one of its options too"),
-        ('base = "small"\n[attack]\nrate = 2', "mine.toml: attack.badnet.rate: "),
+        ('base = "small"\n[attack]\nrate = 2', "mine.toml: attack.tdpa.rate: "),
         ('base = "small"\n[attack.sig]\nfrequencies = 2', "mine.toml: attack.sig.frequencies: unknown option 'frequencies'"),
         ('base = "small"\n[defense.roclip]\nevery = "two"', "mine.toml: defense.roclip.every: "),
         ('base = "small"\n[evaluator]\nsteps = 2', "mine.toml: evaluator.steps: unknown option 'steps'"),
