@@ -73,6 +73,14 @@ if TYPE_CHECKING:
 @out_option
 @device_option
 @precision_option
+@click.option(
+    "--jobs",
+    default="auto",
+    show_default=True,
+    metavar="N",
+    envvar="BENCH_JOBS",
+    help="Cells side by side; auto: as many as CPU cores, each on one thread, or one a GPU. BENCH_JOBS sets it too.",
+)
 @click.option("--shard", metavar="I/N", help="Do the I-th of N parts of the matrix, counted from 1: for job arrays.")
 @click.option(
     "--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Run cells here, or on Ray."
@@ -120,10 +128,13 @@ def command(**given: Any) -> int:
     asked = RunOptions(**given)
     place = Place.of(asked.executor, asked.ray_address, asked.cpus_per_cell, asked.gpus_per_cell)
     load_plugins(asked.plugins)
+    from bench.jobs.share import parsed
     from bench.matrix.device import device_of
     from bench.matrix.tracking import require
     from bench.training import ranks as processes
 
+    if (parsed(asked.jobs) or 1) > 1 and place:
+        raise UserError(f"--jobs {asked.jobs}: --executor ray runs as many cells as --cpus-per-cell and --gpus-per-cell let it")
     if asked.track:
         require(asked.track)
     device = device_of("auto" if place else asked.device)
@@ -134,7 +145,7 @@ def command(**given: Any) -> int:
     work = planned(asked, console)
     if asked.dry_run:
         if ranks.first:
-            show_plan(work.matrices, asked.out, device, asked.retry_failed, console)
+            show_plan(work.matrices, asked, device, console)
         return 0
     status = _settle(work, asked, device, place, ranks, console)
     processes.leave()

@@ -28,6 +28,7 @@ class RunOptions:
     out: Path
     device: str
     precision: str
+    jobs: str
     shard: str | None
     executor: str
     ray_address: str | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -46,6 +46,11 @@ def settled(cell: Cell, store: Store, retry_failed: bool) -> tuple[str, str] | N
     if store.failure(cell.key) and not retry_failed:
         return "failed", "failed before; --retry-failed tries again"
     return None
+
+
+def unsettled(matrices: Sequence[Matrix], store: Store, retry_failed: bool) -> int:
+    """How many cells there is something to do of."""
+    return sum(settled(cell, store, retry_failed) is None for matrix in matrices for cell in matrix.cells)
 
 
 class LocalExecutor:
