@@ -53,6 +53,22 @@ def load(files: Sequence[str | Path] = ()) -> list[Broken]:
     return list(_broken.values())
 
 
+def place_of(error: BaseException) -> str:
+    """Where in a plugin's own code an exception came from, in parentheses: the innermost line of it; else empty."""
+    tops = {_top(entry.plugin.__module__) for registry in KINDS.values() for entry in registry} - {_top("bench.data")}
+    frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    for frame, line in reversed(frames):
+        if _top(frame.f_globals.get("__name__", "")) in tops:
+            return f" ({Path(frame.f_code.co_filename).name}, line {line})"
+    return ""
+
+
+def _top(module: str) -> str:
+    """What a plugin's modules have in common: the module of a file, the package of a package, of ours the part."""
+    first, *rest = module.split(".")
+    return f"{first}.{rest[0]}" if first == "bench" and rest else first
+
+
 def _load_package(name: str) -> None:
     package = importlib.import_module(name)
     for module in pkgutil.iter_modules(package.__path__, f"{name}."):

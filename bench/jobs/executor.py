@@ -18,7 +18,7 @@ from bench.jobs.pool import Worker, dismiss, heard
 from bench.jobs.progress import JobsProgress
 from bench.jobs.room import Room
 from bench.jobs.share import Share
-from bench.jobs.worker import BROKEN, OUTCOME, PROGRESS, REFUSED
+from bench.jobs.worker import BROKEN, OUTCOME, PROGRESS, READY, REFUSED
 from bench.matrix.errands import Errand, errands
 from bench.matrix.expand import Cell, Matrix
 from bench.matrix.local import settled
@@ -147,6 +147,9 @@ class JobsExecutor:
             time.sleep(_POLL_SECONDS)
         for worker, (kind, value) in list(heard(self._running, _POLL_SECONDS)):
             task = self._running[worker]
+            if kind == READY:
+                worker.ready = True
+                continue
             if kind == PROGRESS:
                 name, *told = value
                 getattr(task.shown, name)(*told)
@@ -158,7 +161,7 @@ class JobsExecutor:
             del self._running[worker]
             if kind == OUTCOME:
                 self._idle.append(worker)
-            outcome = value if kind == OUTCOME else self._lost(task, worker.ended())
+            outcome = value if kind == OUTCOME else self._lost(task, worker)
             if outcome == HELD:
                 self._postpone(task)
             else:
@@ -170,8 +173,11 @@ class JobsExecutor:
         task.waits_for = frozenset(keys.run_key(spec) for spec in task.cell.needs)
         self._waiting.append(task)
 
-    def _lost(self, task: Task, how: str) -> str:
+    def _lost(self, task: Task, worker: Worker) -> str:
         """Put the cell of a worker that died on record as failed, unless another process has taken it over."""
+        how = worker.ended()
+        if not worker.ready:
+            raise UserError(f"--jobs: a process for another cell could not be started ({how}); --jobs 1 does without")
         error = f"{how}; --retry-failed goes on from its last checkpoint"
         try:
             with self.store.lock(task.cell.key).acquire(timeout=0):

@@ -24,6 +24,7 @@ class Worker:
 
     def __init__(self, number: int, share: Share) -> None:
         self.number = number
+        self.ready = False
         self.pipe, theirs = Pipe()
         warnings = [f"-W{option}" for option in sys.warnoptions]
         self.process = subprocess.Popen(

@@ -23,8 +23,8 @@ from bench.matrix.expand import Cell
 from bench.matrix.progress import MatrixProgress
 from bench.matrix.workspace import Source
 
-PROGRESS, OUTCOME, REFUSED, BROKEN = "progress", "outcome", "refused", "broken"
-"""Kinds of what is told: something for a MatrixProgress; the outcome of a cell; bad input; a traceback."""
+READY, PROGRESS, OUTCOME, REFUSED, BROKEN = "ready", "progress", "outcome", "refused", "broken"
+"""Kinds of what is told: it has started; something for a MatrixProgress; the outcome of a cell; bad input; a traceback."""
 
 _TELL_SECONDS = 0.25
 _ORPHAN_SECONDS = 60.0
@@ -34,6 +34,7 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # a batch system tells the parent too, which then tells us
     pipe, tasks = Connection(int(sys.argv[1])), SimpleQueue[Any]()
     threading.Thread(target=_listen, args=(pipe, tasks), daemon=True).start()
+    _tell(pipe, READY, None)
     relay = Relay(lambda *told: _tell(pipe, PROGRESS, told))
     with suppress(KeyboardInterrupt):
         while (task := tasks.get()) is not None:

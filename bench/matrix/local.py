@@ -22,6 +22,7 @@ from bench.matrix.progress import MatrixProgress
 from bench.matrix.runtime import Runtime
 from bench.matrix.stop import at_once
 from bench.matrix.store import Store, told
+from bench.plugins import place_of
 from bench.training.memory import LESS_MEMORY
 from bench.training.ranks import Separated
 
@@ -136,7 +137,7 @@ class LocalExecutor:
             raise
         except Exception as error:
             self.store.write_failure(cell.key, _failure(stage, error))
-            self.progress.cell_failed(cell.title, f"{stage}: {_one_line(error)}")
+            self.progress.cell_failed(cell.title, f"{stage}: {_one_line(error)}{place_of(error)}")
             return "failed"
         self.progress.cell_done(cell.title)
         return "done"

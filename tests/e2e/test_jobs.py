@@ -95,7 +95,8 @@ def test_a_cell_that_fails_and_a_process_that_dies(bench: Bench, tmp_path: Path,
     arguments = (*matrix, "--plugin", plugin, "--checkpoint-minutes", "0")
     ended = bench(*arguments, "--jobs", "2", "--out", out)
     assert ended.code == 1
-    assert "FAILED train: ZeroDivisionError: no reason" in ended.out
+    line = ENDS.splitlines().index('        raise ZeroDivisionError("no reason")') + 1
+    assert f"FAILED train: ZeroDivisionError: no reason (ends.py, line {line})\n" in ended.out
     assert {row["defense"]: row["status"] for row in results(out)} == {
         "failing": "failed",
         "killed": "failed",
