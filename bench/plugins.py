@@ -17,9 +17,10 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from bench.errors import UserError
-from bench.registry import KINDS, DuplicateName, registering_from
+from bench.registry import BUILT_IN, KINDS, DuplicateName, registering_from
 
 BUILT_IN_PACKAGES = ("attacks", "defenses", "evaluators", "bench.data")
+_OURS = tuple(f"{package}." for package in BUILT_IN_PACKAGES)
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,16 @@ def load(files: Sequence[str | Path] = ()) -> list[Broken]:
             raise UserError(f"--plugin {file}: no such file")
         _attempt(f"--plugin {file}", partial(_run_file, path), refuse_duplicates=True, once=str(path))
     return list(_broken.values())
+
+
+def only_here() -> list[str]:
+    """Plugins that were registered by code of this process, so that another one would not find them."""
+    return [
+        f"the {registry.kind} '{entry.plugin.name}'"
+        for registry in KINDS.values()
+        for entry in registry
+        if entry.origin.startswith(BUILT_IN) and not f"{entry.plugin.__module__}.".startswith(_OURS)
+    ]
 
 
 def place_of(error: BaseException) -> str:

@@ -68,16 +68,12 @@ def locally(
 def _side_by_side(
     matrices: Sequence[Matrix], store: Store, asked: RunOptions, device: torch.device, share: Share, console: Console
 ) -> Counter[str]:
-    from bench.jobs.executor import JobsExecutor
-    from bench.jobs.progress import JobsProgress
-    from bench.matrix.stop import stoppable
+    from bench.jobs.executor import side_by_side
 
     order = _order(store, asked, None, device.type, share.threads or 1)
     for matrix in matrices:
         say(console, _data_line(matrix))
-    say(console, str(share))
-    with stoppable() as stop, JobsProgress(console, _cells(matrices)) as progress:
-        return JobsExecutor(matrices, store, order, share, device, progress, stop).run()
+    return side_by_side(matrices, store, order, share, device, console)
 
 
 def along(

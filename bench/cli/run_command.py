@@ -75,11 +75,8 @@ if TYPE_CHECKING:
 @precision_option
 @click.option(
     "--jobs",
-    default="auto",
-    show_default=True,
     metavar="N",
-    envvar="BENCH_JOBS",
-    help="Cells side by side; auto: as many as CPU cores, each on one thread, or one a GPU. BENCH_JOBS sets it too.",
+    help="Cells side by side; auto, the default: as many as CPU cores, each on one thread, or one a GPU.",
 )
 @click.option("--shard", metavar="I/N", help="Do the I-th of N parts of the matrix, counted from 1: for job arrays.")
 @click.option(

@@ -28,7 +28,7 @@ class RunOptions:
     out: Path
     device: str
     precision: str
-    jobs: str
+    jobs: str | None
     shard: str | None
     executor: str
     ray_address: str | None

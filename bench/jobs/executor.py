@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from filelock import Timeout
+from rich.console import Console
 
 from bench import keys
 from bench.cluster.place import Order
@@ -23,6 +24,7 @@ from bench.matrix.errands import Errand, errands
 from bench.matrix.expand import Cell, Matrix
 from bench.matrix.local import settled
 from bench.matrix.progress import MatrixProgress
+from bench.matrix.stop import stoppable
 from bench.matrix.store import Store
 from bench.matrix.workspace import Workspace
 
@@ -44,6 +46,16 @@ class Task:
     @property
     def cell(self) -> Cell:
         return self.errand.cell
+
+
+def side_by_side(
+    matrices: Sequence[Matrix], store: Store, order: Order, share: Share, device: torch.device, console: Console
+) -> Counter[str]:
+    """Settle every cell in processes of their own; counts of outcomes."""
+    progress = JobsProgress(console, sum(len(matrix.cells) for matrix in matrices))
+    progress.say(str(share))
+    with stoppable() as stop, progress:
+        return JobsExecutor(matrices, store, order, share, device, progress, stop).run()
 
 
 class JobsExecutor:

@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 from threadpoolctl import threadpool_limits
 
+from bench import plugins
 from bench.errors import UserError
 from bench.training.ranks import launched
 
-AUTO = "auto"
+_AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,20 @@ class Share:
         return f"{self.count} cells side by side, {'each on a GPU' if self.gpus else on}"
 
     @classmethod
-    def of(cls, jobs: str, device: torch.device, cells: int) -> Share:
+    def of(cls, jobs: str | None, device: torch.device, cells: int) -> Share:
         """From --jobs, for `cells` that are to be done.
 
         On a CPU each has one thread, or as many as OMP_NUM_THREADS says, however many cells there are: the number of threads
-        changes how sums are rounded. `--jobs 1` leaves PyTorch all of them.
+        changes how sums are rounded. `--jobs 1` leaves PyTorch all of them. Raises UserError where another process would not
+        know a plugin.
         """
         asked = parsed(jobs)
         if asked == 1 or launched() > 1:
             return cls()
+        if here := plugins.only_here():
+            if asked:
+                raise UserError(f"--jobs {asked}: no other process knows {here[0]}; put it in a file for --plugin, or use 1")
+            cells = 1
         given = _number(os.environ.get("OMP_NUM_THREADS", ""))
         if device.type == "cuda":
             gpus = _gpus()
@@ -63,9 +69,13 @@ class Share:
             torch.set_num_threads(before)
 
 
-def parsed(jobs: str) -> int | None:
-    """The number of --jobs; None for auto. Raises UserError for anything else, and for several within torchrun."""
-    if jobs == AUTO:
+def parsed(jobs: str | None) -> int | None:
+    """The number of --jobs, where it is not given of BENCH_JOBS; None for auto.
+
+    Raises UserError for anything else, and for several within torchrun.
+    """
+    jobs = jobs or os.environ.get("BENCH_JOBS") or _AUTO
+    if jobs == _AUTO:
         return None
     if not jobs.isascii() or not jobs.isdecimal() or int(jobs) < 1:
         raise UserError(f"--jobs {jobs}: write a whole number from 1, or auto")

@@ -16,6 +16,8 @@ from bench.jobs import room, share
 from bench.jobs.progress import JobsProgress
 from bench.jobs.room import Room
 from bench.jobs.share import Share
+from bench.registry import register_defense
+from defenses.clip import CLIP
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 MANY = 100
@@ -26,7 +28,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight cores and four GPUs; no thread count is given."""
     monkeypatch.setattr(share, "cores", lambda: 8)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "RANK", "WORLD_SIZE"):
+    for name in ("BENCH_JOBS", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -34,6 +36,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     ("jobs", "threads", "cells", "expected"),
     [
         ("auto", None, MANY, Share(8, 1)),
+        (None, None, MANY, Share(8, 1)),
         ("auto", None, 3, Share(3, 1)),
         ("auto", None, 1, Share(1, 1)),
         ("auto", None, 0, Share(1, 1)),
@@ -47,7 +50,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
         ("1", "2", MANY, Share(1, None)),
     ],
 )
-def test_on_a_cpu(monkeypatch: pytest.MonkeyPatch, jobs: str, threads: str | None, cells: int, expected: Share) -> None:
+def test_on_a_cpu(monkeypatch: pytest.MonkeyPatch, jobs: str | None, threads: str | None, cells: int, expected: Share) -> None:
     if threads is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
     assert Share.of(jobs, CPU, cells) == expected
@@ -70,10 +73,24 @@ def test_on_gpus(monkeypatch: pytest.MonkeyPatch, jobs: str, visible: str | None
     assert Share.of(jobs, CUDA, cells) == expected
 
 
-@pytest.mark.parametrize("jobs", ["0", "-1", "two", "1.5", "", "²"])
+@pytest.mark.parametrize("jobs", ["0", "-1", "two", "1.5", " ", "²"])
 def test_what_is_no_number_of_jobs(jobs: str) -> None:
     with pytest.raises(UserError, match=rf"^--jobs {jobs}: write a whole number from 1, or auto$"):
         Share.of(jobs, CPU, MANY)
+
+
+def test_the_environment_sets_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_JOBS", "2")
+    assert Share.of(None, CPU, MANY) == Share(2, 1)
+    assert Share.of("3", CPU, MANY) == Share(3, 1)
+
+
+def test_a_plugin_of_this_process_alone_stays_in_it(registries: None) -> None:
+    register_defense("private")(type("Private", (CLIP,), {"__doc__": "Plain CLIP.", "__module__": __name__}))
+    assert Share.of("auto", CPU, MANY) == Share(1, 1)
+    assert Share.of("auto", CUDA, MANY) == Share()
+    with pytest.raises(UserError, match=r"^--jobs 2: no other process knows the defense 'private'; put it in a file"):
+        Share.of("2", CPU, MANY)
 
 
 def test_within_torchrun_cells_are_not_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
