@@ -46,16 +46,19 @@ def locally(
     matrices: Sequence[Matrix], store: Store, asked: RunOptions, device: torch.device, ranks: Ranks, console: Console
 ) -> Counter[str]:
     """Settle every cell in this process, or as the first of several that train together; counts of outcomes."""
-    from bench.jobs.share import Share
+    from bench.jobs.share import Share, cores
     from bench.matrix.followers import followed
     from bench.matrix.local import LocalExecutor, unsettled
     from bench.matrix.progress import MatrixProgress
     from bench.matrix.runtime import Runtime
     from bench.matrix.stop import stoppable
 
-    share = Share.of(asked.jobs, device, unsettled(matrices, store, asked.retry_failed))
+    todo = unsettled(matrices, store, asked.retry_failed)
+    share = Share.of(asked.jobs, device, todo)
     if share.count > 1:
         return _side_by_side(matrices, store, asked, device, share, console)
+    if todo and share.spare:
+        say(console, f"{share}; --jobs 1 takes all {cores()} cores, and rounds differently")
     outcomes: Counter[str] = Counter()
     with share.limited(), MatrixProgress(console, _cells(matrices)) as progress, stoppable() as stop, followed(ranks):
         runtime = Runtime(device, progress, stop, asked.checkpoint_seconds, asked.track, ranks=ranks)

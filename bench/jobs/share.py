@@ -28,8 +28,13 @@ class Share:
     gpus: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        on = f"each on {self.threads} CPU thread{'s' * (self.threads != 1)}"
-        return f"{self.count} cells side by side, {'each on a GPU' if self.gpus else on}"
+        on = "a GPU" if self.gpus else f"{self.threads} CPU thread{'s' * (self.threads != 1)}"
+        return f"{self.count} cells side by side, each on {on}" if self.count > 1 else f"one cell at a time, on {on}"
+
+    @property
+    def spare(self) -> bool:
+        """Whether a cell that is alone leaves cores idle."""
+        return self.threads is not None and self.count * self.threads < cores()
 
     @classmethod
     def of(cls, jobs: str | None, device: torch.device, cells: int) -> Share:

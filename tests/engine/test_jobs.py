@@ -109,6 +109,13 @@ def test_the_limit_of_a_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert share._quota(tmp_path / "none") is None
 
 
+def test_what_is_said_of_a_share() -> None:
+    assert str(Share(3, 1)) == "3 cells side by side, each on 1 CPU thread"
+    assert str(Share(2, 4, ("0", "1"))) == "2 cells side by side, each on a GPU"
+    assert str(Share(1, 2)) == "one cell at a time, on 2 CPU threads"
+    assert [each.spare for each in (Share(1, 1), Share(2, 3), Share(1, 8), Share())] == [True, True, False, False]
+
+
 def test_a_cell_alone_is_held_to_its_threads() -> None:
     before = torch.get_num_threads()
     with Share(1, before + 1).limited():
