@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.jobs import room
+
 from .conftest import SMALL, Bench, results, started
 from .crashes import differences
 from .test_shards import FOUR, MATRIX
@@ -113,6 +115,16 @@ def test_a_cell_that_fails_and_a_process_that_dies(bench: Bench, tmp_path: Path,
     assert bench(*arguments, "--jobs", "2", "--retry-failed", "--out", out).code == 0
     assert bench(*arguments, "--out", whole).code == 0
     assert differences(whole, out) == []
+
+
+def test_where_memory_is_enough_for_one(bench: Bench, trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "free_bytes", lambda device: 0)
+    matrix = (*MATRIX, "--attack", "none", "--seeds", "0,1", "--plugin", trace.with_name("tracing.py"))
+    done = bench(*matrix, "--jobs", "2", "--out", tmp_path / "out")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.count("memory is enough for 1 at a time; the others wait\n") == 1
+    assert [word for word, _, _ in lines(trace)] == ["begin", "end", "begin", "end"]
+    assert len(_processes(trace)) == 1
 
 
 def test_bad_input_that_a_worker_meets(bench: Bench, trace: Path, tmp_path: Path) -> None:
