@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from attacks.backdoor import added
-from attacks.badnet import BadNet
-from attacks.captions import AdversarialCaptions, draw, poison_count
-from attacks.tdpa import TDPA, TDPAParams
 from bench.api import AttackContext, Edit, PoisonPlan
+from bench.attacks.backdoor import added
+from bench.attacks.badnet import BadNet
+from bench.attacks.captions import AdversarialCaptions, draw, poison_count
+from bench.attacks.tdpa import TDPA, TDPAParams
 from bench.errors import UserError
 from bench.registry import register_attack
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from attacks.captions import AdversarialCaptions, draw, poison_count
 from bench.api import Attack, AttackContext, AttackParams, DatasetBundle, Edit, Poison, PoisonPlan, Probe
+from bench.attacks.captions import AdversarialCaptions, draw, poison_count
 from bench.errors import UserError
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from attacks.backdoor import Backdoor, BackdoorParams
-from attacks.triggers import checkerboard, paste, scaled
 from bench.api import Edit, PoisonPlan
+from bench.attacks.backdoor import Backdoor, BackdoorParams
+from bench.attacks.triggers import checkerboard, paste, scaled
 from bench.registry import register_attack
 
 

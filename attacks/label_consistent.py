@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 
-from attacks.backdoor import Backdoor, BackdoorParams
-from attacks.captions import AdversarialCaptions, poison_count
-from attacks.triggers import checkerboard, scaled
 from bench.api import AttackContext, Edit, Images, Poison, PoisonPlan, Surrogate
+from bench.attacks.backdoor import Backdoor, BackdoorParams
+from bench.attacks.captions import AdversarialCaptions, poison_count
+from bench.attacks.triggers import checkerboard, scaled
 from bench.errors import UserError
 from bench.registry import register_attack
 

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from attacks.backdoor import Backdoor, BackdoorParams, added
-from attacks.badnet import BadNet, BadNetParams
-from attacks.blended import Blended, BlendedParams
-from attacks.captions import AdversarialCaptions, draw, poison_count
-from attacks.wanet import WaNet, WaNetParams
 from bench.api import AttackContext, Edit, Poison, PoisonPlan, Probe
+from bench.attacks.backdoor import Backdoor, BackdoorParams, added
+from bench.attacks.badnet import BadNet, BadNetParams
+from bench.attacks.blended import Blended, BlendedParams
+from bench.attacks.captions import AdversarialCaptions, draw, poison_count
+from bench.attacks.wanet import WaNet, WaNetParams
 from bench.errors import UserError
 from bench.registry import register_attack
 

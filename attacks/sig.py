@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from attacks.backdoor import Backdoor, BackdoorParams
 from bench.api import Edit, PoisonPlan
+from bench.attacks.backdoor import Backdoor, BackdoorParams
 from bench.registry import register_attack
 
 

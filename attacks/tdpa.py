@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from attacks.captions import AdversarialCaptions, draw, poison_count
 from bench.api import Attack, AttackContext, AttackParams, Poison, PoisonPlan, Probe
+from bench.attacks.captions import AdversarialCaptions, draw, poison_count
 from bench.errors import UserError
 from bench.registry import register_attack
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 
-from attacks.backdoor import Backdoor, BackdoorParams
 from bench.api import Edit, PoisonPlan
+from bench.attacks.backdoor import Backdoor, BackdoorParams
 from bench.registry import register_attack
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from bench.errors import UserError
 from bench.registry import BUILT_IN, KINDS, DuplicateName, registering_from
 
-BUILT_IN_PACKAGES = ("attacks", "defenses", "evaluators", "bench.data")
+BUILT_IN_PACKAGES = ("bench.attacks", "bench.defenses", "bench.evaluators", "bench.data")
 _OURS = tuple(f"{package}." for package in BUILT_IN_PACKAGES)
 
 

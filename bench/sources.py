@@ -58,9 +58,9 @@ def plugin_modules(module: str) -> tuple[str, ...]:
 
     To every evaluator belongs what shows it the model and the probes.
     """
-    top = module if module.startswith("bench.") else module.partition(".")[0]
-    shown = _EVALUATION if top == "evaluators" else ()
-    used = {*closure((module,), (top, "bench.data")), *shown}
+    package = module.rpartition(".")[0]
+    shown = _EVALUATION if package == "bench.evaluators" else ()
+    used = {*closure((module,), (package, "bench.data")), *shown}
     return tuple(sorted(name for name in used if name == module or name not in engine_modules()))
 
 

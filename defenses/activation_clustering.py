@@ -12,8 +12,8 @@ from sklearn.decomposition import FastICA
 from sklearn.exceptions import ConvergenceWarning
 
 from bench.api import Params, Scorer
+from bench.defenses.filtering import Filter, members
 from bench.registry import register_defense
-from defenses.filtering import Filter, members
 
 
 class ActivationClusteringParams(Params):

@@ -10,9 +10,9 @@ from pydantic import Field
 from torch import nn
 
 from bench.api import Batch, Encoder, Phase, TrainSetup
+from bench.defenses.fine_tuning import FineTuning, FineTuningParams
+from bench.defenses.losses import clip_loss, in_modal_loss
 from bench.registry import register_defense
-from defenses.fine_tuning import FineTuning, FineTuningParams
-from defenses.losses import clip_loss, in_modal_loss
 
 
 class CleanCLIPParams(FineTuningParams):

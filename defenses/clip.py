@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from bench.api import Batch, Defense, Encoder, Phase
+from bench.defenses.losses import clip_loss
 from bench.registry import register_defense
-from defenses.losses import clip_loss
 
 
 @register_defense("clip")

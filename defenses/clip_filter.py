@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from bench.api import Guide, Limit, Params, Scorer, TrainSetup
+from bench.defenses import mismatches
+from bench.defenses.filtering import Filter
 from bench.models import pretrained
 from bench.registry import register_defense
-from defenses import mismatches
-from defenses.filtering import Filter
 
 
 class CLIPFilterParams(Params):

@@ -9,8 +9,8 @@ import numpy as np
 from pydantic import Field
 
 from bench.api import Budget, Params, Phase, TrainRecipe, TrainSetup
+from bench.defenses.clip import CLIP
 from bench.registry import register_defense
-from defenses.clip import CLIP
 
 
 class ControlParams(Params):

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from bench.api import Params, Scorer
+from bench.defenses.filtering import Filter
 from bench.registry import register_defense
-from defenses.filtering import Filter
 
 _SIMILARITIES = 2**27
 """How many are held at once: 512 MB."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestCentroid
 
 from bench.api import Guide, Limit, Params, Phase, Scorer, TrainSetup
-from defenses.clip import CLIP
+from bench.defenses.clip import CLIP
 
 _CHUNK = 8192
 

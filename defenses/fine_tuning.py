@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from bench.api import Params, Phase, TrainRecipe, TrainSetup
+from bench.defenses.clip import CLIP
 from bench.registry import register_defense
-from defenses.clip import CLIP
 
 
 class FineTuningParams(Params):

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from bench.api import Batch, Encoder, Limit, Params, Phase, Scorer, TrainRecipe, TrainSetup
+from bench.defenses import mismatches
+from bench.defenses.clip import CLIP
+from bench.defenses.losses import clip_loss
+from bench.defenses.pool import Pool
 from bench.registry import register_defense
-from defenses import mismatches
-from defenses.clip import CLIP
-from defenses.losses import clip_loss
-from defenses.pool import Pool
 
 
 class RoCLIPParams(Params):

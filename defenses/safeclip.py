@@ -12,16 +12,19 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from bench.api import Batch, Encoder, ImageView, Limit, Params, Phase, Scorer, TextView, TrainSetup
+from bench.defenses import mismatches, split
+from bench.defenses.clip import CLIP
+from bench.defenses.losses import clip_loss, nn_contrastive_loss
+from bench.defenses.pool import Pool
 from bench.registry import register_defense
-from defenses import mismatches, split
-from defenses.clip import CLIP
-from defenses.losses import clip_loss, nn_contrastive_loss
-from defenses.pool import Pool
+
+_LONGEST_WARMUP = 0.25
 
 
 class SafeCLIPParams(Params):
     unimodal: float = Field(default=5 / 48, ge=0, le=1, description="r, a share of the epochs: unimodal learning on all pairs")
     clip_epochs: int = Field(default=1, ge=0, description="epochs of the CLIP loss at the low learning rate, on all pairs")
+    until_auc: float = Field(default=0, ge=0, le=1, description="more of them until planted mismatches are told apart so well")
     low_lr: float = Field(default=0.01, gt=0, le=1, description="that learning rate, as a share of the recipe's")
     threshold: float = Field(default=0.9, ge=0, le=1, description="t: posterior above which a pair is safe at first")
     unimodal_lr: float = Field(default=1.0, gt=0, le=1, description="share of the scheduled learning rate in unimodal learning")
@@ -43,6 +46,8 @@ class SafeCLIP(CLIP):
     Of 48 epochs the published 5 are unimodal and each adds 1%: both are shares of the run here, the first at least an epoch
     unless it is 0. An empty first safe set is replaced by the most similar pairs, as many as an epoch adds (at least 1%).
     Without the pool unimodal learning is InfoNCE of two views in both directions, with gradient through both.
+    One epoch at the low rate suffices where it has thousands of steps, as published. `until_auc` goes on with such epochs until
+    similarities tell planted mismatches (`mismatches`) from pairs, at most until a quarter of the run is over.
 
     Deviations from the released code:
     - L_NN has the orientation of Eq. 2, neighbours against all second views, not second views against all neighbours; both
@@ -59,7 +64,7 @@ class SafeCLIP(CLIP):
     - The share is capped at 1, not 0.85, unless set; the learning-rate schedule ends at 0 and does not rise again.
     """
 
-    version = "3"
+    version = "4"
     Params = SafeCLIPParams
     params: SafeCLIPParams
 
@@ -71,6 +76,7 @@ class SafeCLIP(CLIP):
         self._safe = np.zeros(setup.pairs, dtype=bool)
         self._share = 0.0
         self._growth = params.growth / setup.epochs
+        self._clip_epochs = params.clip_epochs
         self._fit: split.Fit | None = None
         self._planted: dict[str, float] = {}
 
@@ -91,7 +97,7 @@ class SafeCLIP(CLIP):
 
     @property
     def _warmup(self) -> int:
-        return self._unimodal_epochs + self.params.clip_epochs
+        return self._unimodal_epochs + self._clip_epochs
 
     def before_epoch(self, epoch: int, scorer: Scorer) -> None:
         for found in self._found.values():
@@ -142,8 +148,17 @@ class SafeCLIP(CLIP):
         return neighbours
 
     def after_epoch(self, epoch: int, scorer: Scorer) -> None:
-        if epoch >= self._warmup - 1:
+        if epoch < self._warmup - 1:
+            return
+        if self._fit is None and epoch + 1 < _LONGEST_WARMUP * self.setup.epochs and not self._told_apart(scorer):
+            self._clip_epochs += 1
+        else:
             self._split(scorer)
+
+    def _told_apart(self, scorer: Scorer) -> bool:
+        if not self.params.until_auc:
+            return True
+        return mismatches.auc(*mismatches.planted(scorer, self.setup.pairs, self.setup.rng)) >= self.params.until_auc
 
     def _split(self, scorer: Scorer) -> None:
         first = self._fit is None
@@ -203,6 +218,7 @@ class SafeCLIP(CLIP):
             "safe": torch.from_numpy(self._safe),
             "share": self._share,
             "fitted": self._fit is not None,
+            "clip_epochs": self._clip_epochs,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -213,5 +229,6 @@ class SafeCLIP(CLIP):
         self._similarities = state["similarities"].numpy().copy()
         self._safe = state["safe"].numpy().copy()
         self._share = float(state["share"])
+        self._clip_epochs = int(state["clip_epochs"])
         if state["fitted"]:
             self._fit = split.fit(self._similarities)

@@ -8,8 +8,8 @@ from pydantic import Field
 from sklearn.decomposition import PCA
 
 from bench.api import Params, Scorer
+from bench.defenses.filtering import Filter, members
 from bench.registry import register_defense
-from defenses.filtering import Filter, members
 
 
 class SpectralSignaturesParams(Params):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from bench.api import DatasetBundle, EvalContext, Evaluator, Measurement, Metric, share
+from bench.evaluators.linear_probe import LinearProbeParams, fit
 from bench.registry import register_evaluator
-from evaluators.linear_probe import LinearProbeParams, fit
 
 
 @register_evaluator("asr_linear_probe")

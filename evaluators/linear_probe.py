@@ -8,8 +8,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from bench.api import EvalContext, Evaluator, FrozenModel, Measurement, Params, Task
+from bench.evaluators.accuracy import METRICS, accuracy
 from bench.registry import register_evaluator
-from evaluators.accuracy import METRICS, accuracy
 
 
 class LinearProbeParams(Params):

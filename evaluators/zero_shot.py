@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bench.api import EvalContext, Evaluator, Measurement
+from bench.evaluators.accuracy import METRICS, accuracy
 from bench.registry import register_evaluator
-from evaluators.accuracy import METRICS, accuracy
 
 
 @register_evaluator("zero_shot")

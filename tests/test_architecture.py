@@ -5,13 +5,16 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from setuptools import find_packages
 
 ROOT = Path(__file__).parents[1]
-PLUGINS = ("attacks", "defenses", "evaluators")
+FOLDERS = ("attacks", "defenses", "evaluators")
+PLUGINS = tuple(f"bench.{folder}" for folder in FOLDERS)
 OPEN_TO_PLUGINS = ("bench.api", "bench.data", "bench.models", "bench.testing", "bench.registry", "bench.errors")
 
 # What a part of the engine may use of the rest of it.
@@ -66,7 +69,7 @@ def _under(name: str, packages: tuple[str, ...]) -> bool:
 
 
 def _offences(package: str, allowed: tuple[str, ...]) -> list[str]:
-    ours = ("bench", *PLUGINS)
+    ours = ("bench", *FOLDERS)
     return [
         f"{module} imports {name}"
         for module, path in _modules(package)
@@ -82,7 +85,14 @@ def test_plugins_use_the_contracts_only(package: str) -> None:
 
 
 def test_the_engine_knows_no_plugin() -> None:
-    assert [each for each in _offences("bench", ()) if not each.startswith("bench imports")] == []
+    found = [
+        f"{module} imports {name}"
+        for module, path in _modules("bench")
+        if not _under(module, PLUGINS)
+        for name in _imports(module, path)
+        if _under(name, (*PLUGINS, *FOLDERS))
+    ]
+    assert found == []
 
 
 @pytest.mark.parametrize("package", LAYERS)
@@ -119,6 +129,16 @@ def test_light_parts_import_neither_torch_nor_plugins(code: str) -> None:
     loaded = done.stdout.rpartition("loaded:")[2].split()
     assert "bench" in loaded
     assert {"torch", *PLUGINS} & set(loaded) == set()
+
+
+def test_an_installation_claims_no_name_but_bench() -> None:
+    """The folders of the methods are packages within it, each once."""
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packages = find_packages(str(ROOT), **config["packages"]["find"])
+    assert set(PLUGINS) < set(packages)
+    assert not [name for name in packages if not _under(name, ("bench",))]
+    for folder in FOLDERS:
+        assert (ROOT / "bench" / folder).samefile(ROOT / folder)
 
 
 def _unsafe(path: Path) -> Iterator[str]:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from attack_world import CAPTIONS, NAMES, context
 
-from attacks.badnet import BadNet, BadNetParams
-from attacks.captions import AdversarialCaptions, draw, poison_count
-from attacks.tdpa import TDPA, TDPAParams
 from bench.api import AttackContext, PoisonPlan
+from bench.attacks.badnet import BadNet, BadNetParams
+from bench.attacks.captions import AdversarialCaptions, draw, poison_count
+from bench.attacks.tdpa import TDPA, TDPAParams
 from bench.errors import UserError
 
 KEYS = ["cat"] * 30 + ["dog"] * 20 + ["fire truck"] * 17 + ["owl"] * 3 + ["none"] * 20 + ["near"] * 6 + ["both"] * 4

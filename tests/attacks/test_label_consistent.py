@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from attack_world import CAPTIONS, context, random_images
 from torch import nn
 
-from attacks.label_consistent import LabelConsistent, LabelConsistentParams, harden
 from bench.api import AttackContext, PoisonPlan
+from bench.attacks.label_consistent import LabelConsistent, LabelConsistentParams, harden
 from bench.data.poisoned import PoisonedPairs
 from bench.errors import UserError
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from attack_world import NAMES, context, random_images
 
-from attacks.adaptive import AdaptiveUnimodal, Interpolation, InterpolationParams
-from attacks.badnet import BadNet, BadNetParams
-from attacks.blended import Blended, BlendedParams
-from attacks.multi_trigger import HTBA, MultiTrigger, MultiTriggerParams, PBAAllToAll, PBAAllToOne
-from attacks.wanet import WaNet, WaNetParams
 from bench.api import AttackContext, PoisonPlan
+from bench.attacks.adaptive import AdaptiveUnimodal, Interpolation, InterpolationParams
+from bench.attacks.badnet import BadNet, BadNetParams
+from bench.attacks.blended import Blended, BlendedParams
+from bench.attacks.multi_trigger import HTBA, MultiTrigger, MultiTriggerParams, PBAAllToAll, PBAAllToOne
+from bench.attacks.wanet import WaNet, WaNetParams
 
 KEYS = ["cat", "dog", "fire truck", "owl"] * 25
 HOLDOUT: list[tuple[int, ...]] = [(0,), (1,), (2,), (3,), ()] * 30

@@ -10,11 +10,11 @@ import pytest
 import torch
 from attack_world import context, random_images
 
-from attacks.backdoor import Backdoor
-from attacks.badnet import BadNet, BadNetParams
-from attacks.blended import Blended, BlendedParams
-from attacks.sig import SIG, SIGParams
 from bench.api import PoisonPlan
+from bench.attacks.backdoor import Backdoor
+from bench.attacks.badnet import BadNet, BadNetParams
+from bench.attacks.blended import Blended, BlendedParams
+from bench.attacks.sig import SIG, SIGParams
 
 SIDES = [8, 32, 56]
 

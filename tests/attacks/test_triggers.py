@@ -5,7 +5,7 @@ import pytest
 import torch
 from attack_world import random_images
 
-from attacks.triggers import checkerboard, paste, scaled
+from bench.attacks.triggers import checkerboard, paste, scaled
 
 
 @pytest.mark.parametrize(

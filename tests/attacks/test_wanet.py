@@ -7,8 +7,8 @@ import pytest
 import torch
 from attack_world import random_images
 
-from attacks.wanet import WaNet, WaNetParams
 from bench.api import PoisonPlan
+from bench.attacks.wanet import WaNet, WaNetParams
 
 
 def _plan(attack: WaNet, side: int, seed: int = 0) -> PoisonPlan:

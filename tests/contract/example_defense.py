@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from bench.api import Batch, Encoder, Params, Phase
+from bench.defenses.clip import CLIP
 from bench.registry import register_defense
-from defenses.clip import CLIP
 
 
 class SoftCLIPParams(Params):

@@ -13,7 +13,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from attacks.badnet import BadNet
 from bench.api import (
     Batch,
     Encoder,
@@ -30,15 +29,16 @@ from bench.api import (
     TrainSetup,
     share,
 )
+from bench.attacks.badnet import BadNet
 from bench.data.captions import PoisonedCaptions
 from bench.data.poisoned import PoisonedPairs
 from bench.data.scenes import ScenesDataset
+from bench.defenses.clip import CLIP
+from bench.defenses.losses import clip_loss
 from bench.errors import UserError
+from bench.evaluators.zero_shot import ZeroShot
 from bench.registry import Entry
 from bench.testing import checks, checks_for
-from defenses.clip import CLIP
-from defenses.losses import clip_loss
-from evaluators.zero_shot import ZeroShot
 
 
 def _broken(base: type[Plugin], **members: Any) -> dict[str, str]:

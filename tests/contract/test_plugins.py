@@ -24,7 +24,7 @@ import gc
 import torch
 from bench.data.poisoned import PoisonedPairs
 from bench.registry import register_defense
-from defenses.clip import CLIP
+from bench.defenses.clip import CLIP
 
 @register_defense("peeking")
 class Peeking(CLIP):
@@ -108,7 +108,7 @@ def test_a_name_that_is_taken_is_refused(bench: Bench, tmp_path: Path) -> None:
         code, output = bench(*command)
         assert code == 2
         assert str(file) in output
-        assert "built-in defenses.clip" in output
+        assert "built-in bench.defenses.clip" in output
         assert "Traceback" not in output
 
 
@@ -132,9 +132,9 @@ def test_check_passes_a_built_in_file(bench: Bench) -> None:
 
 
 def _built_in() -> Path:
-    import attacks.badnet
+    from bench.attacks import badnet
 
-    return Path(attacks.badnet.__file__)
+    return Path(badnet.__file__)
 
 
 def test_check_catches_a_defense_that_peeks(bench: Bench, tmp_path: Path) -> None:

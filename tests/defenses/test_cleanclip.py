@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bench.api import Batch, TrainRecipe, TrainSetup
+from bench.defenses.cleanclip import CleanCLIP, CleanCLIPParams, CleanCLIPSupervised, SupervisedParams
 from bench.training.held import construct, held
-from defenses.cleanclip import CleanCLIP, CleanCLIPParams, CleanCLIPSupervised, SupervisedParams
 
 TAU = 0.1
 TRUSTED = np.array([3, 4, 9, 17, 21, 30, 31, 39])

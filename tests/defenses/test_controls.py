@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from bench.api import Budget, TrainRecipe
 from bench.data.loader import batches
-from defenses.clip import CLIP
-from defenses.controls import ControlParams, ControlSize, ControlSteps
+from bench.defenses.clip import CLIP
+from bench.defenses.controls import ControlParams, ControlSize, ControlSteps
 
 
 def trained(steps: int, size: int, pairs: int, seed: int = 0) -> list[list[NDArray[np.int64]]]:

@@ -12,12 +12,12 @@ import torch
 from defense_fakes import train_setup
 from numpy.typing import NDArray
 
-from defenses import deepknn, filtering
-from defenses.activation_clustering import ActivationClustering, ActivationClusteringParams, small_cluster
-from defenses.clip_filter import CLIPFilter, CLIPFilterParams
-from defenses.deepknn import DeepKNN, DeepKNNParams, outvoted
-from defenses.filtering import Filter, caption_classes, members
-from defenses.spectral_signatures import SpectralSignatures, SpectralSignaturesParams, scores
+from bench.defenses import deepknn, filtering
+from bench.defenses.activation_clustering import ActivationClustering, ActivationClusteringParams, small_cluster
+from bench.defenses.clip_filter import CLIPFilter, CLIPFilterParams
+from bench.defenses.deepknn import DeepKNN, DeepKNNParams, outvoted
+from bench.defenses.filtering import Filter, caption_classes, members
+from bench.defenses.spectral_signatures import SpectralSignatures, SpectralSignaturesParams, scores
 
 DIM = 8
 

@@ -7,8 +7,8 @@ from defense_fakes import FakeEncoder, batch, train_setup
 from loss_formulas import eq1
 
 from bench.api import TrainRecipe
-from defenses.cleanclip import CleanCLIP, CleanCLIPParams
-from defenses.fine_tuning import FineTuning, FineTuningParams
+from bench.defenses.cleanclip import CleanCLIP, CleanCLIPParams
+from bench.defenses.fine_tuning import FineTuning, FineTuningParams
 
 TRUSTED = np.array([3, 4, 9, 17, 21, 30, 31, 39])
 

@@ -9,7 +9,7 @@ import torch
 from defense_fakes import unit
 from loss_formulas import eq1, nearest, one_way
 
-from defenses.losses import clip_loss, contrast, nn_contrastive_loss
+from bench.defenses.losses import clip_loss, contrast, nn_contrastive_loss
 
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 SHAPES = [(1, 3), (2, 1), (5, 8), (17, 4), (40, 16)]

@@ -9,8 +9,8 @@ import pytest
 import torch
 from defense_fakes import unit
 
-from defenses import mismatches
-from defenses.mismatches import auc, coupled, planted
+from bench.defenses import mismatches
+from bench.defenses.mismatches import auc, coupled, planted
 
 
 @pytest.mark.parametrize("seed", range(20))

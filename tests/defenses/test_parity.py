@@ -9,8 +9,8 @@ from defense_fakes import DIM, FakeScorer, Identity, image_embedding, text_embed
 from loss_formulas import eq1, nearest, one_way, one_way_gradients
 
 from bench.api import Batch, Phase
-from defenses.cleanclip import CleanCLIP, CleanCLIPParams
-from defenses.safeclip import SafeCLIP, SafeCLIPParams
+from bench.defenses.cleanclip import CleanCLIP, CleanCLIPParams
+from bench.defenses.safeclip import SafeCLIP, SafeCLIPParams
 
 TAUS = [1.0, 0.07, 0.02]
 SHAPES = [(1, 3), (2, 1), (6, 4), (17, 8), (32, 16)]

@@ -8,7 +8,7 @@ import torch
 from defense_fakes import CPU, unit
 from loss_formulas import nearest_rows
 
-from defenses.pool import Pool
+from bench.defenses.pool import Pool
 
 Held = tuple[int, tuple[float, ...]]
 

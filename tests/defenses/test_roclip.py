@@ -9,7 +9,7 @@ from defense_fakes import FakeEncoder, FakeScorer, batch, text_embedding, train_
 from loss_formulas import eq1, nearest_rows
 
 from bench.api import TrainRecipe
-from defenses.roclip import RoCLIP, RoCLIPParams
+from bench.defenses.roclip import RoCLIP, RoCLIPParams
 
 TAU = 0.1
 NO_SCORES = np.zeros(40, dtype=np.float32)

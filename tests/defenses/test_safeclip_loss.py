@@ -9,7 +9,7 @@ from defense_fakes import DIM, FakeEncoder, FakeScorer, batch, image_embedding, 
 from loss_formulas import eq1, nearest, nearest_rows, one_way
 
 from bench.api import Phase
-from defenses.safeclip import SafeCLIP, SafeCLIPParams
+from bench.defenses.safeclip import SafeCLIP, SafeCLIPParams
 
 TAU = 0.1
 UNIMODAL = Phase("unimodal", None, ("strong", "strong"), ("eda", "eda"))

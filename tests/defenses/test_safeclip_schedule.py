@@ -10,8 +10,8 @@ from defense_fakes import FakeScorer, train_setup
 from numpy.typing import NDArray
 
 from bench.api import Phase
-from defenses import split
-from defenses.safeclip import SafeCLIP, SafeCLIPParams
+from bench.defenses import split
+from bench.defenses.safeclip import SafeCLIP, SafeCLIPParams
 
 PAIRS, EPOCHS = 200, 20
 ONE = 1 / EPOCHS
@@ -200,6 +200,39 @@ def test_state_round_trip(epochs: int) -> None:
             assert np.array_equal(ours.indices, theirs.indices)  # type: ignore[arg-type]
         assert first.telemetry() == second.telemetry()
         assert all(np.array_equal(first.observed()[name], second.observed()[name]) for name in first.observed())
+
+
+class _Learning(FakeScorer):
+    """Captions are at a random place until `matched`, then where their images are."""
+
+    matched = False
+
+    def embeddings(self, indices: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        images, _ = super().embeddings(indices)
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+        return images, images if self.matched else images[order]
+
+
+@pytest.mark.parametrize(("learned_in", "low"), [(1, 1), (3, 3), (99, 4)])
+def test_low_rate_epochs_go_on_until_mismatches_are_told_apart_or_a_quarter_is_over(learned_in: int, low: int) -> None:
+    scorer, defense = _Learning(_similarities()), _defense(unimodal=ONE, until_auc=0.75)
+    names = []
+    for epoch in range(8):
+        scorer.matched = epoch >= learned_in
+        names.append([phase.name for phase in _epoch(defense, epoch, scorer)])
+    assert names == [["unimodal"], *[["low_lr"]] * low, *[["unimodal", "safe"]] * (7 - low)]
+
+
+def test_an_interrupted_run_knows_how_many_low_rate_epochs_there_were() -> None:
+    scorer, params = _Learning(_similarities()), {"unimodal": ONE, "until_auc": 0.75}
+    first, second = _defense(**params), _defense(**params)
+    _run(first, 3, scorer)
+    second.load_state_dict(first.state_dict())
+    scorer.matched = True
+    for epoch in (3, 4):
+        names = [[phase.name for phase in _epoch(defense, epoch, scorer)] for defense in (first, second)]
+        assert names[0] == names[1]
+    assert names[0] == ["unimodal", "safe"]
 
 
 def test_a_saved_state_is_not_changed_by_going_on() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from defenses import split
+from bench.defenses import split
 
 
 def _mixture(

@@ -63,7 +63,7 @@ PLUGIN = '''
 import math, os, time
 from pathlib import Path
 from bench.registry import register_defense
-from defenses.clip import CLIP
+from bench.defenses.clip import CLIP
 
 @register_defense("traced")
 class Traced(CLIP):

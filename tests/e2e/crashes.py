@@ -21,7 +21,6 @@ from bench.matrix import cell, estimate, expand, local  # noqa: F401
 
 plugins.load()
 _OTHER = {"seconds", "pairs_per_second", "timing", "provenance", "finished"}
-_OURS = ("bench", "attacks", "defenses", "evaluators")
 _FORK = multiprocessing.get_context("forkserver")
 
 
@@ -42,7 +41,7 @@ def _run(arguments: list[str], log: Path) -> None:
 
 def run(arguments: list[str], log: Path, limit: float = math.inf) -> tuple[bool, float]:
     """A command line in a process of its own, killed after `limit` seconds of its own time: whether it was, and the seconds."""
-    _FORK.set_forkserver_preload([name for name in sys.modules if name.split(".")[0] in _OURS])
+    _FORK.set_forkserver_preload([name for name in sys.modules if name.split(".")[0] == "bench"])
     process = _FORK.Process(target=_run, args=(arguments, log))
     process.start()
     seconds = 0.0

@@ -21,7 +21,7 @@ ENDS = '''
 """Defenses that end in many ways."""
 import os, signal
 from bench.registry import register_defense
-from defenses.clip import CLIP
+from bench.defenses.clip import CLIP
 
 class Ending(CLIP):
     def loss(self, batch, encoder, phase):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-import evaluators.zero_shot
+from bench.evaluators import zero_shot
 from bench.matrix import cell
 from bench.registry import attacks
 
@@ -51,7 +51,7 @@ def test_the_default_matrix_then_again_then_a_new_evaluator(
     assert "3 cells, 0 to be trained" in plan.out
     assert _files(out) == before
 
-    monkeypatch.setattr(evaluators.zero_shot.ZeroShot, "version", "next")
+    monkeypatch.setattr(zero_shot.ZeroShot, "version", "next")
     assert bench("run", *SMALL, "--out", out, "--dry-run").out.count("trained, to be evaluated") == 3
     newer = bench("run", *SMALL, "--out", out)
     assert newer.code == 0

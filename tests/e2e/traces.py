@@ -15,7 +15,7 @@ import os, sys, time
 from bench.errors import UserError
 from bench.registry import register_defense
 from bench.training.trainer import Trainer
-from defenses.clip import CLIP
+from bench.defenses.clip import CLIP
 
 run = Trainer.run
 step = Trainer._step

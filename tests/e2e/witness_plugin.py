@@ -12,10 +12,10 @@ import torch
 
 from bench import keys
 from bench.api import Batch, Encoder, Phase, Scorer
+from bench.defenses.clip import CLIP
+from bench.defenses.safeclip import SafeCLIP
 from bench.registry import register_defense
 from bench.training import trainer
-from defenses.clip import CLIP
-from defenses.safeclip import SafeCLIP
 
 RANK = int(os.environ.get("RANK", "0"))
 FOLDER = Path(os.environ["NOTES"])

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from bench import keys, plugins
+from bench.defenses.controls import Control
 from bench.errors import UserError
 from bench.matrix.expand import Cell, Matrix, Request, expand
 from bench.matrix.store import Store
 from bench.registry import defenses
-from defenses.controls import Control
 
 from .small import SIZES
 from .training import execute

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from attacks.label_consistent import LabelConsistent
 from bench.api import AttackContext, PoisonPlan, Surrogate
+from bench.attacks.label_consistent import LabelConsistent
 from bench.matrix.store import Store
 from bench.models import factory
 from bench.models.encoder import ClipEncoder

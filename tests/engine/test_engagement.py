@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from bench.api import Limit
+from bench.defenses.roclip import RoCLIP
+from bench.defenses.safeclip import SafeCLIP
 from bench.matrix.store import Store
 from bench.training.engagement import engagement
-from defenses.roclip import RoCLIP
-from defenses.safeclip import SafeCLIP
 
 from .small import small_matrix
 from .training import execute

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from bench.api import Batch, Encoder, Phase
+from bench.defenses.clip import CLIP
 from bench.errors import UserError
 from bench.matrix.expand import Matrix
 from bench.matrix.local import LocalExecutor
@@ -24,7 +25,6 @@ from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store
 from bench.models import pretrained
 from bench.registry import register_defense
-from defenses.clip import CLIP
 
 from .small import small_matrix
 from .training import Recorder, execute, without_times

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from bench.api import Batch, Encoder, Phase
+from bench.defenses.clip import CLIP
 from bench.matrix import cell as cells
 from bench.matrix.expand import Matrix
 from bench.matrix.runtime import Runtime
@@ -21,7 +22,6 @@ from bench.registry import register_defense
 from bench.training.gradients import NotOptimised, leaves
 from bench.training.held import Held
 from bench.training.trainer import Trainer
-from defenses.clip import CLIP
 
 from .small import small_matrix
 from .training import Recorder, execute

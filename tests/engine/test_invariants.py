@@ -20,6 +20,7 @@ from bench.api import Batch, Encoder, Evaluator, Measurement, Metric, Phase, Pro
 from bench.data.augment import to_float
 from bench.data.captions import CaptionTokens
 from bench.data.poisoned import PoisonedPairs, ProbeImages
+from bench.defenses.clip import CLIP
 from bench.matrix import cell as cells
 from bench.matrix.expand import Matrix
 from bench.matrix.runtime import Runtime
@@ -29,7 +30,6 @@ from bench.models.encoder import ClipEncoder
 from bench.registry import register_defense, register_evaluator
 from bench.training import stages
 from bench.training.scorer import PairScorer
-from defenses.clip import CLIP
 
 from .small import small_matrix
 from .training import Recorder, execute

@@ -11,13 +11,13 @@ import pytest
 import torch
 from rich.console import Console
 
+from bench.defenses.clip import CLIP
 from bench.errors import UserError
 from bench.jobs import room, share
 from bench.jobs.progress import JobsProgress
 from bench.jobs.room import Room
 from bench.jobs.share import Share
 from bench.registry import register_defense
-from defenses.clip import CLIP
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 MANY = 100

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bench.api import Batch, DatasetBundle, Encoder, Phase, PoisonPlan, Scorer
 from bench.data.poisoned import PoisonedPairs
+from bench.defenses.clip import CLIP
 from bench.matrix import cell as cells
 from bench.matrix.expand import Matrix
 from bench.matrix.runtime import Runtime
@@ -23,7 +24,6 @@ from bench.registry import register_defense
 from bench.testing import small
 from bench.training.telemetry import first_look, poison_telemetry
 from bench.training.trainer import Trainer
-from defenses.clip import CLIP
 
 from .small import small_matrix
 from .training import Recorder, execute

@@ -9,11 +9,11 @@ from torch import nn
 
 from bench.api import Batch, Encoder, Phase, Scorer
 from bench.cli import main
+from bench.defenses.clip import CLIP
 from bench.profiling import machine, measure
 from bench.profiling.measure import Limit, PhaseTimes, ScoredOnce, Times, phase_stages
 from bench.profiling.profile import Profile, figures, profile
 from bench.registry import register_defense
-from defenses.clip import CLIP
 
 from .small import SMALL, small_matrix
 

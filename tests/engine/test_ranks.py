@@ -4,12 +4,12 @@ import torch
 
 from bench.api import Batch, Phase
 from bench.data.augment import random_crop, simclr
+from bench.defenses.clip import CLIP
 from bench.errors import UserError
 from bench.models import factory
 from bench.testing import small
 from bench.training.joint_loss import _JointLoss, synchronised
 from bench.training.ranks import Ranks
-from defenses.clip import CLIP
 
 CPU = torch.device("cpu")
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from bench.api import Scorer
+from bench.defenses.clip_filter import CLIPFilter
 from bench.errors import UserError
 from bench.keys import run_key
 from bench.matrix.expand import Cell, Matrix, with_needed
@@ -20,7 +21,6 @@ from bench.matrix.local import LocalExecutor
 from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store
 from bench.models import pretrained
-from defenses.clip_filter import CLIPFilter
 
 from .small import small_matrix
 from .training import Recorder, execute, without_times

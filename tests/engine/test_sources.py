@@ -54,14 +54,14 @@ def test_the_code_is_the_pinned_one() -> None:
 
 def test_a_defense_whose_loss_is_changed_is_another(edit: Edit) -> None:
     before = _key("safeclip"), _key("clip")
-    edit("defenses.safeclip", "return nn_contrastive_loss(", "return 3 * nn_contrastive_loss(")
+    edit("bench.defenses.safeclip", "return nn_contrastive_loss(", "return 3 * nn_contrastive_loss(")
     assert pin.unversioned(sources.pinned(), pin.current()) == ["defense safeclip"]
     assert _key("safeclip") != before[0]
     assert _key("clip") == before[1]
 
 
 def test_what_a_method_uses_belongs_to_it(edit: Edit) -> None:
-    edit("defenses.losses", "def ", "def other_")
+    edit("bench.defenses.losses", "def ", "def other_")
     found = pin.unversioned(sources.pinned(), pin.current())
     assert {"defense clip", "defense safeclip", "defense cleanclip", "defense deepknn"} <= set(found)
     assert "engine" not in found

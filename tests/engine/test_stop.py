@@ -12,21 +12,21 @@ import pytest
 import scipy.optimize
 import torch
 
-from attacks.badnet import BadNet
+from bench.attacks.badnet import BadNet
 from bench.data import tokens
 from bench.data.scenes.dataset import RenderedImages
+from bench.defenses.clip_filter import CLIPFilter
+from bench.defenses.safeclip import SafeCLIP
 from bench.errors import Stopped
+from bench.evaluators import linear_probe
+from bench.evaluators.asr import ASR
+from bench.evaluators.zero_shot import ZeroShot
 from bench.matrix.local import LocalExecutor
 from bench.matrix.runtime import Runtime
 from bench.matrix.stop import at_once, stoppable
 from bench.matrix.store import Store, read_json
 from bench.matrix.workspace import Workspace
 from bench.models.encoder import ClipEncoder
-from defenses.clip_filter import CLIPFilter
-from defenses.safeclip import SafeCLIP
-from evaluators import linear_probe
-from evaluators.asr import ASR
-from evaluators.zero_shot import ZeroShot
 
 from .small import small_matrix
 from .training import Recorder

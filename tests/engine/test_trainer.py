@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 
 from bench.api import Batch, Defense, Encoder, Phase
 from bench.data import captions
+from bench.defenses.clip import CLIP
 from bench.matrix.expand import Matrix
 from bench.matrix.store import Store
 from bench.registry import register_defense
 from bench.training import views
 from bench.training.schedule import warmup_cosine
-from defenses.clip import CLIP
 
 from .small import small_matrix
 from .training import execute, register_restless, without_times

@@ -7,7 +7,7 @@ import pytest
 from evaluator_fakes import FakeContext, PointModel, bundle, points
 
 from bench.api import Measurement, Params, Probe
-from evaluators.asr import ASR
+from bench.evaluators.asr import ASR
 
 CAT, DOG, OWL = range(3)
 

@@ -8,9 +8,9 @@ import torch
 from evaluator_fakes import NAMES, FakeContext, PointModel, Points, bundle, points, task
 
 from bench.api import Params, Probe, class_mean, share
-from evaluators.asr_linear_probe import ASRLinearProbe
-from evaluators.linear_probe import LinearProbe, LinearProbeParams
-from evaluators.zero_shot import ZeroShot
+from bench.evaluators.asr_linear_probe import ASRLinearProbe
+from bench.evaluators.linear_probe import LinearProbe, LinearProbeParams
+from bench.evaluators.zero_shot import ZeroShot
 
 TRAIN = [0, 1, 2] * 20
 TEST = [0, 1, 2, 2, 1, 0, 0]

@@ -184,8 +184,9 @@ import sys
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         top = name.split(".")[0]
-        if top in ("torch", "torchvision", "open_clip", "attacks", "defenses", "evaluators") or name.startswith(
-            ("bench.api", "bench.config", "bench.registry", "bench.plugins", "bench.data", "bench.models")
+        if top in ("torch", "torchvision", "open_clip") or name.startswith(
+            ("bench.api", "bench.config", "bench.registry", "bench.plugins", "bench.data", "bench.models",
+             "bench.attacks", "bench.defenses", "bench.evaluators")
         ):
             raise ImportError("blocked: " + name)
 sys.meta_path.insert(0, Blocker())
