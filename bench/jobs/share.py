@@ -95,14 +95,14 @@ def cores() -> int:
         count = len(os.sched_getaffinity(0))
     except AttributeError:  # macOS
         count = os.cpu_count() or 1
-    return max(1, min(count, _quota(Path("/sys/fs/cgroup/cpu.max")) or count))
+    return min(count, _quota(Path("/sys/fs/cgroup/cpu.max")) or count)
 
 
 def _quota(file: Path) -> int | None:
-    """Cores that the limit of a container leaves (Linux control groups, version 2)."""
+    """Whole cores that the limit of a container leaves, at least 1 (Linux control groups, version 2); None without one."""
     try:
         quota, period = file.read_text().split()
-        return int(quota) // int(period)
+        return max(1, int(quota) // int(period))
     except (OSError, ValueError):
         return None
 

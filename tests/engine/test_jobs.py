@@ -103,7 +103,7 @@ def test_within_torchrun_cells_are_not_side_by_side(monkeypatch: pytest.MonkeyPa
 
 def test_the_limit_of_a_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "cpu.max"
-    for content, expected in (("250000 100000\n", 2), ("50000 100000\n", 0), ("max 100000\n", None), ("", None)):
+    for content, expected in (("250000 100000\n", 2), ("50000 100000\n", 1), ("max 100000\n", None), ("", None)):
         file.write_text(content)
         assert share._quota(file) == expected
     assert share._quota(tmp_path / "none") is None
