@@ -55,7 +55,7 @@ def trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "trace"
 
 
-def _wait(true: Callable[[], object], seconds: float = 120) -> None:
+def _wait(true: Callable[[], object], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline
@@ -154,7 +154,7 @@ class Command:
 
     def end(self) -> tuple[int, str]:
         """Wait until none of its processes is left; the exit code, and what was said on standard error."""
-        _, err = self.process.communicate(timeout=120)
+        _, err = self.process.communicate(timeout=300)
         _wait(lambda: not any(map(_lives, self.workers)), 60)
         return self.process.returncode, err
 
