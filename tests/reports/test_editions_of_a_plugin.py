@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from bench.matrix.schema import RequestRecord
 from bench.matrix.store import Store
 from bench.reports.records import load_runs
 from bench.reports.sections import sections_of
@@ -31,9 +32,10 @@ def _write(store: Store, monkeypatch: pytest.MonkeyPatch, source: str, seed: int
             key = maker.key_for("badnet", "safeclip", seed)
             record = store.run_record(key)
             assert record
-            store.write_run(key, {**record, "provenance": {**record["provenance"], "finished": finished}})
+            store.write_run(key, record.model_copy(update={"provenance": {**record.provenance, "finished": finished}}))
         else:
-            store.write_request(f"request{seed}", {"cells": [maker.cell_of("badnet", "safeclip", seed)]})
+            cells = [maker.cell_of("badnet", "safeclip", seed)]
+            store.write_request(f"request{seed}", RequestRecord.of({"cells": cells}))
 
 
 @pytest.fixture
