@@ -18,10 +18,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from bench.errors import UserError
-from bench.registry import BUILT_IN, KINDS, DuplicateName, registering_from
+from bench.registry import IMPORTED, KINDS, DuplicateName, registering_from
 
 BUILT_IN_PACKAGES = ("bench.attacks", "bench.defenses", "bench.evaluators", "bench.data")
-_OURS = tuple(f"{package}." for package in BUILT_IN_PACKAGES)
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def only_here() -> list[str]:
         f"the {registry.kind} '{entry.plugin.name}'"
         for registry in KINDS.values()
         for entry in registry
-        if entry.origin.startswith(BUILT_IN) and not f"{entry.plugin.__module__}.".startswith(_OURS)
+        if entry.origin.startswith(f"{IMPORTED} ")
     ]
 
 
