@@ -18,7 +18,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from bench.errors import UserError
-from bench.registry import KINDS, DuplicateName, registering_from
+from bench.registry import IMPORTED, KINDS, DuplicateName, registering_from
 
 BUILT_IN_PACKAGES = ("bench.attacks", "bench.defenses", "bench.evaluators", "bench.data")
 
@@ -58,6 +58,32 @@ def load(files: Sequence[str | Path] = ()) -> list[Broken]:
         _attempt(f"--plugin {file}", partial(_run_file, path), refuse_duplicates=True, once=once)
         _origins.setdefault(path, f"--plugin {file}")
     return list(_broken.values())
+
+
+def only_here() -> list[str]:
+    """Plugins that were registered by code of this process, so that another one would not find them."""
+    return [
+        f"the {registry.kind} '{entry.plugin.name}'"
+        for registry in KINDS.values()
+        for entry in registry
+        if entry.origin.startswith(f"{IMPORTED} ")
+    ]
+
+
+def place_of(error: BaseException) -> str:
+    """Where in a plugin's own code an exception came from, in parentheses: the innermost line of it; else empty."""
+    tops = {_top(entry.plugin.__module__) for registry in KINDS.values() for entry in registry} - {_top("bench.data")}
+    frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    for frame, line in reversed(frames):
+        if _top(frame.f_globals.get("__name__", "")) in tops:
+            return f" ({Path(frame.f_code.co_filename).name}, line {line})"
+    return ""
+
+
+def _top(module: str) -> str:
+    """What a plugin's modules have in common: the module of a file, the package of a package, of ours the part."""
+    first, *rest = module.split(".")
+    return f"{first}.{rest[0]}" if first == "bench" and rest else first
 
 
 def _forget(path: Path) -> None:

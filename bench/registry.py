@@ -22,6 +22,7 @@ from bench.errors import UserError, did_you_mean
 P = TypeVar("P", bound=Plugin)
 
 BUILT_IN = "built-in"
+IMPORTED = "module"
 _OURS = ("attacks", "bench", "defenses", "evaluators")
 _origin = BUILT_IN
 
@@ -97,7 +98,7 @@ def _origin_of(plugin: type[Plugin]) -> str:
     if _origin != BUILT_IN:
         return _origin
     module = plugin.__module__
-    return f"{BUILT_IN if module.partition('.')[0] in _OURS else 'module'} {module}"
+    return f"{BUILT_IN if module.partition('.')[0] in _OURS else IMPORTED} {module}"
 
 
 def _source(plugin: type[Plugin]) -> str | None:

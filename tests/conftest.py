@@ -2,6 +2,7 @@ import os
 from collections.abc import Iterator
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors gain nothing from threads; read when torch is first imported
+os.environ.setdefault("BENCH_JOBS", "1")  # in the process of the tests, which see what goes on in it
 
 import pytest
 

@@ -42,6 +42,13 @@ class Encoder(Protocol):
         """Tokens int64 (n, length)."""
         ...
 
+    def trunk(self, images: torch.Tensor) -> torch.Tensor:
+        """What the projection into the joint space is made of: float32 (n, `TrainSetup.trunk_dim`), not normalised.
+
+        Of a ViT the pooled token, of a residual network the mean over places of its last stage. Images as in `encode_image`.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class TrainRecipe:
@@ -61,6 +68,7 @@ class TrainSetup:
     `labels(pairs)` the class in the data set's vocabulary (of `classes` classes) that each shows, int64, -1 where unknown.
     Trusted pairs are the same in every call: fewer are a part of more. ValueError where they would be more than half of all
     pairs, and where labels are asked of a pair that `trusted` did not give.
+    For those with a head of their own: `embed_dim` is the width of embeddings, `trunk_dim` of what `Encoder.trunk` gives.
     For those that take captions for labels: `named()` gives the first class of the vocabulary that each pair's caption
     mentions in whole words, int64 (pairs,), -1 where it mentions none.
     """
@@ -70,6 +78,7 @@ class TrainSetup:
     lr: float
     batch_size: int
     embed_dim: int
+    trunk_dim: int
     device: torch.device
     rng: Callable[[str], np.random.Generator]
     trusted: Callable[[int], NDArray[np.int64]]

@@ -44,6 +44,10 @@ class FrozenModel(Protocol):
         """Unit-length embeddings of all images: float32 (n, d)."""
         ...
 
+    def text_features(self, captions: Sequence[str]) -> torch.Tensor:
+        """Unit-length embeddings of captions, at least one: float32 (n, d). Not cached."""
+        ...
+
     def classifier(self, vocabulary: Vocabulary) -> torch.Tensor:
         """Zero-shot class embeddings: mean of the prompts' unit embeddings, renormalised; float32 (classes, d)."""
         ...

@@ -71,6 +71,11 @@ from bench.cli.options import device_option, out_option, plugin_option, precisio
     metavar="FILE",
     help="Options in TOML, e.g. requests/KEY.toml of a results folder; those given here win.",
 )
+@click.option(
+    "--jobs",
+    metavar="N",
+    help="Cells side by side; auto, the default: as many as CPU cores, each on one thread, or one a GPU.",
+)
 @click.option("--shard", metavar="I/N", help="Do the I-th of N parts of the matrix, counted from 1: for job arrays.")
 @click.option(
     "--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Run cells here, or on Ray."

@@ -9,7 +9,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -20,12 +20,12 @@ from bench.cluster.place import Order, Place
 from bench.cluster.progress import ClusterProgress
 from bench.cluster.worker import HELD, settle
 from bench.errors import UserError
-from bench.matrix.expand import Cell, Matrix, with_needed
+from bench.matrix.errands import Errand, errands
+from bench.matrix.expand import Matrix
 from bench.matrix.heartbeat import last_beat
 from bench.matrix.local import settled
 from bench.matrix.schema import Failure
 from bench.matrix.store import Store
-from bench.matrix.workspace import Source
 
 _RETRIES = 3
 _CONNECT_SECONDS = 5.0
@@ -79,19 +79,6 @@ def _check_fits(place: Place) -> None:
         )
 
 
-@dataclass(frozen=True)
-class Errand:
-    """A cell on its way to a worker, not to be sent before a monotonic time; `cells` are those that it needs and itself."""
-
-    source: Source
-    cells: tuple[Cell, ...]
-    not_before: float = 0.0
-
-    @property
-    def cell(self) -> Cell:
-        return self.cells[-1]
-
-
 class RayExecutor:
     """Runs matrices within `connected`. The cell of a lost worker goes on elsewhere from its checkpoint."""
 
@@ -109,7 +96,7 @@ class RayExecutor:
         self.progress = progress
         self.stop = stop
         self._task: Any = ray.remote(num_cpus=place.cpus, num_gpus=place.gpus, max_retries=_RETRIES)(settle)
-        self._waiting = [errand for matrix in matrices for errand in _errands(matrix)]
+        self._waiting = [errand for matrix in matrices for errand in errands(matrix)]
         self._running: dict[Any, Errand] = {}
 
     def run(self) -> Counter[str]:
@@ -192,13 +179,6 @@ class RayExecutor:
             ray.cancel(reference)
         if self._running:
             ray.wait(list(self._running), num_returns=len(self._running))
-
-
-def _errands(matrix: Matrix) -> Iterator[Errand]:
-    source = matrix.workspace.source.absolute()
-    known = {cell.key: cell for cell in matrix.cells}
-    for cell in matrix.cells:
-        yield Errand(source, tuple(with_needed(cell, known)))
 
 
 def _one_line(error: Exception) -> str:

@@ -11,10 +11,13 @@ from bench.errors import UserError
 
 @dataclass(frozen=True)
 class Order:
-    """How to run, the same for all cells of a command; `request` is the key of one that the command wrote to the store."""
+    """How to run, the same for all cells of a command.
+
+    `request` is the key of one that the command wrote to the store, None where workers are on the same machine.
+    """
 
     store: Path
-    request: str
+    request: str | None
     plugins: tuple[str, ...]
     device: str
     threads: int

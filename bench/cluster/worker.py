@@ -1,4 +1,4 @@
-"""What a Ray worker does: open the data once, then one cell after the other."""
+"""What a worker does: open the data once, then one cell after the other."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ HELD = "held"
 _DATA_SOURCES = 2
 
 
-def settle(order: Order, source: Source, cells: Sequence[Cell]) -> str:
+def settle(order: Order, source: Source, cells: Sequence[Cell], progress: MatrixProgress | None = None) -> str:
     """Do the last of `cells`, which needs the others: its outcome, or HELD."""
     quiet_libraries()
     torch.set_num_threads(order.threads)
-    progress = MatrixProgress(Console(quiet=True), 1)
+    progress = progress or MatrixProgress(Console(quiet=True), 1)
     try:
         with threadpool_limits(order.threads), stoppable() as stop:
             store, workspace = _store(order), _workspace(order.plugins, source)
@@ -49,7 +49,7 @@ def settle(order: Order, source: Source, cells: Sequence[Cell]) -> str:
 
 
 def _store(order: Order) -> Store:
-    if not (order.store / "requests" / f"{order.request}.json").is_file():
+    if order.request is not None and not (order.store / "requests" / f"{order.request}.json").is_file():
         raise UserError(
             f"--out {order.store}: {platform.node()} does not see what was written there; "
             "it has to be on a file system that all nodes share"

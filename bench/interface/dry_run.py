@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -13,38 +12,46 @@ from bench.console import say
 if TYPE_CHECKING:
     import torch
 
+    from bench.config import RunSpec
+    from bench.interface.options import RunOptions
     from bench.matrix.expand import Cell, Matrix
     from bench.matrix.store import Store
 
 _TO_TRAIN = "to be trained"
 
 
-def show_plan(matrices: Sequence[Matrix], out: Path, device: torch.device, retry_failed: bool, console: Console) -> None:
+def show_plan(matrices: Sequence[Matrix], asked: RunOptions, device: torch.device, console: Console) -> None:
     """Each cell with what is to be done of it, and what that takes."""
+    from bench.jobs.share import Share
     from bench.matrix.estimate import lacking_memory, training_seconds, weights_bytes
     from bench.matrix.store import Store
 
-    store = Store.open(out) if out.is_dir() else None
+    store = Store.open(asked.out) if asked.out.is_dir() else None
     if store:
         store.require_current()
-    seconds, disk, count = 0.0, 0, 0
-    lacks: list[str] = []
-    for matrix in matrices:
-        todo = []
-        for cell in matrix.cells:
-            state = _state(cell, store, retry_failed)
-            if state == _TO_TRAIN:
-                todo.append(cell.spec)
-            say(console, f"{cell.key}  {cell.title}: {state}")
-        seconds += training_seconds(matrix, todo, store, device)
-        disk += weights_bytes(todo)
-        count += len(todo)
-        lacks += lacking_memory(matrix, todo, device)
+    todo = [_to_train(matrix, store, asked.retry_failed, console) for matrix in matrices]
+    count = sum(map(len, todo))
+    share = Share() if asked.executor == "ray" else Share.of(asked.jobs, device, count)
+    with share.limited():
+        seconds = sum(training_seconds(*each, store, device) for each in zip(matrices, todo, strict=True))
     cells = sum(len(matrix.cells) for matrix in matrices)
-    what = f"about {_duration(seconds)} of training on {device.type} and {_size(disk)} of disk"
+    rounds = -(-count // share.count)
+    spent = seconds * rounds / count if count else 0.0
+    disk = sum(weights_bytes(specs) for specs in todo)
+    beside = f", {share}" if share.count > 1 else ""
+    what = f"about {_duration(spent)} of training on {device.type}{beside}, and {_size(disk)} of disk"
     say(console, f"{cells} cells, {count} to be trained: {what}")
+    lacks = [lack for matrix, specs in zip(matrices, todo, strict=True) for lack in lacking_memory(matrix, specs, device)]
     for lack in dict.fromkeys(lacks):
         say(console, lack)
+
+
+def _to_train(matrix: Matrix, store: Store | None, retry_failed: bool, console: Console) -> list[RunSpec]:
+    """Say of each cell what is to be done of it; the specs of those to be trained."""
+    states = [(cell, _state(cell, store, retry_failed)) for cell in matrix.cells]
+    for cell, state in states:
+        say(console, f"{cell.key}  {cell.title}: {state}")
+    return [cell.spec for cell, state in states if state == _TO_TRAIN]
 
 
 def _state(cell: Cell, store: Store | None, retry_failed: bool) -> str:

@@ -100,10 +100,26 @@ def evaluate(
         The same, trained without poison: gives the floor of the ASR, and what some attacks are crafted against.
     attack : str
         Whose probes to measure on; "none" measures utility alone.
-    data, data_root, downstream_root, evaluator, recipe, set, plugin, device, precision
-        As `bench.run` takes them.
+    data : str
+        Data set, or NAME:PLACE.
+    data_root : str or path, optional
+        Where the data set lies.
+    downstream_root : str or path, optional
+        A folder of downstream sets to measure on too.
+    evaluator : str or iterable of str
+        Names as `bench list` shows them, comma lists of them, or "all".
+    recipe : str or mapping, optional
+        As `bench.run` takes it.
     seed : int
         Of the poison, not negative.
+    set : mapping, or str or iterable of str
+        As `bench.run` takes it.
+    plugin : str or path, or iterable of these
+        Python files with plugins. Their code runs.
+    device : {"auto", "cpu", "cuda"}
+        "auto" is a GPU where there is one.
+    precision : {"auto", "fp32", "bf16"}
+        "auto" is the recipe's.
 
     Returns
     -------

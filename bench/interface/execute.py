@@ -18,6 +18,7 @@ from bench.interface.work import Work
 if TYPE_CHECKING:
     import torch
 
+    from bench.jobs.share import Share
     from bench.matrix.expand import Matrix
     from bench.matrix.schema import RequestRecord
     from bench.matrix.store import Store
@@ -57,19 +58,37 @@ def locally(
     matrices: Sequence[Matrix], store: Store, asked: RunOptions, device: torch.device, ranks: Ranks, console: Console
 ) -> Counter[str]:
     """Settle every cell in this process, or as the first of several that train together; counts of outcomes."""
+    from bench.jobs.share import Share, cores
     from bench.matrix.followers import followed
-    from bench.matrix.local import LocalExecutor
+    from bench.matrix.local import LocalExecutor, unsettled
     from bench.matrix.progress import MatrixProgress
     from bench.matrix.runtime import Runtime
     from bench.matrix.stop import stoppable
 
+    todo = unsettled(matrices, store, asked.retry_failed)
+    share = Share.of(asked.jobs, device, todo)
+    if share.count > 1:
+        return _side_by_side(matrices, store, asked, device, share, console)
+    if todo and share.spare:
+        say(console, f"{share}; --jobs 1 takes all {cores()} cores, and rounds differently")
     outcomes: Counter[str] = Counter()
-    with MatrixProgress(console, _cells(matrices)) as progress, stoppable() as stop, followed(ranks):
+    with share.limited(), MatrixProgress(console, _cells(matrices)) as progress, stoppable() as stop, followed(ranks):
         runtime = Runtime(device, progress, stop, asked.checkpoint_seconds, asked.track, asked.words(), ranks)
         for matrix in matrices:
             say(console, _data_line(matrix))
             outcomes += LocalExecutor(matrix, store, runtime, progress, asked.retry_failed).run()
     return outcomes
+
+
+def _side_by_side(
+    matrices: Sequence[Matrix], store: Store, asked: RunOptions, device: torch.device, share: Share, console: Console
+) -> Counter[str]:
+    from bench.jobs.executor import side_by_side
+
+    order = _order(store, asked, None, device.type, share.threads or 1)
+    for matrix in matrices:
+        say(console, _data_line(matrix))
+    return side_by_side(matrices, store, order, share, device, console)
 
 
 def along(
@@ -97,16 +116,18 @@ def on_cluster(
     for matrix in matrices:
         say(console, _data_line(matrix))
     with connected(place), stoppable() as stop, ClusterProgress(console, _cells(matrices)) as progress:
-        return RayExecutor(matrices, store, place, _order(store, asked, place, request), progress, stop).run()
+        device = "cpu" if asked.device == "auto" and not place.gpus else asked.device
+        order = _order(store, asked, request, device, place.cpus)
+        return RayExecutor(matrices, store, place, order, progress, stop).run()
 
 
-def _order(store: Store, asked: RunOptions, place: Place, request: str) -> Order:
+def _order(store: Store, asked: RunOptions, request: str | None, device: str, threads: int) -> Order:
     return Order(
         store=store.root.absolute(),
         request=request,
         plugins=tuple(str(Path(file).absolute()) for file in asked.plugin),
-        device="cpu" if asked.device == "auto" and not place.gpus else asked.device,
-        threads=place.cpus,
+        device=device,
+        threads=threads,
         retry_failed=asked.retry_failed,
         checkpoint_seconds=asked.checkpoint_seconds,
         command=asked.words(),

@@ -42,11 +42,16 @@ def _recipe(value: object) -> object:
     return recipes.inline(value) if isinstance(value, Mapping) else value
 
 
+def _jobs(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(names)]
 Seeds = Annotated[tuple[int, ...], BeforeValidator(seeds)]
 Settings = Annotated[tuple[str, ...], BeforeValidator(settings)]
 Files = Annotated[tuple[str, ...], BeforeValidator(_files)]
 Within = Annotated[str | Recipe | None, BeforeValidator(_recipe)]
+Jobs = Annotated[str | None, BeforeValidator(_jobs)]
 
 
 class RunOptions(BaseModel):
@@ -69,6 +74,7 @@ class RunOptions(BaseModel):
     out: Path = Path("results")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    jobs: Jobs = None
     shard: str | None = None
     executor: Literal["local", "ray"] = "local"
     ray_address: str | None = None

@@ -85,6 +85,7 @@ def run(
     out: Location = "results",
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["auto", "fp32", "bf16"] = "auto",
+    jobs: int | str | None = None,
     shard: str | None = None,
     executor: Literal["local", "ray"] = "local",
     ray_address: str | None = None,
@@ -104,14 +105,20 @@ def run(
 
     Parameters
     ----------
-    attack, defense, evaluator : str or iterable of str
-        Names as `bench list` shows them, comma lists of them, or "all"; an attack may be "none".
+    attack : str or iterable of str
+        Names as `bench list` shows them, comma lists of them, or "all"; or "none".
+    defense : str or iterable of str
+        Names, likewise, or "all".
     suite : str or iterable of str
         Tables and figures of the paper, in place of `attack` and `defense`; or "all".
     data : str, optional
         Pre-training data set, or NAME:PLACE; by default "scenes", and with `suite` the paper's.
-    data_root, downstream_root : str or path, optional
-        Where the data set lies, and a folder of downstream sets to evaluate on too.
+    data_root : str or path, optional
+        Where the data set lies.
+    downstream_root : str or path, optional
+        A folder of downstream sets to evaluate on too.
+    evaluator : str or iterable of str
+        Names, as for `attack`, or "all".
     model : str, optional
         Architecture; by default the recipe's.
     recipe : str or mapping, optional
@@ -124,13 +131,24 @@ def run(
         Python files with plugins. Their code runs.
     out : str or path
         Results folder; made if need be.
-    device, precision : str
-        "auto" is a GPU where there is one, and the recipe's precision.
+    device : {"auto", "cpu", "cuda"}
+        "auto" is a GPU where there is one.
+    precision : {"auto", "fp32", "bf16"}
+        "auto" is the recipe's.
+    jobs : int or str, optional
+        Cells side by side, each in a process of its own; by default "auto": as many as CPU cores, each on one thread, or one a
+        GPU. 1 runs them one after the other in this process.
     shard : str, optional
         "I/N": the I-th of N parts of the matrix, counted from 1.
-    executor, ray_address, cpus_per_cell, gpus_per_cell
-        Run cells here or on a Ray cluster, and what a cell takes there.
-    track : str, optional
+    executor : {"local", "ray"}
+        Run cells here or on a Ray cluster.
+    ray_address : str, optional
+        "auto" (a cluster that this machine is part of), "local", or HOST:PORT.
+    cpus_per_cell : int, optional
+        CPU cores a cell on Ray, at least 1, the default.
+    gpus_per_cell : float, optional
+        GPUs a cell on Ray, 0 by default.
+    track : {"tensorboard", "wandb"}, optional
         Write the curves for TensorBoard or Weights & Biases too.
     controls : bool
         Beside each defended cell train plain CLIP with as many steps and pairs.
@@ -174,10 +192,13 @@ def run(
 def _run(asked: RunOptions, quiet: bool) -> Results:
     place = Place.of(asked.executor, asked.ray_address, asked.cpus_per_cell, asked.gpus_per_cell)
     load_plugins(asked.plugin)
+    from bench.jobs.share import parsed
     from bench.matrix.device import device_of
     from bench.matrix.tracking import require
     from bench.training import ranks as processes
 
+    if (parsed(asked.jobs) or 1) > 1 and place:
+        raise UserError(f"--jobs {asked.jobs}: --executor ray runs as many cells as --cpus-per-cell and --gpus-per-cell let it")
     if asked.track:
         require(asked.track)
     device = device_of("auto" if place else asked.device)
@@ -191,7 +212,7 @@ def _run(asked: RunOptions, quiet: bool) -> Results:
         outcomes = _settle(work, asked, device, place, ranks, console)
         processes.leave()
     elif ranks.first:
-        show_plan(work.matrices, asked.out, device, asked.retry_failed, console)
+        show_plan(work.matrices, asked, device, console)
     return Results(asked.out, tuple(cell.key for matrix in work.matrices for cell in matrix.cells), dict(outcomes))
 
 

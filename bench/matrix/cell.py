@@ -127,7 +127,7 @@ def prepare(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) ->
     encoder = ClipEncoder(synchronised(model, runtime.device, runtime.ranks), recipe.precision, runtime.device)
     share = -(-min(recipe.batch_size, len(pairs)) // runtime.ranks.count)
     require_memory(encoder, factory.image_size(spec.model.name), share)
-    setup = _setup(spec, recipe, pairs, workspace.bundle, runtime.device)
+    setup = _setup(spec, recipe, pairs, workspace.bundle, encoder)
     defense = construct(plugin, params, setup, *keys.initial_parts(spec), "defense")
     checkpoint = store.run_dir(cell.key) / _CHECKPOINT
     trainer = Trainer(
@@ -208,7 +208,7 @@ def _seconds(store: Store, spec: RunSpec) -> float:
     return sum(record.timing.stages.values()) + (record.timing.builds_on_seconds or 0.0)
 
 
-def _setup(spec: RunSpec, recipe: TrainSpec, pairs: PoisonedPairs, bundle: DatasetBundle, device: torch.device) -> TrainSetup:
+def _setup(spec: RunSpec, recipe: TrainSpec, pairs: PoisonedPairs, bundle: DatasetBundle, encoder: ClipEncoder) -> TrainSetup:
     """Of these functions only `named`, which reads captions, holds a reference to the poison."""
     order = keys.order_parts(spec, pairs.digest)
     seed = keys.seed_of(*order, "defense")
@@ -219,7 +219,8 @@ def _setup(spec: RunSpec, recipe: TrainSpec, pairs: PoisonedPairs, bundle: Datas
         lr=recipe.lr,
         batch_size=recipe.batch_size,
         embed_dim=factory.config(spec.model.name)["embed_dim"],
-        device=device,
+        trunk_dim=encoder.trunk_dim(factory.image_size(spec.model.name)),
+        device=encoder.device,
         rng=lambda purpose: keys.generator(seed, purpose),
         trusted=known.draw,
         labels=known.labels,

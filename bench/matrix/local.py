@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -23,6 +23,7 @@ from bench.matrix.runtime import Runtime
 from bench.matrix.schema import Failure
 from bench.matrix.stop import at_once
 from bench.matrix.store import Store, told
+from bench.plugins import place_of
 from bench.training.memory import LESS_MEMORY
 from bench.training.ranks import Separated
 
@@ -47,6 +48,11 @@ def settled(cell: Cell, store: Store, retry_failed: bool) -> tuple[str, str] | N
     if store.failure(cell.key) and not retry_failed:
         return "failed", "failed before; --retry-failed tries again"
     return None
+
+
+def unsettled(matrices: Sequence[Matrix], store: Store, retry_failed: bool) -> int:
+    """How many cells there is something to do of."""
+    return sum(settled(cell, store, retry_failed) is None for matrix in matrices for cell in matrix.cells)
 
 
 class LocalExecutor:
@@ -132,7 +138,7 @@ class LocalExecutor:
             raise
         except Exception as error:
             self.store.write_failure(cell.key, _failure(stage, error))
-            self.progress.cell_failed(cell.title, f"{stage}: {_one_line(error)}")
+            self.progress.cell_failed(cell.title, f"{stage}: {_one_line(error)}{place_of(error)}")
             return "failed"
         self.progress.cell_done(cell.title)
         return "done"

@@ -15,29 +15,39 @@ from bench.matrix.heartbeat import Heartbeat
 from bench.matrix.pace import Pace
 
 
-class MatrixProgress:
-    """Hears of cells from the executor and of steps from the training loop."""
+def bars_on(console: Console) -> Progress:
+    """Bars that go away with what they tell of; none where lines cannot be drawn anew."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not shows_bars(console),
+    )
 
-    def __init__(self, console: Console, cells: int) -> None:
+
+class MatrixProgress:
+    """Hears of cells from the executor and of steps from the training loop.
+
+    `before` is how many of the cells came before the first that it hears of, `bars` where others draw theirs too: then lines
+    begin with the number of the cell.
+    """
+
+    def __init__(self, console: Console, cells: int, before: int = 0, bars: Progress | None = None) -> None:
         self._console = console
         self._cells = cells
-        self._number = 0
+        self._number = before
+        self._beside = bars is not None
         self._images = 0
         self._started = time.monotonic()
         self._title = ""
         self._pace = Pace()
         self.heartbeat: Heartbeat | None = None
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not shows_bars(console),
-        )
+        self._bars = bars or bars_on(console)
         self._task = self._bars.add_task("", total=1.0, note="", visible=False)
 
     def __enter__(self) -> Self:
@@ -58,7 +68,7 @@ class MatrixProgress:
         self._title = title
         self._started = time.monotonic()
         self._pace = Pace()
-        self._say(f"[{self._number}/{self._cells}] {title}")
+        self._say(f"{self._place} {title}")
         self._bars.reset(self._task, description=escape(title), total=1.0, note="", visible=True)
 
     def tokenised(self, captions: int, done: int) -> None:
@@ -66,19 +76,19 @@ class MatrixProgress:
 
     def cell_skipped(self, title: str, why: str) -> None:
         self._number += 1
-        self._say(f"[{self._number}/{self._cells}] {title}: {why}")
+        self._say(f"{self._place} {title}: {why}")
 
     def cell_postponed(self, title: str) -> None:
+        self.note("goes on later: another process trains a cell that it needs")
         self._number -= 1
-        self._say("    goes on later: another process trains a cell that it needs")
         self._bars.update(self._task, visible=False)
 
     def cell_done(self, title: str) -> None:
-        self._say(f"    done in {time.monotonic() - self._started:.0f} s")
+        self.note(f"done in {time.monotonic() - self._started:.0f} s")
         self._bars.update(self._task, visible=False)
 
     def cell_failed(self, title: str, error: str) -> None:
-        self._say(f"    FAILED {error}")
+        self.note(f"FAILED {error}")
         self._bars.update(self._task, visible=False)
 
     def stage(self, name: str) -> None:
@@ -96,10 +106,14 @@ class MatrixProgress:
         done = int(curve["epoch"]) + 1
         left = self._pace.seconds_left(done / epochs)
         eta = "" if left is None else f"  ETA {left:.0f} s"
-        self._say(f"    epoch {done}/{epochs}  loss {curve['loss']:.3f}  {curve['pairs_per_second']:,.0f} pairs/s{eta}")
+        self.note(f"epoch {done}/{epochs}  loss {curve['loss']:.3f}  {curve['pairs_per_second']:,.0f} pairs/s{eta}")
 
     def note(self, text: str) -> None:
-        self._say(f"    {text}")
+        self._say(f"{self._place if self._beside else '   '} {text}")
+
+    @property
+    def _place(self) -> str:
+        return f"[{self._number}/{self._cells}]"
 
     def _say(self, line: str) -> None:
         say(self._console, line)

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bench.models import trunk
+
 _MAX_LOG_SCALE = 4.6051702  # ln 100, Radford et al. 2021
 
 
@@ -36,10 +38,21 @@ class ClipEncoder(nn.Module):
         return self.model.logit_scale.clamp(max=_MAX_LOG_SCALE).exp()
 
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
-        pixels = (images - self._mean) / self._std
         with self._autocast(self._precision == "bf16"):
-            embeddings = self.model.encode_image(pixels.contiguous(memory_format=torch.channels_last))
+            embeddings = self.model.encode_image(self._pixels(images))
         return F.normalize(embeddings.float(), dim=-1)
+
+    def trunk(self, images: torch.Tensor) -> torch.Tensor:
+        with self._autocast(self._precision == "bf16"):
+            return trunk.features(self.model.visual, self._pixels(images)).float()
+
+    @torch.no_grad()
+    def trunk_dim(self, side: int) -> int:
+        """How many features `trunk` gives of images of `side` pixels."""
+        training = self.training
+        found = self.eval().trunk(torch.zeros(1, 3, side, side, device=self.device))
+        self.train(training)
+        return found.shape[1]
 
     def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
         with self._autocast(self._precision == "bf16" and self.device.type != "cpu"):
@@ -50,6 +63,9 @@ class ClipEncoder(nn.Module):
         """Keep the learned scale in range, so that it does not drift where it has no effect."""
         with torch.no_grad():
             self.model.logit_scale.clamp_(max=_MAX_LOG_SCALE)
+
+    def _pixels(self, images: torch.Tensor) -> torch.Tensor:
+        return ((images - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
 
     def _autocast(self, enabled: bool) -> contextlib.AbstractContextManager[object]:
         return torch.autocast(self.device.type, torch.bfloat16) if enabled else contextlib.nullcontext()

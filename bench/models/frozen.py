@@ -42,14 +42,19 @@ class FrozenClip:
         """float32 (classes, d) on the CPU."""
         if vocabulary not in self._classifiers:
             prompts = [prompt for prompts in vocabulary.prompts() for prompt in prompts]
-            tokens = self._tokenizer(prompts)
-            chunks = [
-                self._encoder.encode_text(tokens[torch.from_numpy(rows)].to(self._encoder.device)).cpu()
-                for rows in _chunks(len(prompts))
-            ]
-            grouped = torch.cat(chunks).unflatten(0, (len(vocabulary.names), len(vocabulary.templates)))
+            grouped = self.text_features(prompts).unflatten(0, (len(vocabulary.names), len(vocabulary.templates)))
             self._classifiers[vocabulary] = F.normalize(grouped.mean(dim=1), dim=-1)
         return self._classifiers[vocabulary]
+
+    @torch.no_grad()
+    def text_features(self, captions: Sequence[str]) -> torch.Tensor:
+        """float32 (n, d) on the CPU."""
+        tokens = self._tokenizer(captions)
+        chunks = [
+            self._encoder.encode_text(tokens[torch.from_numpy(rows)].to(self._encoder.device)).cpu()
+            for rows in _chunks(len(captions))
+        ]
+        return torch.cat(chunks)
 
 
 class FrozenSurrogate:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from bench.canonical import identity
 from bench.matrix.schema import Attack, AttackParams, Plugin
 from bench.reports.labels import Labels, setting_titles, short_hash
 from bench.reports.records import Evaluation, Run
+
+EARLIER = ", earlier code"
+"""Ends the name of a plugin of which there are later runs with another version or source."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,32 @@ class Section:
         return [run for group in self.groups.values() for run in group.runs]
 
 
+class Named:
+    """Labels of the plugins of runs, which also say where a later run has other code under the same name."""
+
+    def __init__(self, plugins: Iterable[tuple[Plugin, Run]]) -> None:
+        known = list(plugins)
+        self._labels = Labels(spec for spec, _ in known)
+        last: dict[str, dict[str, str]] = defaultdict(dict)
+        for spec, run in known:
+            made, code = last[spec.name], _code(spec)
+            made[code] = max(made.get(code, ""), _finished(run))
+        self._present = {name: max(made, key=made.__getitem__) for name, made in last.items()}
+
+    def of(self, spec: Plugin) -> str:
+        earlier = self._present[spec.name] != _code(spec)
+        return f"{self._labels.of(spec)}{EARLIER}" if earlier else self._labels.of(spec)
+
+
+def _code(spec: Plugin) -> str:
+    return identity([spec.version, spec.source])
+
+
+def _finished(run: Run) -> str:
+    """When a run was made, in ISO's form; one that is asked for and not there is to come."""
+    return str(run.record.provenance.get("finished") or "") if run.record else "to come"
+
+
 def sections_of(runs: Sequence[Run]) -> list[Section]:
     by_setting: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
@@ -75,8 +105,8 @@ def sections_of(runs: Sequence[Run]) -> list[Section]:
 
 
 def _section(setting: str, titles: tuple[str, str], runs: list[Run]) -> Section:
-    attacks = Labels(_attack(run) for run in runs)
-    defenses = Labels(run.beside or _defense(run) for run in runs)
+    attacks = Named((_attack(run), run) for run in runs)
+    defenses = Named((run.beside or _defense(run), run) for run in runs)
     keyed: dict[tuple[str, str], list[Run]] = defaultdict(list)
     controls: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
     for run in runs:
@@ -85,9 +115,12 @@ def _section(setting: str, titles: tuple[str, str], runs: list[Run]) -> Section:
         else:
             keyed[attacks.of(_attack(run)), defenses.of(_defense(run))].append(run)
     attack_order = {
-        attack: (m[0].attack != "none", m[0].attack, m[0].attack_rate or 0.0, attack) for (attack, _), m in keyed.items()
+        attack: (m[0].attack != "none", m[0].attack, attack.endswith(EARLIER), m[0].attack_rate or 0.0, attack)
+        for (attack, _), m in keyed.items()
     }
-    defense_order = {defense: (m[0].defense != "clip", m[0].defense, defense) for (_, defense), m in keyed.items()}
+    defense_order = {
+        defense: (m[0].defense != "clip", m[0].defense, defense.endswith(EARLIER), defense) for (_, defense), m in keyed.items()
+    }
     groups = {key: _group(*key, keyed[key]) for key in sorted(keyed, key=lambda k: (attack_order[k[0]], defense_order[k[1]]))}
     evaluations = [e for run in runs for e in run.evaluations]
     return Section(

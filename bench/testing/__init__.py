@@ -1,5 +1,5 @@
 """Contract checks, for the library's own plugins and for anybody's."""
 
-from .checks import Check, checks_for
+from .contract import Check, checks, checks_for
 
-__all__ = ["Check", "checks_for"]
+__all__ = ["Check", "checks", "checks_for"]

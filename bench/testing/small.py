@@ -34,7 +34,7 @@ from bench.models.encoder import ClipEncoder
 from bench.models.frozen import FrozenClip, FrozenSurrogate
 from bench.registry import Entry
 
-EMBED_DIM = 16
+EMBED_DIM = TRUNK_DIM = 16
 _SIDE, _WORDS, _LENGTH = 32, 1024, 16
 _RATE = 0.04
 CPU = torch.device("cpu")

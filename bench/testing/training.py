@@ -121,6 +121,7 @@ class World:
             lr=self.recipe.lr,
             batch_size=self.recipe.batch_size,
             embed_dim=small.EMBED_DIM,
+            trunk_dim=small.TRUNK_DIM,
             device=small.CPU,
             rng=lambda purpose: keys.generator("small", "defense", purpose),
             trusted=known.draw,

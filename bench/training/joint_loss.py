@@ -78,6 +78,9 @@ class _WholeBatch:
     def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
         return self._whole(self._encoder.encode_text, tokens)
 
+    def trunk(self, images: torch.Tensor) -> torch.Tensor:
+        return self._whole(self._encoder.trunk, images)
+
     def _whole(self, encode: Callable[[torch.Tensor], torch.Tensor], view: torch.Tensor) -> torch.Tensor:
         rows = self._ranks.rows(self._total)
         if len(view) != rows.stop - rows.start:

@@ -11,16 +11,35 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
-from bench.api import Batch, Encoder, Limit, Meaning, Measurement, Phase, Plugin, PoisonPlan, Probe, Scorer
+from bench.api import (
+    Batch,
+    Encoder,
+    EvalContext,
+    Evaluator,
+    Limit,
+    Meaning,
+    Measurement,
+    Metric,
+    Phase,
+    Plugin,
+    PoisonPlan,
+    Probe,
+    Scorer,
+    TrainSetup,
+    share,
+)
 from bench.attacks.badnet import BadNet
 from bench.data.captions import PoisonedCaptions
 from bench.data.poisoned import PoisonedPairs
 from bench.data.scenes import ScenesDataset
 from bench.defenses.clip import CLIP
+from bench.defenses.losses import clip_loss
+from bench.errors import UserError
 from bench.evaluators.zero_shot import ZeroShot
 from bench.registry import Entry
-from bench.testing import checks_for
+from bench.testing import checks, checks_for
 
 
 def _broken(base: type[Plugin], **members: Any) -> dict[str, str]:
@@ -46,6 +65,48 @@ def test_a_whole_plugin_fails_nothing() -> None:
     assert _broken(BadNet) == {}
     assert _broken(ZeroShot) == {}
     assert _broken(ScenesDataset) == {}
+
+
+class WithHead(CLIP):
+    """CLIP with SLIP's second loss, from features before the projection (Mu et al. 2022)."""
+
+    def __init__(self, params: Any, setup: TrainSetup) -> None:
+        super().__init__(params, setup)
+        self.head = torch.nn.Sequential(torch.nn.Linear(setup.trunk_dim, 8), torch.nn.ReLU(), torch.nn.Linear(8, 8))
+
+    def phases(self, epoch: int) -> list[Phase]:
+        return [Phase(image_views=("light", "strong", "strong"))]
+
+    def loss(self, batch: Batch, encoder: Encoder, phase: Phase) -> torch.Tensor:
+        one, other = (F.normalize(self.head(encoder.trunk(view)), dim=-1) for view in batch.images[1:])
+        return super().loss(batch, encoder, phase) + clip_loss(one, other, torch.tensor(10.0))
+
+
+class Retrieval(Evaluator):
+    """Text-to-image retrieval among the evaluation pairs (Radford et al. 2021)."""
+
+    metrics = (Metric(name="recall", description="share of captions whose own image is the nearest"),)
+
+    def evaluate(self, ctx: EvalContext) -> list[Measurement]:
+        pairs = ctx.bundle.test
+        scores = ctx.model.text_features(pairs.captions) @ ctx.model.image_features(pairs.images).T
+        return [share("recall", "pairs", (scores.argmax(dim=1) == torch.arange(len(pairs))).numpy())]
+
+
+@pytest.mark.parametrize("plugin", [WithHead, Retrieval])
+def test_plugins_may_use_features_before_the_projection_and_captions(plugin: type[Plugin]) -> None:
+    plugin.name = "new"
+    assert _failures(Entry(plugin, "built-in test")) == {}
+
+
+def test_checks_for_a_test_suite(registries: None) -> None:
+    found = checks(CLIP)
+    assert [check.__name__ for check in found] == [check.name for check in checks_for(Entry(CLIP, "built-in test"))]
+    assert "training_follows_the_seed" in {check.__name__ for check in found}
+    found[0]()
+    unregistered = type("Unregistered", (CLIP,), {"__doc__": ""})
+    with pytest.raises(UserError, match=r"^Unregistered is not registered; put a decorator such as @register_defense"):
+        checks(unregistered)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
+from bench import plugins
+from bench.api import Params
 from bench.cli import main
+from bench.errors import UserError
+from bench.registry import defenses
 
 EXAMPLE = Path(__file__).with_name("example_defense.py")
 SMALL = [
@@ -162,3 +167,27 @@ def test_check_of_a_file_without_plugins(bench: Bench, tmp_path: Path) -> None:
 
 def test_check_of_a_missing_file(bench: Bench, tmp_path: Path) -> None:
     assert bench("check", tmp_path / "none.py") == (2, f"bench: {tmp_path / 'none.py'}: no such file")
+
+
+FAULTY = """
+import torch
+from bench.api import Defense
+from bench.registry import register_defense
+
+@register_defense("faulty")
+class Faulty(Defense):
+    def loss(self, batch, encoder, phase):
+        return torch.nn.functional.cross_entropy(batch, encoder, reduction="nothing")
+"""
+
+
+def test_where_in_a_plugin_an_exception_came_from(registries: None, tmp_path: Path) -> None:
+    plugins.load([_write(tmp_path, FAULTY)])
+    faulty = defenses["faulty"].plugin(Params(), None)  # type: ignore[arg-type]
+    with pytest.raises(Exception) as raised:  # noqa: PT011  whatever PyTorch raises, deep inside
+        faulty.loss(torch.zeros(2, 2), torch.zeros(2, dtype=torch.int64), None)  # type: ignore[arg-type]
+    line = FAULTY.splitlines().index("    def loss(self, batch, encoder, phase):") + 2
+    assert plugins.place_of(raised.value) == f" (plugin.py, line {line})"
+    with pytest.raises(UserError) as ours:
+        plugins.load([tmp_path / "none.py"])
+    assert plugins.place_of(ours.value) == ""

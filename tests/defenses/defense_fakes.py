@@ -102,6 +102,7 @@ def train_setup(
         lr=lr,
         batch_size=8,
         embed_dim=DIM,
+        trunk_dim=DIM,
         device=CPU,
         rng=lambda purpose: np.random.default_rng([*purpose.encode()]),
         trusted=trusted or (lambda count: np.arange(count)),

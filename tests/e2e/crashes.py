@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import plugins
-from bench.cli import check_command, execute, main, run_command  # noqa: F401  for the processes that are forked from here
+from bench.cli import check_command, main, run_command  # noqa: F401  for the processes that are forked from here
+from bench.interface import execute  # noqa: F401
 from bench.matrix import cell, estimate, expand, local  # noqa: F401
 
 plugins.load()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +26,10 @@ def blocks(page: str) -> Iterator[tuple[str, str]]:
 
 def run(line: str, capfd: pytest.CaptureFixture[str]) -> str:
     program, *arguments = shlex.split(line)
+    if program == "python":
+        done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
     assert program == "bench"
     with pytest.raises(SystemExit) as exit_:
         main(arguments)

@@ -36,6 +36,7 @@ def _refused(bench: Bench, out: Path, *arguments: object) -> str:
         (["--evaluator", "zeroshot"], "unknown evaluator 'zeroshot'; did you mean 'zero_shot'?"),
         (["--data", "mcoco"], "unknown data set 'mcoco'; did you mean 'mscoco'?"),
         (["--recipe", "smal"], "--recipe smal: no such recipe; did you mean 'small'?"),
+        (["--jobs", "two"], "--jobs two: write a whole number from 1, or auto"),
         (["--model", "RN55"], "unknown model; did you mean 'RN50'?"),
         (["--set", "train.epoch=2"], "train.epoch: unknown option 'epoch'; did you mean 'epochs'?"),
         (["--set", "attack.rat=0.1"], "attack.rat: unknown option 'rat'; did you mean 'rate'?"),
@@ -152,3 +153,9 @@ def test_a_class_that_nobody_mentions(bench: Bench, tmp_path: Path) -> None:
     assert "no training caption mentions 'tench'" in said
     drawn = (*COCO[:-2], "--data-root", root, "--set", "attack.min_captions=1000")
     assert "mentioned by 1000 training captions" in _refused(bench, tmp_path / "out", *drawn)
+
+
+def test_jobs_and_ray_exclude_each_other(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.cluster.place.find_spec", lambda name: name)
+    said = _refused(bench, tmp_path / "out", "--executor", "ray", "--jobs", 2)
+    assert "--jobs 2: --executor ray runs as many cells as --cpus-per-cell and --gpus-per-cell let it" in said

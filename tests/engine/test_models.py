@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from bench.api import Vocabulary
 from bench.config import TrainSpec
 from bench.errors import UserError
-from bench.models import factory
+from bench.models import factory, trunk
 from bench.models.encoder import ClipEncoder
 from bench.models.frozen import FrozenClip
 from bench.models.vocabulary import CompactVocabulary
@@ -286,3 +286,47 @@ def test_frozen_model_against_plain_loops() -> None:
     assert classes.shape == (300, 128)
     assert features.shape == (700, 128)
     assert len(frozen.image_features(_Rows(0))) == 0
+
+
+@pytest.mark.parametrize("name", ["scenes-small", "scenes-vit-8"])
+def test_the_trunk_is_what_the_projection_is_made_of(name: str) -> None:
+    encoder = ClipEncoder(_create(name, 0), "fp32", CPU)
+    visual, names = encoder.model.visual, list(encoder.state_dict())
+    features = encoder.eval().trunk(_images())
+    projected = features @ visual.proj if name == "scenes-vit-8" else visual.head(features)
+    assert torch.allclose(F.normalize(projected, dim=-1), encoder.encode_image(_images()), atol=1e-6)
+    assert features.shape == (4, encoder.trunk_dim(32))
+    assert list(encoder.state_dict()) == names
+    features.sum().backward()
+    reached = {key for key, parameter in visual.named_parameters() if parameter.grad is not None}
+    assert {key for key in dict(visual.named_parameters()) if key not in reached} == {
+        key for key in dict(visual.named_parameters()) if key.startswith(("proj", "head"))
+    }
+
+
+def test_the_trunk_of_a_residual_network_of_open_clip() -> None:
+    visual = open_clip.modified_resnet.ModifiedResNet((1, 1, 1, 1), output_dim=8, heads=4, image_size=32, width=8).eval()
+    whole = visual.attnpool
+    found = trunk.features(visual, _images())
+    assert visual.attnpool is whole
+    maps = visual.layer4(visual.layer3(visual.layer2(visual.layer1(visual.stem(_images())))))
+    assert torch.equal(found, maps.mean(dim=(2, 3)))
+    assert found.shape == (4, 8 * 32)
+
+
+def test_the_width_of_the_trunk_changes_no_statistics() -> None:
+    encoder = _encoder().train()
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    assert encoder.trunk_dim(32) == 144
+    assert encoder.training
+    assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
+
+
+def test_text_features_are_those_of_the_text_tower() -> None:
+    encoder = _encoder()
+    tokenizer = factory.tokenizer(NAME)
+    model = FrozenClip(encoder, tokenizer)
+    many = CAPTIONS * 150
+    expected = encoder.encode_text(tokenizer(CAPTIONS)).detach()
+    assert torch.allclose(model.text_features(many), expected.repeat(150, 1), atol=1e-5)
+    assert torch.allclose(model.text_features(many).norm(dim=1), torch.ones(600), atol=1e-5)

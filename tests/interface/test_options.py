@@ -43,6 +43,7 @@ def test_and_the_same_defaults() -> None:
         ({"seeds": 3}, {"seeds": "3"}),
         ({"seeds": range(3)}, {"seeds": ["0,1", "2"]}),
         ({"seeds": np.arange(2)}, {"seeds": [0, 1]}),
+        ({"jobs": 2}, {"jobs": "2"}),
         ({"set": {"train": {"epochs": 2}}}, {"set": "train.epochs=2"}),
         (
             {"set": {"train.epochs": 2, "attack": {"badnet": {"rate": 0.5}}}},
@@ -65,6 +66,7 @@ def test_ways_to_say_the_same(given: dict[str, object], same: dict[str, object])
         ({"seeds": [True]}, "--seeds True: write whole numbers"),
         ({"seeds": []}, "--seeds is empty"),
         ({"set": {"train": {"epochs": None}}}, "None: a text, number, truth value, list or table is needed"),
+        ({"jobs": True}, "--jobs: Input should be a valid string"),
         ({"set": [3]}, "--set [3]: write PATH=VALUE"),
         ({"device": "gpu"}, "--device: Input should be 'auto', 'cpu' or 'cuda', got 'gpu'"),
         ({"checkpoint_minutes": -1}, "--checkpoint-minutes: Input should be greater than or equal to 0, got -1"),
@@ -85,6 +87,7 @@ def test_words_are_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
             "attack": "badnet",
             "seeds": [1, 2],
             "set": ["train.epochs=2", "a.b=x"],
+            "jobs": 2,
             "controls": True,
             "checkpoint_minutes": 1.5,
             "out": "o",
@@ -96,4 +99,4 @@ def test_words_are_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
         main(list(asked.words()))
     assert ended.value.code == 0
     assert RunOptions.of(heard) == asked
-    assert set(heard) == {"attack", "seeds", "set", "controls", "checkpoint_minutes", "out"}
+    assert set(heard) == {"attack", "seeds", "set", "jobs", "controls", "checkpoint_minutes", "out"}

@@ -1,7 +1,8 @@
 """What every plugin promises, as plain functions.
 
-`checks_for(entry)` yields the checks of a registered plugin. A check raises AssertionError with a sentence that says what
-is wrong; any other exception comes from the plugin. `bench check FILE` and the library's own tests run the same ones.
+`checks(plugin)` gives those of a class, `checks_for(entry)` those of a registered plugin. A check raises AssertionError with a
+sentence that says what is wrong; any other exception comes from the plugin. `bench check FILE` and the library's own tests run
+the same ones.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from bench import recipe, references
-from bench.api import Attack, Dataset, Defense, Evaluator
+from bench import plugins, recipe, references
+from bench.api import Attack, Dataset, Defense, Evaluator, Plugin
 from bench.errors import UserError
-from bench.registry import Entry
+from bench.registry import KINDS, Entry
 from bench.testing import attack_checks, dataset_checks, defense_checks, evaluator_checks
 from bench.testing.small import params_of, spec_of, test_params
 
@@ -28,10 +29,27 @@ _RESERVED = ("all", "none")
 
 @dataclass(frozen=True)
 class Check:
-    """One promise. `run()` raises AssertionError where it is not kept."""
+    """One promise. `run()`, or calling it, raises AssertionError where it is not kept."""
 
     name: str
     run: Callable[[], None]
+
+    @property
+    def __name__(self) -> str:
+        """What pytest calls it by."""
+        return self.name
+
+    def __call__(self) -> None:
+        self.run()
+
+
+def checks(plugin: type[Plugin]) -> list[Check]:
+    """All checks of a plugin's class, for `pytest.mark.parametrize`. Raises UserError where it is not registered."""
+    plugins.load()
+    found = [entry for registry in KINDS.values() for entry in registry if entry.plugin is plugin]
+    if not found:
+        raise UserError(f'{plugin.__name__} is not registered; put a decorator such as @register_defense("name") on the class')
+    return list(checks_for(found[0]))
 
 
 def checks_for(entry: Entry) -> Iterator[Check]:
