@@ -14,7 +14,7 @@ from bench.reports.write import write_report
 RESULTS = Path(__file__).parents[2] / "results"
 
 
-@pytest.mark.parametrize("name", ["reference-0.1", "suites"])
+@pytest.mark.parametrize("name", ["reference", "reference-0.1", "suites"])
 def test_the_report_reproduces_the_committed_tables(tmp_path: Path, name: str) -> None:
     copy = tmp_path / name
     shutil.copytree(RESULTS / name, copy, ignore=shutil.ignore_patterns("report"))
