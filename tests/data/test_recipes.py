@@ -44,15 +44,15 @@ def test_small_sets_follow_one_rule(name: str) -> None:
 def test_the_small_rule() -> None:
     settings = Settings("any", recipe=recipe.load("small"))
     train, safeclip = settings.train(), settings.plugin("defense", defenses["safeclip"], defenses).params
-    assert (settings.model.name, train.epochs, train.batch_size, train.lr) == ("scenes-small", 24, 128, 2e-3)
-    assert (train.precision, train.strong_crop, train.strong_colour, train.warmup_epochs / 24) == ("bf16", 0.08, 1, 1 / 48)
-    assert safeclip == defenses["safeclip"].plugin.Params().model_dump()
+    assert (settings.model.name, train.epochs, train.batch_size, train.lr) == ("scenes-small", 24, 64, 1.4e-3)
+    assert (train.precision, train.strong_crop, train.strong_colour, train.warmup_epochs / 24) == ("bf16", 0.2, 1, 1 / 48)
+    changed = {"low_lr": 0.1, "until_auc": 0.75, "pool": 4096, "largest": 0.85}
+    assert safeclip == defenses["safeclip"].plugin.Params(**changed).model_dump()
     assert settings.plugin("defense", defenses["roclip"], defenses).params == defenses["roclip"].plugin.Params().model_dump()
     rates = {entry.plugin.name: settings.plugin("attack", entry, attacks).params["rate"] for entry in attacks}
-    assert {rates[name] for name in ("badnet", "blended", "wanet", "sig", "htba", "adaptive_unimodal")} == {0.0025}
+    assert {rates[name] for name in ("badnet", "blended", "wanet", "sig", "htba", "adaptive_unimodal")} == {0.01}
     tdpa = settings.plugin("attack", attacks["tdpa"], attacks).params
-    assert tdpa["images"] == 64
-    assert tdpa["rate"] / tdpa["images"] == rates["badnet"] / 16
+    assert (tdpa["images"], tdpa["rate"]) == (64, 0.01)
 
 
 @pytest.mark.parametrize(("name", "batch_size"), PUBLISHED.items())
@@ -79,5 +79,5 @@ def test_the_recipe_of_the_page(tmp_path: Path) -> None:
     for section, registry in (("attack", attacks), ("defense", defenses)):
         settings.check_options(section, list(registry), registry)
     found = [settings.plugin("attack", attacks[name], attacks).params for name in ("badnet", "sig", "tdpa")]
-    assert [params["rate"] for params in found] == [0.005, 0.005, 0.01]  # `small` has a rate for tdpa itself
+    assert [params["rate"] for params in found] == [0.005] * 3
     assert (found[0]["patch"], settings.train().epochs, settings.model.name) == (40, 12, "scenes-small")

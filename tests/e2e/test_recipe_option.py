@@ -33,7 +33,7 @@ def test_a_run_by_a_file_of_ones_own_and_again_by_its_command(
     done = bench(*asked)
     assert done.code == 0, done.err
     runs = load_runs(Store.open(Path("out")))
-    assert {(run.attack, run.spec.train.epochs, run.spec.train.lr) for run in runs} == {("badnet", 1, 2e-3)}
+    assert {(run.attack, run.spec.train.epochs, run.spec.train.lr) for run in runs} == {("badnet", 1, 1.4e-3)}
     (run,) = runs
     assert run.recipe == "my recipe.toml"
     words = shlex.split(" ".join(command_of(run)))

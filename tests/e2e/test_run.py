@@ -59,7 +59,7 @@ def test_the_default_matrix_then_again_then_a_new_evaluator(
     assert {name: after[name] for name in before} == before
     added = [name for name in after if name not in before]
     assert len([name for name in added if "/evals/zero_shot-" in name]) == 3
-    assert len(added) == 3 + 1  # and the request
+    assert len(added) == 3 + 2  # and the request with its file for --config
 
 
 def _check_results(out: Path) -> None:
