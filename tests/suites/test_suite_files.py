@@ -15,7 +15,7 @@ from bench.suites.library import from_record, load, resolve
 from tests.engine.small import raw
 
 SIZES = ("data.train=256", "data.holdout=64", "data.test=64", "data.probe_train=64")
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples" / "suites").glob("*.toml"))
+EXAMPLES = sorted((Path(__file__).parents[2] / "docs" / "suites").glob("*.toml"))
 MINE = """
 title = "Defenses"
 headers = ["method"]
