@@ -1,0 +1,212 @@
+"""The answer of a section: which defense stops which share of the attacks, and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from bench.reports.comparisons import asr_by_seed, effective_attacks, plain, utility_by_seed
+from bench.reports.labels import number
+from bench.reports.measures import UTILITY, point_for
+from bench.reports.sections import Group, Section
+from bench.reports.stats import Point
+from bench.reports.tables import FLOOR, asr_evaluators, stat_of
+from bench.statistics.families import holm
+from bench.statistics.paired import LEAST_SEEDS, Paired, paired
+
+MARGIN = 0.05
+"""An attack is stopped where its mean ASR is at most this above its floor."""
+LEVEL = 0.05
+"""Of tests."""
+ENOUGH = 5
+"""Seeds; with fewer a test of paired differences misses most that are not large."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One attack under one defense: means over seeds. p: of an ASR of MARGIN or more above the floor; None for one seed."""
+
+    attack: str
+    asr: float
+    floor: float
+    p: float | None
+
+    @property
+    def stopped(self) -> bool:
+        return self.asr <= self.floor + MARGIN
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One defense against all attacks that took.
+
+    utility: mean over tasks and attacks; `price` is what plain CLIP has more, on the same seeds (negative differences are a
+    gain). time: seconds of training, as a multiple of plain CLIP's. front: no other defense has both a lower worst ASR and a
+    higher utility.
+    """
+
+    defense: str
+    undefended: bool
+    outcomes: tuple[Outcome, ...]
+    seeds: tuple[int, ...]
+    measure: str
+    utility: float | None
+    price: Paired | float | None
+    time: float | None
+    front: bool = False
+
+    @property
+    def worst(self) -> Outcome:
+        return max(self.outcomes, key=lambda outcome: outcome.asr)
+
+    @property
+    def mean(self) -> float:
+        return fmean(outcome.asr for outcome in self.outcomes)
+
+    @property
+    def stopped(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.stopped]
+
+    @property
+    def shown(self) -> int:
+        """Attacks that are stopped beyond the noise of the seeds."""
+        return sum(outcome.stopped and outcome.p is not None and outcome.p < LEVEL for outcome in self.outcomes)
+
+    @property
+    def sentence(self) -> str:
+        parts = [self._stops, *([self._costs] if self._costs else []), *([self._takes] if self._takes else [])]
+        return f"{self.defense} {'; '.join(parts)}."
+
+    @property
+    def _stops(self) -> str:
+        if self.undefended:
+            return f"is plain CLIP: {_count(len(self.outcomes), 'attack')} succeed, by {number(self.mean)}% on average"
+        left = [f"{o.attack} {number(o.asr)}%" for o in self.outcomes if not o.stopped]
+        stops = f"stops {len(self.stopped)} of {_count(len(self.outcomes), 'attack')}"
+        if self.stopped and self.outcomes[0].p is not None:
+            stops += f" ({self.shown} beyond the noise of the seeds)"
+        return f"{stops}, but not {', '.join(left)}" if left else stops
+
+    @property
+    def _costs(self) -> str:
+        if self.undefended or self.price is None:
+            return ""
+        if isinstance(self.price, float):
+            return f"costs {number(self.price)} points of {self.measure} in one seed"
+        interval = f"[{number(self.price.low)}, {number(self.price.high)}]"
+        return f"costs {number(self.price.difference)} points of {self.measure} {interval}"
+
+    @property
+    def _takes(self) -> str:
+        return f"takes {self.time:.1f} times as long" if self.time and not self.undefended else ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A verdict for each defense, the plain model first; attacks that took and the number of seeds that all have."""
+
+    attacks: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def seeds(self) -> int:
+        return min(len(verdict.seeds) for verdict in self.verdicts)
+
+    @property
+    def caveat(self) -> str:
+        """What so few seeds can not show; empty with enough of them."""
+        if self.seeds < LEAST_SEEDS:
+            return (
+                "One seed: poison, initial weights and order were drawn once. No difference between defenses is claimed; "
+                f"for that take at least {LEAST_SEEDS} seeds, better {ENOUGH}."
+            )
+        if self.seeds < ENOUGH:
+            return (
+                f"{self.seeds} seeds: only differences larger than those named as detectable are found in four of five cases; "
+                f"that two defenses are equal can not be claimed. {ENOUGH} seeds tell more."
+            )
+        return ""
+
+
+def answer(section: Section) -> Answer | None:
+    """None where no attack took, or no defense was measured on one that did."""
+    attacks = tuple(effective_attacks(section))
+    verdicts = [verdict for name in section.defenses if (verdict := _verdict(section, name, attacks))]
+    if not verdicts:
+        return None
+    return Answer(attacks, tuple(_with_front(verdicts)))
+
+
+def _verdict(section: Section, defense: str, attacks: Sequence[str]) -> Verdict | None:
+    outcomes = _outcomes(section, defense, attacks)
+    if not outcomes:
+        return None
+    measure = next((name for name in UTILITY if utility_by_seed(section, name)), "")
+    utility = utility_by_seed(section, measure)
+    own, other = utility.get(defense, {}), utility.get(plain(section), {})
+    seeds = sorted({run.seed for attack in attacks for run in _runs(section.groups.get((attack, defense)))})
+    return Verdict(
+        defense=defense,
+        undefended=defense == plain(section),
+        outcomes=tuple(outcomes),
+        seeds=tuple(seeds),
+        measure=measure,
+        utility=fmean(own.values()) if own else None,
+        price=_price(own, other),
+        time=_time(section, defense, attacks),
+    )
+
+
+def _outcomes(section: Section, defense: str, attacks: Sequence[str]) -> list[Outcome]:
+    evaluators, tested = asr_evaluators(section), []
+    for attack in attacks:
+        group, values = section.groups.get((attack, defense)), asr_by_seed(section, attack).get(defense)
+        floor = stat_of(group, evaluators, FLOOR) if group else None
+        if values and floor:
+            floors = dict(zip(floor.seeds, (point.value for point in floor.points), strict=True))
+            seeds = [seed for seed in values if seed in floors]
+            above = paired([values[s] for s in seeds], [floors[s] for s in seeds]) if len(seeds) >= LEAST_SEEDS else None
+            tested.append((attack, fmean(values.values()), floor.mean, above))
+    adjusted = iter(holm([above.at_most(MARGIN) for *_, above in tested if above]))
+    return [Outcome(*known, next(adjusted) if above else None) for *known, above in tested]
+
+
+def _price(own: dict[int, float], other: dict[int, float]) -> Paired | float | None:
+    seeds = sorted(own.keys() & other.keys())
+    if len(seeds) >= LEAST_SEEDS:
+        return paired([other[seed] for seed in seeds], [own[seed] for seed in seeds])
+    return other[seeds[0]] - own[seeds[0]] if seeds else None
+
+
+def _time(section: Section, defense: str, attacks: Sequence[str]) -> float | None:
+    """Mean over attacks and seeds of the training time of a run and what it builds on, over that of plain CLIP."""
+    found = []
+    for attack in attacks:
+        base = {run.seed: run for run in _runs(section.groups.get((attack, plain(section))))}
+        for run in _runs(section.groups.get((attack, defense))):
+            point = point_for(run, base.get(run.seed), "time.increase", "")
+            found += [1 + point.value] if isinstance(point, Point) else []
+    return fmean(found) if found else None
+
+
+def _runs(group: Group | None) -> Sequence:
+    return group.runs if group else ()
+
+
+def _with_front(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    from dataclasses import replace
+
+    def beaten(one: Verdict) -> bool:
+        return any(
+            other.worst.asr <= one.worst.asr
+            and (other.utility or 0) >= (one.utility or 0)
+            and (other.worst.asr, other.utility) != (one.worst.asr, one.utility)
+            for other in verdicts
+        )
+
+    return [replace(verdict, front=verdict.utility is not None and not beaten(verdict)) for verdict in verdicts]
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
