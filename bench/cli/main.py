@@ -18,6 +18,7 @@ _COMMANDS = {
     "run": "Train and evaluate a matrix of attacks x defenses.",
     "status": "Show what is done, running, failed and waiting in a results folder.",
     "report": "Make tables and an HTML page from the records of a results folder.",
+    "compare": "Tell the difference of two defenses from noise.",
     "profile": "Measure where the time of a training goes.",
     "show": "Draw an attack: clean, poisoned, difference.",
     "list": "Show what attacks, defenses, evaluators, data sets, models and recipes there are.",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from bench.reports.comparisons import asr_by_seed, effective_attacks, plain, utility_by_seed
 from bench.reports.labels import number
 from bench.reports.measures import UTILITY, point_for
+from bench.reports.records import Run
 from bench.reports.sections import Group, Section
 from bench.reports.stats import Point
 from bench.reports.tables import FLOOR, asr_evaluators, stat_of
@@ -39,16 +40,17 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One defense against all attacks that took.
+    """One defense against the attacks that took.
 
-    utility: mean over tasks and attacks; `price` is what plain CLIP has more, on the same seeds (negative differences are a
-    gain). time: seconds of training, as a multiple of plain CLIP's. front: no other defense has both a lower worst ASR and a
-    higher utility.
+    unmeasured: how many of them it was not run against. utility: mean over tasks and attacks. price: what plain CLIP has more
+    on the same seeds. time: seconds of training, as a multiple of plain CLIP's. front: no other defense has both a lower worst
+    ASR and a higher utility.
     """
 
     defense: str
     undefended: bool
     outcomes: tuple[Outcome, ...]
+    unmeasured: int
     seeds: tuple[int, ...]
     measure: str
     utility: float | None
@@ -75,17 +77,19 @@ class Verdict:
 
     @property
     def sentence(self) -> str:
-        parts = [self._stops, *([self._costs] if self._costs else []), *([self._takes] if self._takes else [])]
-        return f"{self.defense} {'; '.join(parts)}."
+        """What it does, in words: goes on after the name of the defense."""
+        return f"{'; '.join(part for part in (self._stops, self._costs, self._takes) if part)}."
 
     @property
     def _stops(self) -> str:
         if self.undefended:
-            return f"is plain CLIP: {_count(len(self.outcomes), 'attack')} succeed, by {number(self.mean)}% on average"
-        left = [f"{o.attack} {number(o.asr)}%" for o in self.outcomes if not o.stopped]
+            return f"is the undefended model: {_count(len(self.outcomes), 'attack')} with a mean ASR of {number(self.mean)}%"
+        left = [f"{o.attack} ({number(o.asr)}%)" for o in self.outcomes if not o.stopped]
         stops = f"stops {len(self.stopped)} of {_count(len(self.outcomes), 'attack')}"
         if self.stopped and self.outcomes[0].p is not None:
             stops += f" ({self.shown} beyond the noise of the seeds)"
+        if self.unmeasured:
+            stops += f", {self.unmeasured} not measured"
         return f"{stops}, but not {', '.join(left)}" if left else stops
 
     @property
@@ -104,14 +108,15 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Answer:
-    """A verdict for each defense, the plain model first; attacks that took and the number of seeds that all have."""
+    """A verdict for each defense, the plain model first, on the attacks that took."""
 
     attacks: tuple[str, ...]
     verdicts: tuple[Verdict, ...]
 
     @property
     def seeds(self) -> int:
-        return min(len(verdict.seeds) for verdict in self.verdicts)
+        """The most that a defense was run with."""
+        return max(len(verdict.seeds) for verdict in self.verdicts if not verdict.undefended or len(self.verdicts) == 1)
 
     @property
     def caveat(self) -> str:
@@ -142,14 +147,16 @@ def _verdict(section: Section, defense: str, attacks: Sequence[str]) -> Verdict 
     outcomes = _outcomes(section, defense, attacks)
     if not outcomes:
         return None
-    measure = next((name for name in UTILITY if utility_by_seed(section, name)), "")
-    utility = utility_by_seed(section, measure)
+    couple = (defense, plain(section) or defense)
+    by_measure = {name: values for name in UTILITY if (values := utility_by_seed(section, name, couple))}
+    measure, utility = next(iter(by_measure.items()), ("", {}))
     own, other = utility.get(defense, {}), utility.get(plain(section), {})
-    seeds = sorted({run.seed for attack in attacks for run in _runs(section.groups.get((attack, defense)))})
+    seeds = sorted({seed for attack in attacks for seed in asr_by_seed(section, attack).get(defense, {})})
     return Verdict(
         defense=defense,
         undefended=defense == plain(section),
         outcomes=tuple(outcomes),
+        unmeasured=len(attacks) - len(outcomes),
         seeds=tuple(seeds),
         measure=measure,
         utility=fmean(own.values()) if own else None,
@@ -159,17 +166,20 @@ def _verdict(section: Section, defense: str, attacks: Sequence[str]) -> Verdict 
 
 
 def _outcomes(section: Section, defense: str, attacks: Sequence[str]) -> list[Outcome]:
-    evaluators, tested = asr_evaluators(section), []
+    evaluators = asr_evaluators(section)
+    known: list[tuple[str, float, float]] = []
+    above: list[Paired | None] = []
     for attack in attacks:
         group, values = section.groups.get((attack, defense)), asr_by_seed(section, attack).get(defense)
         floor = stat_of(group, evaluators, FLOOR) if group else None
         if values and floor:
             floors = dict(zip(floor.seeds, (point.value for point in floor.points), strict=True))
             seeds = [seed for seed in values if seed in floors]
-            above = paired([values[s] for s in seeds], [floors[s] for s in seeds]) if len(seeds) >= LEAST_SEEDS else None
-            tested.append((attack, fmean(values.values()), floor.mean, above))
-    adjusted = iter(holm([above.at_most(MARGIN) for *_, above in tested if above]))
-    return [Outcome(*known, next(adjusted) if above else None) for *known, above in tested]
+            known.append((attack, fmean(values.values()), floor.mean))
+            enough = len(seeds) >= LEAST_SEEDS
+            above.append(paired([values[s] for s in seeds], [floors[s] for s in seeds]) if enough else None)
+    adjusted = iter(holm([result.at_most(MARGIN) for result in above if result]))
+    return [Outcome(*of, next(adjusted) if result else None) for of, result in zip(known, above, strict=True)]
 
 
 def _price(own: dict[int, float], other: dict[int, float]) -> Paired | float | None:
@@ -190,13 +200,11 @@ def _time(section: Section, defense: str, attacks: Sequence[str]) -> float | Non
     return fmean(found) if found else None
 
 
-def _runs(group: Group | None) -> Sequence:
+def _runs(group: Group | None) -> Sequence[Run]:
     return group.runs if group else ()
 
 
 def _with_front(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    from dataclasses import replace
-
     def beaten(one: Verdict) -> bool:
         return any(
             other.worst.asr <= one.worst.asr

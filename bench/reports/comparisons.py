@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from bench.reports.measures import UTILITY
 from bench.reports.notes import Notes
@@ -39,6 +40,23 @@ class Comparison:
     p: float
     equivalent: float | None = None
 
+    def as_dict(self) -> dict[str, Any]:
+        """For a row of a data frame."""
+        return {
+            "measure": self.measure,
+            "attack": self.attack,
+            "defense": self.defense,
+            "against": self.against,
+            "seeds": self.result.seeds,
+            "difference": self.result.difference,
+            "ci_low": self.low,
+            "ci_high": self.high,
+            "p": self.result.p,
+            "p_holm": self.p,
+            "detectable": self.result.detectable,
+            "p_equivalent": self.equivalent,
+        }
+
     @property
     def low(self) -> float:
         return max(-1.0, self.result.low)
@@ -49,37 +67,36 @@ class Comparison:
 
 
 def comparisons(section: Section) -> list[Comparison]:
-    """Of attacks that took, ASR against plain CLIP and against the best defense; utility against plain CLIP.
+    """Of attacks that took, ASR against plain CLIP and against the best defense with several seeds; utility against plain CLIP.
 
     What fewer than two common seeds measured is left out.
     """
-    found = []
+    found: list[Comparison] = []
     for attack in effective_attacks(section):
         values = asr_by_seed(section, attack)
-        defended = {name: fmean(of.values()) for name, of in values.items() if name != plain(section)}
-        couples = [(name, plain(section)) for name in defended]
-        if defended:
-            best = min(defended, key=defended.__getitem__)
-            couples += [(name, best) for name in defended if name != best]
-        found += _family(attack, ASR, values, couples)
-    for evaluator in UTILITY:
-        values = utility_by_seed(section, evaluator)
-        couples = [(name, plain(section)) for name in values if name != plain(section)]
-        found += _family(ALL_ATTACKS, evaluator, values, couples)
-    return found
+        means = {name: fmean(of.values()) for name, of in values.items() if name != plain(section)}
+        couples = [(name, plain(section)) for name in means]
+        repeated = [name for name in means if len(values[name]) >= LEAST_SEEDS]
+        if repeated:
+            best = min(repeated, key=means.__getitem__)
+            couples += [(name, best) for name in means if name != best]
+        found += _family(attack, ASR, [(*couple, values) for couple in couples])
+    defended = [name for name in section.defenses if name != plain(section)]
+    return found + [
+        row for name in UTILITY for row in _of_utility(section, name, [(each, plain(section)) for each in defended])
+    ]
 
 
 def between(section: Section, defense: str, against: str, measures: Iterable[str]) -> list[Comparison]:
     """One defense against another one: `comparisons` of the two alone, attacks that did not take included."""
-    found = []
+    couple = (defense, against)
+    found: list[Comparison] = []
     for measure in measures:
         if measure == ASR:
             attacked = [attack for attack in section.attacks if attack != "none"]
-            worlds = {attack: asr_by_seed(section, attack) for attack in attacked}
+            found += [row for name in attacked for row in _family(name, ASR, [(*couple, asr_by_seed(section, name))])]
         else:
-            worlds = {ALL_ATTACKS: utility_by_seed(section, measure)}
-        for attack, values in worlds.items():
-            found += _family(attack, measure, values, [(defense, against)])
+            found += _of_utility(section, measure, [couple])
     return found
 
 
@@ -101,16 +118,15 @@ def asr_by_seed(section: Section, attack: str) -> dict[str, Values]:
     return _by_defense(section, lambda group: stat_of(group, evaluators, ASR) if group.attack == attack else None)
 
 
-def utility_by_seed(section: Section, evaluator: str) -> dict[str, Values]:
-    """By defense the evaluator's mean over tasks, of each seed the mean over the attacks that every defense was run with."""
+def utility_by_seed(section: Section, evaluator: str, names: Collection[str]) -> dict[str, Values]:
+    """By defense of `names` the evaluator's mean over tasks, of each seed the mean over the attacks that all were run with."""
     column = next((c for c in utility_columns(section) if c.name == evaluator and c.sums_up and c.better == "higher"), None)
     if column is None:
         return {}
-    common = set.intersection(*({a for a, d in section.groups if d == name} for name in section.defenses))
-    return _by_defense(
-        section,
-        lambda group: utility_cell(section, group, column, Notes()).stat if group.attack in common else None,
-    )
+    stats = {key: utility_cell(section, group, column, Notes()).stat for key, group in section.groups.items()}
+    measured = [{attack for (attack, defense), stat in stats.items() if defense == name and stat} for name in names]
+    common = set.intersection(*measured)
+    return _by_defense(section, lambda group: stats[group.attack, group.defense] if group.attack in common else None)
 
 
 def _by_defense(section: Section, stat: Callable[[Group], Stat | None]) -> dict[str, Values]:
@@ -130,15 +146,20 @@ def _mean(groups: Sequence[Values]) -> Values:
     return {seed: fmean(group[seed] for group in groups) for seed in sorted(seeds)}
 
 
-def _family(attack: str, measure: str, values: dict[str, Values], couples: Iterable[tuple[str, str]]) -> list[Comparison]:
+def _of_utility(section: Section, evaluator: str, couples: Iterable[tuple[str, str]]) -> list[Comparison]:
+    return _family(ALL_ATTACKS, evaluator, [(*couple, utility_by_seed(section, evaluator, couple)) for couple in couples])
+
+
+def _family(attack: str, measure: str, couples: Iterable[tuple[str, str, dict[str, Values]]]) -> list[Comparison]:
+    """Each couple with the values that it is compared on."""
     tested = []
-    for defense, against in couples:
+    for defense, against, values in couples:
         own, other = values.get(defense, {}), values.get(against, {})
         seeds = sorted(own.keys() & other.keys())
         if len(seeds) >= LEAST_SEEDS:
             tested.append((defense, against, paired([own[seed] for seed in seeds], [other[seed] for seed in seeds])))
     adjusted = holm([result.p for *_, result in tested])
     return [
-        Comparison(attack, measure, *names, result, p, None if measure == ASR else result.equivalent(POINT))
-        for (*names, result), p in zip(tested, adjusted, strict=True)
+        Comparison(attack, measure, defense, against, result, p, None if measure == ASR else result.equivalent(POINT))
+        for (defense, against, result), p in zip(tested, adjusted, strict=True)
     ]

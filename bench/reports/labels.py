@@ -116,6 +116,11 @@ def number(value: float | None, unit: str = "fraction") -> str:
     return text.replace("-", "−")
 
 
+def probability(value: float) -> str:
+    """A p value."""
+    return "<.001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
+
+
 def duration(seconds: float | None) -> str:
     if seconds is None:
         return "–"

@@ -1,4 +1,5 @@
-"""Writes the report of a results folder under OUT/report: results.csv, table.csv, index.html, price.csv, a file a suite."""
+"""Writes the report of a results folder under OUT/report: results.csv, table.csv, comparisons.csv, price.csv, index.html,
+a file a suite."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Any
 
 from bench.errors import UserError, did_you_mean
 from bench.matrix.store import Store, atomic
+from bench.reports.comparisons import comparisons
 from bench.reports.editions import editions_of
 from bench.reports.engagement import ENGAGEMENT, engagement_columns
 from bench.reports.frames import COLUMNS, as_csv, wide_frame
@@ -52,6 +54,8 @@ def write_report(store: Store, formats: Iterable[str] = USUAL, suites: Iterable[
     if "csv" in chosen:
         files["results.csv"] = results_csv(runs)
         files["table.csv"] = table_csv(runs)
+        if rows := comparison_rows(runs):
+            files["comparisons.csv"] = as_csv(rows, list(rows[0]))
         if any(run.beside for run in runs):
             files["price.csv"] = price_csv(runs)
     if "html" in chosen:
@@ -103,6 +107,15 @@ def table_csv(runs: list[Run]) -> str:
     ]  # fmt: skip
     measured = sorted({name for row in rows for name in row} - {*fixed, *ENGAGEMENT})
     return as_csv(rows, fixed + measured)
+
+
+def comparison_rows(runs: list[Run]) -> list[dict[str, Any]]:
+    """Paired differences as fractions, a row each: see `bench.reports.comparisons`."""
+    return [
+        {"section": section.id, "data": section.data, "model": section.model, "setting": section.subtitle, **row.as_dict()}
+        for section in sections_of(runs)
+        for row in comparisons(section)
+    ]
 
 
 def price_csv(runs: list[Run]) -> str:

@@ -1,1 +1,1 @@
-"""Which differences are more than noise. The unit is the seed: poison, initial weights, order and targets are drawn anew with it."""
+"""Which differences are more than noise. The unit is the seed, which draws poison, targets, initial weights and order anew."""

@@ -95,7 +95,7 @@ def test_the_same_bytes_twice_and_elsewhere(store: Store, tmp_path: Path) -> Non
     second = {name: path.read_bytes() for name, path in write_report(store).items()}
     elsewhere = {name: path.read_bytes() for name, path in write_report(make(tmp_path / "elsewhere")).items()}
     assert first == second == elsewhere
-    assert sorted(first) == ["index.html", "results.csv", "table.csv"]
+    assert sorted(first) == ["comparisons.csv", "index.html", "results.csv", "table.csv"]
     assert sorted(path.name for path in (store.root / "report").iterdir()) == sorted(first)
 
 
@@ -153,7 +153,7 @@ def test_terminal_fits_80_columns_and_keeps_markup_as_text(store: Store) -> None
     write_evals(store, "badnet", "[red]x", 0, (0.5, 0.5, 0.5, 0.5))
     print_tables(store, console)
     text = console.export_text()
-    assert text.count("[red]x") == 3  # two blocks of attacks, one of utility
+    assert text.count("[red]x") == 4  # a verdict, two blocks of attacks, one of utility
     assert max(len(line) for line in text.splitlines()) <= 80
     assert "92.0 ± 2.8" in text
     assert "loss is NaN" in text
