@@ -11,9 +11,9 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from bench.console import say, shows_bars
+from bench.console import can_redraw, print_plain
 from bench.matrix.expand import Cell
-from bench.matrix.heartbeat import Beat
+from bench.matrix.heartbeat import HeartbeatState
 
 _SECONDS_BETWEEN_LINES = 60.0
 
@@ -36,7 +36,7 @@ class ClusterProgress:
             TimeElapsedColumn(),
             console=console,
             transient=True,
-            disable=not shows_bars(console),
+            disable=not can_redraw(console),
         )
         self._task = self._bars.add_task("", total=float(cells))
 
@@ -55,7 +55,7 @@ class ClusterProgress:
         host = f" on {self._hosts.pop(cell.key)}" if cell.key in self._hosts else ""
         self._say(f"[{self._outcomes.total()}/{self._cells}] {cell.title}: {why or outcome + host}")
 
-    def show(self, running: Sequence[tuple[Cell, Beat]]) -> None:
+    def show(self, running: Sequence[tuple[Cell, HeartbeatState]]) -> None:
         """`running` are cells with what their workers said last."""
         for cell, beat in running:
             if self._hosts.get(cell.key) != beat.host:
@@ -80,4 +80,4 @@ class ClusterProgress:
         return f"{ended - failed} of {self._cells} cells done, {failed} failed, {running} running{eta}"
 
     def _say(self, line: str) -> None:
-        say(self._console, line)
+        print_plain(self._console, line)

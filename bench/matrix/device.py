@@ -1,11 +1,11 @@
-"""Where tensors lie."""
+"""The device that a command runs on."""
 
 from __future__ import annotations
 
 import torch
 
 from bench.errors import UserError
-from bench.training.ranks import launched, own_gpu
+from bench.training.ranks import local_gpu, world_size
 
 
 def device_of(name: str) -> torch.device:
@@ -17,4 +17,10 @@ def device_of(name: str) -> torch.device:
         raise UserError("--device cuda: PyTorch finds no usable GPU here; use --device cpu")
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    return own_gpu() if launched() > 1 else torch.device("cuda")
+    return local_gpu() if world_size() > 1 else torch.device("cuda")
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has finished its queued work; a no-op on a CPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,4 +1,4 @@
-"""Where and with what a number was made; none of it is part of a run's identity."""
+"""Provenance of a record: commit, versions, machine; not part of a run's key."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def provenance(device: torch.device, processes: int, command: Sequence[str], sta
 
 @cache
 def _commit() -> str | None:
-    """The commit of the checkout this package runs from, with a + when it differs from it; None outside a checkout."""
+    """The commit of the checkout that this package runs from, with a + if it is dirty; None outside a checkout."""
     if not _git("ls-files", "__init__.py"):
         return None
     return _git("describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*")

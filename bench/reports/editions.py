@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from bench.canonical import identity
-from bench.matrix.schema import AskedSuite, RequestRecord
+from bench.matrix.schema import RequestedSuite, RequestRecord
 from bench.reports.labels import short_hash
 from bench.suites.library import from_record, load, names, resolve
 from bench.suites.suite import Condition, Suite
@@ -60,7 +60,7 @@ def editions_of(requests: Sequence[RequestRecord], wanted: Iterable[str] = ()) -
     return editions
 
 
-def _kept(asked: Iterable[AskedSuite]) -> list[Suite]:
+def _kept(asked: Iterable[RequestedSuite]) -> list[Suite]:
     """The suites of files that requests hold, each version once."""
     suites = (from_record(part.name, part.content) for part in asked if part.content)
     return list(
@@ -68,7 +68,7 @@ def _kept(asked: Iterable[AskedSuite]) -> list[Suite]:
     )
 
 
-def _editions(suite: Suite, asked: Iterable[AskedSuite]) -> list[Edition]:
+def _editions(suite: Suite, asked: Iterable[RequestedSuite]) -> list[Edition]:
     """The suite with each replacement and options that it was asked for with; other seeds add to the same edition.
 
     An earlier version of its file gives the runs of the conditions that it runs in the same way.
@@ -86,7 +86,7 @@ def _editions(suite: Suite, asked: Iterable[AskedSuite]) -> list[Edition]:
     return [found[key] for key in sorted(found)]
 
 
-def _collect(edition: Edition, part: AskedSuite) -> None:
+def _collect(edition: Edition, part: RequestedSuite) -> None:
     """Add the runs of a request to the edition that it belongs to."""
     suite, there = edition.suite, edition.replacement
     known = from_record(suite.name, part.content) if part.content else suite

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.canonical import identity
-from bench.matrix.schema import Plugin
+from bench.matrix.schema import PluginRecord
 
 
 class Labels:
@@ -18,8 +18,8 @@ class Labels:
     Two different specs never get the same label.
     """
 
-    def __init__(self, specs: Iterable[Plugin]) -> None:
-        by_name: dict[str, dict[str, Plugin]] = defaultdict(dict)
+    def __init__(self, specs: Iterable[PluginRecord]) -> None:
+        by_name: dict[str, dict[str, PluginRecord]] = defaultdict(dict)
         for spec in specs:
             by_name[spec.name][spec.identity] = spec
         self._labels: dict[str, str] = {}
@@ -29,7 +29,7 @@ class Labels:
                 unique = list(named.values()).count(label) == 1
                 self._labels[key] = label if unique else f"{label} #{short_hash(key)}"
 
-    def of(self, spec: Plugin) -> str:
+    def of(self, spec: PluginRecord) -> str:
         return self._labels[spec.identity]
 
 
@@ -40,7 +40,7 @@ class Flat(dict[str, Any]):
         return None
 
 
-def _describe(spec: Plugin, variants: Iterable[Plugin]) -> str:
+def _describe(spec: PluginRecord, variants: Iterable[PluginRecord]) -> str:
     flat = flatten(spec.params.dump())
     title = f"{spec.name} {percent_of(flat['rate'])}" if type(flat["rate"]) in (int, float) else spec.name
     changing = varying([flatten(variant.params.dump()) for variant in variants])

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from bench.disk import atomic_write
 from bench.errors import UserError, did_you_mean
-from bench.matrix.store import Store, atomic
+from bench.matrix.store import Store
 from bench.reports.editions import editions_of
 from bench.reports.engagement import ENGAGEMENT, engagement_columns
 from bench.reports.frames import COLUMNS, as_csv, wide_frame
@@ -60,7 +61,7 @@ def write_report(store: Store, formats: Iterable[str] = USUAL, suites: Iterable[
     paths = {}
     for name, text in files.items():
         paths[name] = store.root / "report" / name
-        with atomic(paths[name]) as stream:
+        with atomic_write(paths[name]) as stream:
             stream.write(text.encode())
     return paths
 

@@ -93,7 +93,7 @@ def check_source_is_cited(entry: Entry) -> None:
 
 def check_citations_are_bibtex(entry: Entry) -> None:
     try:
-        references.of_plugin(entry.plugin)
+        references.for_plugin(entry.plugin)
     except UserError as error:
         raise AssertionError(str(error)) from error
 

@@ -126,7 +126,7 @@ def test_two_damaged_checkpoints_start_anew(matrix: Matrix, uninterrupted: Any, 
     for name in ("checkpoint.pt", "checkpoint.previous.pt"):
         _damage(store.run_dir(matrix.cells[0].key) / name, "cut")
     _, recorder = execute(matrix, store)
-    assert "checkpoint.pt and checkpoint.previous.pt cannot be read: training starts anew" in recorder.said.getvalue()
+    assert "checkpoint.pt and checkpoint.previous.pt cannot be read: training starts over" in recorder.said.getvalue()
     _same(_result(matrix, store), uninterrupted)
 
 

@@ -62,10 +62,10 @@ def test_ways_to_say_the_same(given: dict[str, object], same: dict[str, object])
     [
         ({"atack": "badnet"}, "atack: unknown option; did you mean 'attack'?"),
         ({"attack": 3}, "3: a name or a list of names is needed"),
-        ({"seeds": 1.5}, "--seeds 1.5: write whole numbers"),
-        ({"seeds": [True]}, "--seeds True: write whole numbers"),
+        ({"seeds": 1.5}, "--seeds 1.5: expected integers"),
+        ({"seeds": [True]}, "--seeds True: expected integers"),
         ({"seeds": []}, "--seeds is empty"),
-        ({"set": {"train": {"epochs": None}}}, "None: a text, number, truth value, list or table is needed"),
+        ({"set": {"train": {"epochs": None}}}, "None: expected a string, number, boolean, list or table"),
         ({"jobs": True}, "--jobs: Input should be a valid string"),
         ({"set": [3]}, "--set [3]: write PATH=VALUE"),
         ({"device": "gpu"}, "--device: Input should be 'auto', 'cpu' or 'cuda', got 'gpu'"),
