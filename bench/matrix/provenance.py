@@ -11,12 +11,12 @@ from pathlib import Path
 
 import torch
 
-import bench
+from bench import __version__
 
 
 def provenance(device: torch.device, processes: int, command: Sequence[str], started: str) -> dict[str, object]:
     return {
-        "bench": bench.__version__,
+        "bench": __version__,
         "commit": _commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -39,7 +39,7 @@ def _commit() -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    command = ["git", "-C", str(Path(bench.__file__).parent), *arguments]
+    command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
