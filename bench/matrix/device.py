@@ -9,9 +9,9 @@ from bench.training.ranks import local_gpu, world_size
 
 
 def device_of(name: str) -> torch.device:
-    """The device of --device: auto, cpu or cuda; of several processes each has its own GPU.
+    """The torch device of --device (auto, cpu or cuda); on several ranks, each has its own GPU.
 
-    Raises UserError when cuda is asked for and there is none, or fewer than processes.
+    Raises UserError for cuda without a GPU, or with fewer GPUs than processes.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch finds no usable GPU here; use --device cpu")
