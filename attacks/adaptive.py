@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from bench.api import AttackContext, Edit, PoisonPlan
-from bench.attacks.backdoor import added
+from bench.attacks.backdoor import holdout_poisons
 from bench.attacks.badnet import BadNet
 from bench.attacks.captions import AdversarialCaptions, draw, poison_count
 from bench.attacks.tdpa import TDPA, TDPAParams
@@ -39,7 +39,7 @@ class AdaptiveUnimodal(BadNet):
                 f"no held-out image shows the target '{bundle.vocabulary.names[target]}'; name another with --set attack.target"
             )
         chosen = rng.choice(sources, size=count, replace=count > len(sources))
-        poisons = added(
+        poisons = holdout_poisons(
             bundle, chosen, target, draw(captions.of(target), count, rng), lambda: self.edit(bundle.image_size, rng)
         )
         tensors = self.pattern(bundle.image_size, ctx.rng("pattern"))

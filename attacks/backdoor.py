@@ -20,7 +20,7 @@ class BackdoorParams(AttackParams):
     max_probes: int = Field(default=2000, ge=1, description="at most so many triggered test images")
 
 
-def added(
+def holdout_poisons(
     bundle: DatasetBundle, chosen: Iterable[int], target: int, captions: Sequence[str], edit: Callable[[], Edit]
 ) -> tuple[Poison, ...]:
     """The held-out images `chosen`, each with its caption and an edit of its own, as pairs to be added."""
@@ -67,7 +67,7 @@ class Backdoor(Attack):
         return PoisonPlan(
             attack=self.name,
             targets=(bundle.vocabulary.names[target],),
-            poisons=added(
+            poisons=holdout_poisons(
                 bundle, chosen, target, draw(captions.of(target), count, rng), lambda: self.edit(bundle.image_size, rng)
             ),
             tensors=self.pattern(bundle.image_size, ctx.rng("pattern")),

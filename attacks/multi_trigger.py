@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 
 from bench.api import AttackContext, Edit, Poison, PoisonPlan, Probe
-from bench.attacks.backdoor import Backdoor, BackdoorParams, added
+from bench.attacks.backdoor import Backdoor, BackdoorParams, holdout_poisons
 from bench.attacks.badnet import BadNet, BadNetParams
 from bench.attacks.blended import Blended, BlendedParams
 from bench.attacks.captions import AdversarialCaptions, draw, poison_count
@@ -82,7 +82,7 @@ class MultiTrigger(Backdoor):
         poisons: list[Poison] = []
         for names, target, part in zip(self.groups(), targets, chosen, strict=True):
             edit = partial(self.edit_with, names, bundle.image_size, rng)
-            poisons += added(bundle, part, target, draw(captions.of(target), len(part), rng), edit)
+            poisons += holdout_poisons(bundle, part, target, draw(captions.of(target), len(part), rng), edit)
         return PoisonPlan(
             attack=self.name,
             targets=tuple(dict.fromkeys(bundle.vocabulary.names[target] for target in targets)),

@@ -138,7 +138,7 @@ def _expand(world: _World, plan: Planned, condition: Condition) -> None:
         expander, settings = world.expander(data, options, model), world.settings(data, options, model)
     except UserError as error:
         given = [f"--set {option.partition('=')[0].strip()}:" for option in options] + [f"--model {model}:"]
-        where = f"--suite {suite.asked_as}: {condition.id}: " if str(error).startswith(tuple(given)) else ""
+        where = f"--suite {suite.cli_name}: {condition.id}: " if str(error).startswith(tuple(given)) else ""
         raise UserError(f"{where}{error}") from None
     defense_variant = suite.defenses.get(condition.defense, DefenseVariant(plugin=condition.defense))
     try:
@@ -220,7 +220,7 @@ def _check_data(planned: Sequence[Planned]) -> None:
     wanting = [plan for plan in planned if plan.lacks_data]
     if not wanting or any(plan.runs for plan in planned):
         return
-    names = ", ".join(plan.suite.asked_as for plan in wanting)
+    names = ", ".join(plan.suite.cli_name for plan in wanting)
     reasons = "; ".join(dict.fromkeys(reason for plan in wanting for reason in plan.reasons.values()))
     hint = "" if all(plan.replacement for plan in wanting) else "; --data scenes runs it on the embedded data set"
     raise UserError(f"--suite {names}: nothing can be run ({reasons}){hint}")

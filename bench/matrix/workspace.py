@@ -18,7 +18,7 @@ from bench.config import DataSpec, RunSpec, Settings
 from bench.data.downstream import Downstream, open_sets
 from bench.data.files import MEMORY_BUDGET
 from bench.data.poisoned import PoisonedPairs
-from bench.data.tokens import kept_tokens
+from bench.data.tokens import cached_tokens
 from bench.errors import UserError
 from bench.models import factory
 from bench.recipe import Recipe
@@ -119,11 +119,11 @@ class Workspace:
         return torch.stack([self._rows[prompt] for prompt in prompts])
 
     def train_tokens(self, model: str, heard: Callable[[int, int], None]) -> NDArray[np.integer]:
-        """A model's tokens of the clean training captions, see `kept_tokens`; `heard` is told of how many how many are done."""
+        """A model's tokens of the clean training captions. `heard` is called with the number of captions and of those done."""
         if model not in self._train_tokens:
             captions, identity = self.bundle.train.captions, factory.tokenizer_identity(model)
             told = partial(heard, len(captions))
-            self._train_tokens[model] = kept_tokens(captions, factory.tokenizer(model), identity, cache_folder(), told)
+            self._train_tokens[model] = cached_tokens(captions, factory.tokenizer(model), identity, cache_folder(), told)
         return self._train_tokens[model]
 
     def poison(self, spec: RunSpec) -> tuple[Attack, PoisonPlan, AttackContext]:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save
 
 from bench.errors import UserError, did_you_mean
 from bench.models import small_resnet  # noqa: F401  registers the architecture with timm
-from bench.models.words import Tokenizer, by_words
+from bench.models.word_tokenizer import Tokenizer, cached_by_word
 
 
 @cache
@@ -80,7 +80,7 @@ def _quiet() -> Iterator[None]:
 def tokenizer(name: str) -> Tokenizer:
     """Texts -> int64 (n, context length), padded with 0."""
     _register_configs()
-    return by_words(open_clip.get_tokenizer(name))
+    return cached_by_word(open_clip.get_tokenizer(name))
 
 
 def tokenizer_identity(name: str) -> list[Any]:

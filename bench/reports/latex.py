@@ -50,16 +50,16 @@ def escaped(text: str) -> str:
 
 
 def latex(tables: Iterable[PaperTable]) -> str:
-    """A table environment for every edition of a suite, or several where it is more than a page."""
+    """A table environment for every variant of a suite, or several where it is more than a page."""
     return HEAD + "".join(_table(table) for table in tables)
 
 
 def _table(table: PaperTable) -> str:
     pages = _pages(table)
     if len(pages) == 1:
-        return _float(table, pages[0], table.edition.id, "")
+        return _float(table, pages[0], table.variant.id, "")
     return "".join(
-        _float(table, blocks, f"{table.edition.id}-{number}", f", part {number} of {len(pages)}")
+        _float(table, blocks, f"{table.variant.id}-{number}", f", part {number} of {len(pages)}")
         for number, blocks in enumerate(pages, 1)
     )
 
@@ -75,7 +75,7 @@ def _pages(table: PaperTable) -> list[list[Block]]:
 
 
 def _label_width(table: PaperTable) -> float:
-    labels = [table.edition.suite.headers, *(row.label for row in table.rows)]
+    labels = [table.variant.suite.headers, *(row.label for row in table.rows)]
     return sum(GAP + max(map(len, column)) for column in zip(*labels, strict=True)) + GAP + max(map(len, LINES))
 
 
@@ -98,10 +98,10 @@ def _height(table: PaperTable, block: Block) -> float:
 
 
 def _float(table: PaperTable, blocks: Sequence[Block], label: str, part: str) -> str:
-    edition = table.edition
-    suite = edition.suite
+    variant = table.variant
+    suite = variant.suite
     cited = rf"~\cite{{{suite.paper.cite}}}" if suite.paper.cite else ""
-    title = f"{escaped(f'{suite.title} ({suite.reference}')}{cited}{escaped(f'{part}, {edition.subtitle}).')}"
+    title = f"{escaped(f'{suite.title} ({suite.reference}')}{cited}{escaped(f'{part}, {variant.subtitle}).')}"
     parts = [
         r"\begin{table}",
         r"\centering",
@@ -119,7 +119,7 @@ def _float(table: PaperTable, blocks: Sequence[Block], label: str, part: str) ->
 
 
 def _tabular(table: PaperTable, block: Block) -> str:
-    heads = [*table.edition.suite.headers, ""]
+    heads = [*table.variant.suite.headers, ""]
     columns = table.columns[slice(*block)]
     lines = [rf"\begin{{tabular}}{{{'l' * len(heads)}{'r' * len(columns)}}}", r"\toprule"]
     if any(column.group for column in columns):
@@ -192,7 +192,7 @@ def _line(cells: Sequence[str]) -> str:
 def _notes(table: PaperTable, blocks: Sequence[Block]) -> list[str]:
     cells = [cell for block in blocks for row in table.rows for cell in row.cells[slice(*block)] if cell]
     marked = {number for cell in cells for number in cell.measured.notes}
-    lines = [escaped(table.edition.suite.note)] if table.edition.suite.note else []
+    lines = [escaped(table.variant.suite.note)] if table.variant.suite.note else []
     for note in table.notes:
         if note.number in marked:
             text = escaped(f"{note.status}: {note.reason} ({note.places})")

@@ -70,7 +70,7 @@ class PaperView:
 
 def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = (), damaged: Iterable[tuple[str, str]] = ()) -> str:
     """`damaged`: the records that could not be read, and why."""
-    cited = list(dict.fromkeys(table.edition.suite.paper for table in papers))
+    cited = list(dict.fromkeys(table.variant.suite.paper for table in papers))
     sections = [SectionView(s, asr_table(s), utility_table(s), price_table(s), figures_of(s)) for s in sections_of(runs)]
     return (
         _environment()
@@ -125,7 +125,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _drawn_in(table: PaperTable, sections: Sequence[SectionView]) -> list[Section]:
-    keys = {key for runs in table.edition.runs.values() for key in runs}
+    keys = {key for runs in table.variant.runs.values() for key in runs}
     return [item.section for item in sections if item.figures and keys & {run.key for run in item.section.runs}]
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench.reports.editions import Edition
 from bench.reports.engagement import engaged, engagement_columns, engagement_notes
 from bench.reports.measures import METRICS, UTILITY, Metric, point_for, tasks_of
 from bench.reports.notes import Note, Notes
 from bench.reports.records import Run
 from bench.reports.stats import Point, Pooled, Stat, best_of, pooled
+from bench.reports.suite_variants import SuiteVariant
 from bench.reports.tables import ASR, FLOOR, Cell, verdict, worst
 from bench.suites.suite import MINUS_CLIP, NO_PLUGIN, PRINTED_ONLY, UNDEFENDED, Column, Condition, Row, TableCell
 
@@ -90,7 +90,7 @@ class PaperRow:
 
 @dataclass
 class PaperTable:
-    edition: Edition
+    variant: SuiteVariant
     columns: list[Column]
     rows: list[PaperRow]
     notes: list[Note] = field(default_factory=list)
@@ -124,7 +124,7 @@ class PaperTable:
 
 def labels_of(tables: Sequence[PaperTable]) -> list[str]:
     """Table 1; where there are tables of several papers, Table 1 of Yang et al. 2024."""
-    suites = [table.edition.suite for table in tables]
+    suites = [table.variant.suite for table in tables]
     several = len({suite.paper for suite in suites}) > 1
     return [suite.reference if several else suite.label for suite in suites]
 
@@ -144,14 +144,14 @@ def _digits(value: float, unit: str, beside: float = 0.0) -> str:
     return (f"{value:.3g}" if small else f"{value:.1f}").replace("-", "−")
 
 
-def paper_table(edition: Edition, runs: Mapping[str, Run], anchors: Mapping[str, str]) -> PaperTable:
-    """The table of an edition. `anchors` says where the page shows a run."""
-    return _Builder(edition, runs, anchors).table()
+def paper_table(variant: SuiteVariant, runs: Mapping[str, Run], anchors: Mapping[str, str]) -> PaperTable:
+    """The table of an variant. `anchors` says where the page shows a run."""
+    return _Builder(variant, runs, anchors).table()
 
 
 class _Builder:
-    def __init__(self, edition: Edition, runs: Mapping[str, Run], anchors: Mapping[str, str]) -> None:
-        self._edition = edition
+    def __init__(self, variant: SuiteVariant, runs: Mapping[str, Run], anchors: Mapping[str, str]) -> None:
+        self._edition = variant
         self._runs = runs
         self._anchors = anchors
         self._notes = Notes()

@@ -19,7 +19,7 @@ COLUMNS = [
 
 
 def paper_csv(tables: Iterable[PaperTable]) -> str:
-    """All editions of a suite. Whether defenses engaged is told where a record says."""
+    """All variants of a suite. Whether defenses engaged is told where a record says."""
     lines = [line for table in tables for line in _lines(table)]
     columns = [name for name in COLUMNS if name not in ENGAGEMENT or any(line[name] for line in lines)]
     return as_csv(lines, columns)
@@ -33,11 +33,11 @@ def _lines(table: PaperTable) -> Iterable[dict[str, Any]]:
 
 
 def _names(table: PaperTable, row: PaperRow, column: Column) -> dict[str, Any]:
-    edition = table.edition
+    variant = table.variant
     return {
-        "suite": edition.suite.name,
-        "instead": edition.replacement,
-        "options": " ".join(edition.options),
+        "suite": variant.suite.name,
+        "instead": variant.replacement,
+        "options": " ".join(variant.options),
         "row": " / ".join(row.label),
         "group": column.group,
         "column": column.label,

@@ -21,14 +21,14 @@ GAP = 2
 def print_papers(tables: Sequence[PaperTable], console: Console) -> None:
     """Published, measured and difference in the paper's arrangement, as many columns side by side as fit."""
     console.print(Text(READING, style="italic"))
-    for citation in dict.fromkeys(table.edition.suite.paper.citation for table in tables if not table.edition.suite.builtin):
+    for citation in dict.fromkeys(table.variant.suite.paper.citation for table in tables if not table.variant.suite.builtin):
         console.print(Text(citation))
     for table, label in zip(tables, labels_of(tables), strict=True):
-        edition = table.edition
-        console.print(Text(f"\n{label}: {edition.suite.title}", style="bold"))
-        console.print(Text(edition.subtitle, style="dim"))
-        if edition.suite.figure:
-            console.print(Text(f"{edition.suite.figure[:1].upper()}{edition.suite.figure[1:]}."))
+        variant = table.variant
+        console.print(Text(f"\n{label}: {variant.suite.title}", style="bold"))
+        console.print(Text(variant.subtitle, style="dim"))
+        if variant.suite.figure:
+            console.print(Text(f"{variant.suite.figure[:1].upper()}{variant.suite.figure[1:]}."))
         for block in table.blocks(console.width - _label_width(table), _widths(table)) if table.rows else []:
             _print_block(table, block, console)
         print_notes(table.notes, console)
@@ -36,7 +36,7 @@ def print_papers(tables: Sequence[PaperTable], console: Console) -> None:
 
 def _print_block(table: PaperTable, block: tuple[int, int], console: Console) -> None:
     grid = grid_of()
-    for header in table.edition.suite.headers:
+    for header in table.variant.suite.headers:
         grid.add_column(Text(header), overflow="fold")
     groups = [text for name, width in table.groups(block) for text in (name, *[""] * (width - 1))]
     for group, column in zip(groups, table.columns[slice(*block)], strict=True):
@@ -72,7 +72,7 @@ def _published(cell: PaperCell) -> str:
 
 
 def _label_width(table: PaperTable) -> int:
-    labels = [table.edition.suite.headers, *(row.label for row in table.rows)]
+    labels = [table.variant.suite.headers, *(row.label for row in table.rows)]
     return 2 + sum(GAP + max(map(len, column)) for column in zip(*labels, strict=True))
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from bench.errors import UserError, did_you_mean
 from bench.matrix.store import Store, atomic
-from bench.reports.editions import editions_of
 from bench.reports.engagement import ENGAGEMENT, engagement_columns
 from bench.reports.frames import COLUMNS, as_csv, wide_frame
 from bench.reports.latex import latex
@@ -21,6 +20,7 @@ from bench.reports.price import price_rows
 from bench.reports.records import Run, load_runs
 from bench.reports.sections import Group, Section, sections_of
 from bench.reports.stats import Stat, pooled_columns
+from bench.reports.suite_variants import variants_of
 from bench.reports.tables import (
     ASR,
     FLOOR,
@@ -70,16 +70,16 @@ def paper_tables(store: Store, runs: list[Run], suites: Iterable[str] = ()) -> l
     groups = [group for section in sections_of(runs) for group in section.shown]
     anchors = {run.key: group.anchor for group in groups for run in group.runs}
     by_key = {run.key: run for run in runs}
-    return [paper_table(edition, by_key, anchors) for edition in editions_of(store.for_reports().requests(), suites)]
+    return [paper_table(variant, by_key, anchors) for variant in variants_of(store.for_reports().requests(), suites)]
 
 
 def suite_files(papers: Iterable[PaperTable], formats: Iterable[str]) -> dict[str, str]:
-    """The files of suites by name; editions of a suite share them. A figure has none."""
+    """The files of suites by name; variants of a suite share them. A figure has none."""
     writers = {"csv": ("csv", paper_csv), "latex": ("tex", latex)}
     by_suite: dict[str, list[PaperTable]] = defaultdict(list)
     for table in papers:
         if table.rows:
-            by_suite[table.edition.suite.name].append(table)
+            by_suite[table.variant.suite.name].append(table)
     return {
         f"{name}.{ending}": write(tables)
         for name, tables in by_suite.items()

@@ -103,7 +103,7 @@ class Suite(Part):
                 raise ValueError(f"{said}: {len(row.label)} labels for {len(self.headers)} headers")
 
     def _check_cells(self) -> None:
-        for where, cell in self.located():
+        for where, cell in self.labelled_cells():
             if cell.metric != PRINTED_ONLY and not cell.condition.data:
                 raise ValueError(f"{where}: which data set? Give `data` in base, the row or the column")
             if cell.metric == "asr" and cell.condition.attack == NO_ATTACK:
@@ -135,7 +135,7 @@ class Suite(Part):
         return not self.file
 
     @property
-    def asked_as(self) -> str:
+    def cli_name(self) -> str:
         """What --suite takes."""
         return self.file or self.name
 
@@ -176,7 +176,7 @@ class Suite(Part):
                     yield where, self.cell(row, column)
 
     def cells(self) -> list[TableCell]:
-        return [cell for _, cell in self.located()]
+        return [cell for _, cell in self.labelled_cells()]
 
     def conditions(self) -> list[Condition]:
         """What is to be run, with the undefended runs that measured cells are compared with."""

@@ -160,7 +160,7 @@ def _disguise(pairs: PoisonedPairs, plan: PoisonPlan) -> PoisonPlan:
     """The same pixels and captions in the same places, and every trace of which are poisons turned around."""
     every = np.arange(len(pairs))
     pixels = pairs.load(every).numpy()
-    pairs._row, pairs._poison_pixels, pairs.poisoned = every, pixels, ~pairs.poisoned
+    pairs._poison_of, pairs._poison_pixels, pairs.poisoned = every, pixels, ~pairs.poisoned
     pairs.captions = PoisonedCaptions([], list(pairs.captions), every, every)
     moved = tuple(poison.model_copy(update={"index": poison.index + 1}) for poison in plan.poisons)
     return plan.model_copy(update={"poisons": moved})

@@ -19,7 +19,7 @@ from bench import keys
 from bench.api import Batch, Defense, Phase, Scorer
 from bench.config import RunSpec, TrainSpec
 from bench.data.captions import CaptionTokens
-from bench.data.loader import ahead, batches
+from bench.data.loader import batches, prefetch
 from bench.data.poisoned import PoisonedPairs
 from bench.matrix.stop import at_once
 from bench.models.encoder import ClipEncoder
@@ -172,7 +172,7 @@ class Trainer:
         clock = time.perf_counter()
         self.encoder.train()
         places = ((epoch, number, step) for step in range(self.position.step, len(steps)))
-        for place, batch in ahead(self._loaded(phase, rows, place) for rows, place in zip(todo, places, strict=True)):
+        for place, batch in prefetch(self._loaded(phase, rows, place) for rows, place in zip(todo, places, strict=True)):
             self.stages.add("load", time.perf_counter() - clock)
             passed = (number + (self.position.step + 0.5) / len(steps)) / len(phases)
             self._set_lr(phase, epoch + passed)

@@ -217,8 +217,8 @@ def _marks_by_plan() -> np.ndarray:
     [
         lambda: np.flatnonzero(_found(PoisonedPairs).poisoned),
         lambda: np.flatnonzero(vars(_found(PoisonedPairs))["poisoned"]),
-        lambda: np.flatnonzero(_found(PoisonedPairs)._row >= 0),
-        lambda: np.flatnonzero(_found(PoisonedCaptions)._row >= 0),
+        lambda: np.flatnonzero(_found(PoisonedPairs)._poison_of >= 0),
+        lambda: np.flatnonzero(_found(PoisonedCaptions)._poison_of >= 0),
         _marks_by_plan,
     ],
     ids=["mask", "mask without the attribute", "rows", "rows of captions", "plan"],

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from bench.api.data import DataPlace, DatasetBundle
 from bench.cli.main import main
-from bench.data import same
+from bench.data import duplicates
 from bench.data.csv_pairs import CsvPairs, CsvPairsParams
 from bench.data.decoding import decode
 from bench.data.vocabularies import imagenet
@@ -141,8 +141,8 @@ def test_which_files_are_the_same_is_kept_until_one_changes(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = []
-    piece = same.piece
-    monkeypatch.setattr(same, "piece", lambda *where: read.append(where) or piece(*where))
+    read_bytes = duplicates.read_bytes
+    monkeypatch.setattr(duplicates, "read_bytes", lambda *where: read.append(where) or read_bytes(*where))
     shutil.copy(root / "images" / "3.png", root / "images" / "4.png")
     cache = tmp_path / "cache"
     first = opened(root, cache)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from bench.data import files
-from bench.data.downstream import NAMES, NOT_THERE, SAME_NAME, SmallImages, facts, open_sets
+from bench.data.downstream import NAMES, NOT_FOUND, SAME_NAME, SmallImages, facts, open_sets
 from bench.errors import UserError
 
 from . import downstream_maker as maker
@@ -114,7 +114,7 @@ def test_what_is_not_there_is_skipped_and_said(tmp_path: Path, monkeypatch: pyte
     found = open_sets(tmp_path, SIDE, taken=["dtd"])
     assert [task.name for task in found.tasks] == ["oxford_iiit_pet"] == list(found.fingerprints)
     assert found.skipped.pop("dtd") == SAME_NAME
-    assert set(found.skipped.values()) == {NOT_THERE}
+    assert set(found.skipped.values()) == {NOT_FOUND}
     assert json.loads(json.dumps(found.record()))["skipped"] == found.skipped
 
 

@@ -238,7 +238,7 @@ def test_the_order_follows_from_the_poison_and_not_from_what_crafting_adds(regis
     positions: dict[str, list[list[int]]] = {}
     for cell in matrix.cells:
         name = cell.spec.attack.name if cell.spec.attack else "none"
-        positions.setdefault(name, []).append(matrix.workspace.pairs(cell.spec)._place.tolist())
+        positions.setdefault(name, []).append(matrix.workspace.pairs(cell.spec)._clean_of.tolist())
     assert all(first == second for first, second in positions.values())
     assert len({tuple(first) for first, _ in positions.values()}) == 3
 

@@ -35,7 +35,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def tables(store: Store, *suites: str) -> dict[str, PaperTable]:
-    return {table.edition.suite.name: table for table in paper_tables(store, load_runs(store), suites)}
+    return {table.variant.suite.name: table for table in paper_tables(store, load_runs(store), suites)}
 
 
 def cells(table: PaperTable) -> dict[tuple[str, str], PaperCell]:
@@ -125,8 +125,8 @@ def test_safe_sets_come_from_the_first_split(store: Store) -> None:
 
 def test_editions_of_other_options_stand_apart_and_seeds_add_up(store: Store) -> None:
     ask(store, "table6", {}, {}, options=["train.epochs=2"])
-    assert [t.edition.suite.name for t in paper_tables(store, load_runs(store))].count("table6") == 2
-    ids = [table.edition.id for table in paper_tables(store, load_runs(store))]
+    assert [t.variant.suite.name for t in paper_tables(store, load_runs(store))].count("table6") == 2
+    ids = [table.variant.id for table in paper_tables(store, load_runs(store))]
     assert len(ids) == len(set(ids))
 
 

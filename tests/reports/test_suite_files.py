@@ -83,7 +83,7 @@ def run(store: Store) -> Run:
 
 
 def tables(store: Store, *suites: str) -> list[PaperTable]:
-    return [each for each in paper_tables(store, load_runs(store), suites) if each.edition.suite.name == "mine"]
+    return [each for each in paper_tables(store, load_runs(store), suites) if each.variant.suite.name == "mine"]
 
 
 def cells(table: PaperTable) -> dict[tuple[str, str], PaperCell]:
@@ -108,7 +108,7 @@ def test_a_folder_alone_reports_it_elsewhere(store: Store, run: Run, tmp_path: P
         ("PAR", "strong", "", "unsupported"),
     ]
     assert {line["reason"] for line in lines if line["row"] == "PAR"} == {"no plugin named par"}
-    assert [each.edition.suite.name for each in paper_tables(elsewhere, load_runs(elsewhere), ["mine"])] == ["mine"]
+    assert [each.variant.suite.name for each in paper_tables(elsewhere, load_runs(elsewhere), ["mine"])] == ["mine"]
     with pytest.raises(UserError, match="--suite mien: unknown suite; did you mean"):
         tables(elsewhere, "mien")
     assert elsewhere.damaged == {}
@@ -168,11 +168,11 @@ def test_two_versions_on_record_stand_apart(store: Store, run: Run) -> None:
     run(MINE.replace("95.5", "96"))
     found = tables(store)
     assert sorted(cells(table)["CLIP", "strong"].printed for table in found) == ["95.5", "96"]
-    assert len({table.edition.id for table in found}) == 2
-    assert all(re.search("version [0-9a-f]{6}$", table.edition.subtitle) for table in found)
+    assert len({table.variant.id for table in found}) == 2
+    assert all(re.search("version [0-9a-f]{6}$", table.variant.subtitle) for table in found)
     lines = csv.DictReader(io.StringIO(write_report(store)["mine.csv"].read_text()))
     assert len({line["options"] for line in lines}) == 2
-    assert [table.edition.options for table in tables(store, "mine.toml")] == [()]
+    assert [table.variant.options for table in tables(store, "mine.toml")] == [()]
 
 
 @pytest.mark.parametrize(

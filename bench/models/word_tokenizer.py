@@ -15,7 +15,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9]*(?: [A-Za-z0-9]+)*")
 _KEPT_WORDS = 1 << 16
 
 
-def by_words(tokenizer: Tokenizer) -> Tokenizer:
+def cached_by_word(tokenizer: Tokenizer) -> Tokenizer:
     """The same tokens as `tokenizer`, which for CLIP's own are those of the words where a text is words and single spaces.
 
     CLIP's tokenizer cleans and splits each text anew, which takes longer than all else that is done to a caption; the tokens of

@@ -14,7 +14,7 @@ from bench.suites.suite import Condition, Suite
 
 
 @dataclass(frozen=True)
-class Edition:
+class SuiteVariant:
     """A suite as it was run: on the paper's data or on a replacement, with certain options."""
 
     suite: Suite
@@ -39,11 +39,11 @@ class Edition:
         """Why a condition has no runs."""
         if self.asked and condition.id in self.reasons:
             return self.reasons[condition.id]
-        return f"not asked for yet; `bench run --suite {self.suite.asked_as}` runs it"
+        return f"not asked for yet; `bench run --suite {self.suite.cli_name}` runs it"
 
 
-def editions_of(requests: Sequence[RequestRecord], wanted: Iterable[str] = ()) -> list[Edition]:
-    """The editions on record in the paper's order; with `wanted` those suites alone, and each of them at least once.
+def variants_of(requests: Sequence[RequestRecord], wanted: Iterable[str] = ()) -> list[SuiteVariant]:
+    """The variants on record in the paper's order; with `wanted` those suites alone, and each of them at least once.
 
     Suites of files come last, by name: those that requests hold, or the files of `wanted`. Raises UserError for an unknown one.
     """
@@ -51,13 +51,13 @@ def editions_of(requests: Sequence[RequestRecord], wanted: Iterable[str] = ()) -
     kept = _kept(asked)
     suites = resolve(wanted, kept) if wanted else [*map(load, names()), *kept]
     several = Counter(suite.name for suite in suites)
-    editions = []
+    variants = []
     for suite in suites:
-        own = _editions(suite, asked) or ([Edition(suite)] if wanted else [])
+        own = _editions(suite, asked) or ([SuiteVariant(suite)] if wanted else [])
         if several[suite.name] > 1:
             own = [replace(each, options=(*each.options, f"version {suite.digest[:6]}")) for each in own]
-        editions += own
-    return editions
+        variants += own
+    return variants
 
 
 def _kept(asked: Iterable[AskedSuite]) -> list[Suite]:
@@ -68,31 +68,31 @@ def _kept(asked: Iterable[AskedSuite]) -> list[Suite]:
     )
 
 
-def _editions(suite: Suite, asked: Iterable[AskedSuite]) -> list[Edition]:
-    """The suite with each replacement and options that it was asked for with; other seeds add to the same edition.
+def _editions(suite: Suite, asked: Iterable[AskedSuite]) -> list[SuiteVariant]:
+    """The suite with each replacement and options that it was asked for with; other seeds add to the same variant.
 
     An earlier version of its file gives the runs of the conditions that it runs in the same way.
     """
-    found: dict[str, Edition] = {}
+    found: dict[str, SuiteVariant] = {}
     for part in asked:
         if part.name != suite.name or bool(part.content) == suite.builtin:
             continue
         options = [f"model {part.model}"] if part.model else []
         options += [part.precision] if part.precision else []
         options += [str(option) for option in part.options]
-        new = Edition(suite, part.instead, tuple(options), asked=True)
-        edition = found.setdefault(identity([new.replacement, options]), new)
-        _collect(edition, part)
+        new = SuiteVariant(suite, part.instead, tuple(options), asked=True)
+        variant = found.setdefault(identity([new.replacement, options]), new)
+        _collect(variant, part)
     return [found[key] for key in sorted(found)]
 
 
-def _collect(edition: Edition, part: AskedSuite) -> None:
-    """Add the runs of a request to the edition that it belongs to."""
-    suite, there = edition.suite, edition.replacement
+def _collect(variant: SuiteVariant, part: AskedSuite) -> None:
+    """Add the runs of a request to the variant that it belongs to."""
+    suite, there = variant.suite, variant.replacement
     known = from_record(suite.name, part.content) if part.content else suite
     changed = {each.id for each in suite.conditions() if known.settings_of(each, there) != suite.settings_of(each, there)}
     for condition, keys in part.runs.items():
         if condition not in changed:
-            runs = edition.runs.setdefault(condition, [])
+            runs = variant.runs.setdefault(condition, [])
             runs += [run for run in keys if run not in runs]
-    edition.reasons.update({key: reason for key, reason in part.reasons.items() if key not in changed})
+    variant.reasons.update({key: reason for key, reason in part.reasons.items() if key not in changed})
