@@ -35,7 +35,7 @@ def labelled_bundle(
     parts: Mapping[str, Part],
     facts: Mapping[str, str | int] | None = None,
 ) -> DatasetBundle:
-    """A bundle of the splits train, holdout and test, with a task `classes`: at most 20,000 training images, and the test split."""
+    """A bundle of the splits train, holdout and test. Its task `classes` has at most 20,000 training images."""
     train, test = parts["train"], parts["test"]
     chosen = np.sort(np.random.default_rng(0).permutation(len(train.labels))[:TASK_TRAIN_IMAGES])
     probe = Selection(train.images, chosen)
