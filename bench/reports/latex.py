@@ -1,4 +1,4 @@
-"""Paper tables as LaTeX with booktabs."""
+"""Paper tables as LaTeX, with booktabs."""
 
 from __future__ import annotations
 
@@ -26,31 +26,30 @@ _SPECIAL = {
     "≥": r"$\geq$",
     **{mark: rf"\{mark}" for mark in "{}$&#_%"},
 }
-READING = (
-    r"Percent where a number is a share; below it the standard deviation over seeds with the $n$ of a seed, the smallest "
-    r"where they differ, and the 95\% Wilson interval of the counts of all seeds pooled; or the 95\% interval of one seed; "
-    r"bold is the best."
+LEGEND = (
+    r"Fractions are in percent. Below each mean: the standard deviation over seeds, with the (smallest) $n$ of a seed, and the "
+    r"95\% Wilson interval of the counts pooled over seeds; for a single seed, its 95\% interval. The best result is bold."
 )
 LINES = ("published", "measured", "±", "[ , ]", "difference")
-"""The lines of a row; those that are marks have no label of their own."""
+"""The lines of a row; MARKS have no label."""
 MARKS = ("±", "[ , ]")
 Block = tuple[int, int]
 PAGE_WIDTH, PAGE_HEIGHT = 82.0, 48
-"""Letters and lines of a float in the narrowest usual page, that of the article class."""
+"""Characters and lines of a float on the narrowest common page, that of the article class."""
 GAP = 1.5
-"""Letters between columns."""
+"""Characters between columns."""
 HEAD_WIDTH = 12
-"""Letters after which the head of a column goes on in a new line."""
+"""Characters after which the head of a column is wrapped."""
 
 
 def escaped(text: str) -> str:
-    """The text as LaTeX prints it, on one line; what stands between backticks as code."""
+    """Escape a text for LaTeX, on one line, with text between backticks as code."""
     printed = "".join(_SPECIAL.get(letter, letter) for letter in " ".join(text.split()))
     return re.sub("`([^`]*)`", r"\\texttt{\1}", printed)
 
 
 def latex(tables: Iterable[PaperTable]) -> str:
-    """A table environment for every variant of a suite, or several where it is more than a page."""
+    """One table environment for each suite variant, or several if it does not fit on a page."""
     return HEAD + "".join(_table(table) for table in tables)
 
 
@@ -65,7 +64,7 @@ def _table(table: PaperTable) -> str:
 
 
 def _pages(table: PaperTable) -> list[list[Block]]:
-    """Blocks of columns that fit the width of a page, as many together as fit its height."""
+    """Pages of column blocks: each block fits the width of a page, and the blocks of a page fit its height."""
     pages: list[list[Block]] = [[]]
     for block in table.blocks(PAGE_WIDTH - _label_width(table), _widths(table)):
         if pages[-1] and sum(_height(table, each) for each in [*pages[-1], block]) > PAGE_HEIGHT:
@@ -80,7 +79,7 @@ def _label_width(table: PaperTable) -> float:
 
 
 def _widths(table: PaperTable) -> list[float]:
-    """Letters of each column, with the gap before it."""
+    """Width of each column in characters, with the gap before it."""
     columns = zip(*(row.cells for row in table.rows), strict=True)
     return [
         GAP + max([*map(len, _wrapped(head.label)), *(_width(cell) for cell in cells if cell)])
@@ -107,7 +106,7 @@ def _float(table: PaperTable, blocks: Sequence[Block], label: str, part: str) ->
         r"\centering",
         r"\footnotesize",
         r"\setlength{\tabcolsep}{3pt}",
-        rf"\caption{{{title} {READING}}}",
+        rf"\caption{{{title} {LEGEND}}}",
         rf"\label{{tab:{label}}}",
         r"\smallskip",
         "",
@@ -157,7 +156,7 @@ def _row(row: PaperRow, cells: Sequence[PaperCell | None]) -> str:
 
 
 def _kinds(cells: Sequence[PaperCell | None]) -> list[str]:
-    """The lines that say something; one at least."""
+    """The lines that are not empty; at least one."""
     return [kind for kind in LINES if any(_text(cell, kind) for cell in cells)] or [LINES[0]]
 
 

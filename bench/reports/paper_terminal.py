@@ -1,4 +1,4 @@
-"""Paper tables in a terminal."""
+"""Paper tables in the terminal."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from rich.text import Text
 from bench.reports.paper import PaperCell, PaperTable, labels_of
 from bench.reports.terminal import grid_of, print_notes
 
-READING = (
-    "Measured, ± the deviation over seeds; below it published, and in brackets measured less published; then the 95% Wilson "
-    "interval of the counts of all seeds pooled, with the n of a seed, or of the smallest (≥). Percent where it is a share."
+LEGEND = (
+    "First line: measured mean ± standard deviation over seeds. Second line: published value and, in brackets, measured minus "
+    "published. Third line: 95% Wilson interval of the counts pooled over seeds, with the n of a seed (≥: the smallest). "
+    "Fractions are in percent."
 )
 GAP = 2
-"""Letters between columns."""
+"""Characters between columns."""
 
 
 def print_papers(tables: Sequence[PaperTable], console: Console) -> None:
-    """Published, measured and difference in the paper's arrangement, as many columns side by side as fit."""
-    console.print(Text(READING, style="italic"))
+    """Print published and measured values in the paper's layout, with as many columns side by side as fit."""
+    console.print(Text(LEGEND, style="italic"))
     for citation in dict.fromkeys(table.variant.suite.paper.citation for table in tables if not table.variant.suite.builtin):
         console.print(Text(citation))
     for table, label in zip(tables, labels_of(tables), strict=True):
@@ -77,7 +78,7 @@ def _label_width(table: PaperTable) -> int:
 
 
 def _widths(table: PaperTable) -> list[float]:
-    """Letters of each column, with the gap before it."""
+    """Width of each column in characters, with the gap before it."""
     columns = zip(*(row.cells for row in table.rows), strict=True)
     return [
         GAP + max([len(head.group), *map(len, head.label.split()), *(_width(cell) for cell in cells if cell)])
