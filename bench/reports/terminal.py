@@ -16,8 +16,8 @@ from bench.reports.tables import AsrTable, Cell, UtilityTable, asr_table, utilit
 
 EMPTY = "No cells yet; run `bench run` first."
 LEGEND = (
-    "± is the standard deviation over seeds. [ , ] below it is the 95% Wilson interval of the counts pooled over seeds, with the "
-    "n of a seed (≥: the smallest); it does not include the variation between seeds."
+    "± is the standard deviation over seeds. [ , ] below it is the 95% Wilson interval of the counts pooled over seeds, with "
+    "the n of a seed (≥: the smallest); it does not include the variation between seeds."
 )
 FULL_STATUS = {"did not engage": "the defense did not engage"}
 

@@ -82,10 +82,10 @@ def test_bold_by_brute_force(store: Store) -> None:
     undefended, defended = (statistics.mean(asr("badnet", name)) for name in ("clip", "safeclip"))
     assert defended < undefended
     assert bold == {("SafeCLIP", f"{data} BadNet") for data in ("CC1M", "MSCOCO")}
-    assert statistics.mean(asr("wanet", "safeclip")) < statistics.mean(asr("wanet", "clip"))  # but the attack did not take
-    assert {cell.took for (_, name), cell in cells(table).items() if "WaNet" in name} == {"", "no"}
+    assert statistics.mean(asr("wanet", "safeclip")) < statistics.mean(asr("wanet", "clip"))  # but the attack is ineffective
+    assert {cell.effective for (_, name), cell in cells(table).items() if "WaNet" in name} == {"", "no"}
     reasons = {note.status: note for note in table.notes}
-    assert "undefended ASR 18.0%" in reasons["attack did not take"].reason
+    assert "undefended ASR 18.0%" in reasons["attack ineffective"].reason
 
 
 def test_cells_without_a_number_say_why(store: Store) -> None:
@@ -134,10 +134,10 @@ def test_csv(store: Store) -> None:
     lines = list(csv.DictReader(io.StringIO(write_report(store)["table1.csv"].read_text())))
     assert len(lines) == 60
     line = next(each for each in lines if (each["row"], each["group"], each["column"]) == ("CLIP", "MSCOCO", "BadNet"))
-    assert (line["paper_data"], line["instead"], line["published"], line["seeds"]) == (PAPER_DATA[1], "scenes", "0.31", "2")
+    assert (line["paper_data"], line["replacement"], line["published"], line["seeds"]) == (PAPER_DATA[1], "scenes", "0.31", "2")
     assert float(line["measured"]) == pytest.approx(statistics.mean(asr("badnet", "clip")))
     assert float(line["difference"]) == pytest.approx(statistics.mean(asr("badnet", "clip")) - 0.31)
-    assert line["attack_took"] == "yes"
+    assert line["attack_effective"] == "yes"
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_terminal_shows_published_measured_and_difference_within_100_columns(sto
     mean, deviation = statistics.mean(asr("badnet", "clip")) * 100, statistics.stdev(asr("badnet", "clip")) * 100
     assert f"{mean:.1f} ± {deviation:.1f}" in clip
     assert f"31.0 (+{mean - 31.0:.1f})" in paper
-    assert "attack did not take" in text
+    assert "attack ineffective" in text
     assert "failed: train: RuntimeError: loss is NaN" in " ".join(text.split())
 
 
@@ -178,7 +178,7 @@ def test_page_has_every_cell_and_its_links_lead_somewhere(store: Store) -> None:
     part = text[text.index('id="paper"') : text.index('class="setting" id="setting-')]
     assert part.count("paper 93.75") == 2
     assert "(−62.5)" not in part
-    assert "What is taken for safe" in part
+    assert "First safe set" in part
 
 
 def test_the_same_bytes_twice_and_elsewhere(store: Store, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the price is made of, against numbers worked out by hand."""
+"""Price breakdown, against numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bench.reports.write import write_report
 
 from . import records_maker as maker
 
-# (attack, seed) -> ASR, zero-shot, probe colour, probe shape of the two controls beside safeclip
+# (attack, seed) -> ASR, zero-shot, probe colour, probe shape of the two controls for safeclip
 CONTROLS = {
     ("badnet", 0): {"control_steps": (0.90, 0.75, 0.88, 0.70), "control_size": (0.80, 0.72, 0.86, 0.66)},
     ("badnet", 1): {"control_steps": (0.92, 0.74, 0.90, 0.68), "control_size": (0.70, 0.71, 0.84, 0.64)},
@@ -103,12 +103,12 @@ def test_files_page_and_terminal(priced: Store, store: Store) -> None:
     assert float(asr["by_fewer_pairs"]) == pytest.approx(0.16)
     assert (float(asr["defended_pooled_low"]), float(asr["defended_pooled_high"])) == pytest.approx(wilson(138 / 1200, 1200))
     assert (asr["defended_n_total"], asr["defended_n_least"]) == ("1200", "600")
-    assert "control_size beside safeclip" in {row["defense"] for row in csv.DictReader(paths["results.csv"].open())}
+    assert "control_size for safeclip" in {row["defense"] for row in csv.DictReader(paths["results.csv"].open())}
     assert "control" not in paths["table.csv"].read_text()
     page = paths["index.html"].read_text()
-    assert "What the price is made of" in page
+    assert "Price breakdown" in page
     assert "the method for 63.5" in page
-    prices = page.split("What the price is made of")[1].partition("</table>")[0]
+    prices = page.split("Price breakdown")[1].partition("</table>")[0]
     (asr_row,) = [row for row in prices.split("</tr>") if ">asr</td>" in row]
     assert asr_row.count("95% Wilson interval of the counts of all seeds pooled") == 4
     for name in CONTROLS["badnet", 0]:

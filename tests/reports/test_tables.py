@@ -61,15 +61,15 @@ def test_mean_spread_and_seeds(store: Store) -> None:
     assert (alone.stat.text, alone.stat.spread, alone.seeds) == ("5.0", "[3.0, 7.0]", "1 seed")
 
 
-def test_best_only_among_the_same_seeds_and_where_the_attack_took(store: Store) -> None:
+def test_best_only_among_the_same_seeds_and_where_the_attack_is_effective(store: Store) -> None:
     table = asr(store)
     best = {(row.defense, attack) for row in table.rows for attack, c in zip(table.attacks, row.cells, strict=True) if c.best}
-    # 5.0 of safeclip (threshold=0.7) is lower, but is one seed; wanet did not take; the evil attack has no undefended cell
+    # 5.0 of safeclip (threshold=0.7) is lower, but is one seed; wanet is ineffective; the evil attack has no undefended cell
     assert best == {("safeclip (threshold=0.9)", "badnet 0.5%")}
-    assert [took.state for took in table.took] == ["unknown", "yes", "no"]
-    assert table.took[0].message == "undefended ASR not measured"
-    assert table.took[2].message == "attack did not take"
-    note = next(note for note in table.notes if note.number == table.took[2].note)
+    assert [verdict.state for verdict in table.verdicts] == ["unknown", "yes", "no"]
+    assert table.verdicts[0].message == "undefended ASR not measured"
+    assert table.verdicts[2].message == "attack ineffective"
+    note = next(note for note in table.notes if note.number == table.verdicts[2].note)
     assert note.where == ["wanet 2%"]
     assert "undefended ASR 18.0%, below the 30.0%" in note.reason
 
@@ -86,16 +86,16 @@ def test_did_not_take_rule(tmp_path: Path, undefended: float, floor: float | Non
         shares = {("asr", "all"): value} | ({} if floor is None else {("asr_floor", "all"): floor})
         write_eval(store, key_for("badnet", defense, 0), "asr", shares, better={"asr": "lower"})
     table = asr(store)
-    assert table.took[0].state == state
+    assert table.verdicts[0].state == state
     assert cell(table, "badnet 0.5%", "safeclip").best == (state == "yes")
 
 
 def test_the_rule_takes_the_mean_over_seeds(tmp_path: Path) -> None:
     store = Store.create(tmp_path / "mean")
-    for seed, value in enumerate((0.9, 0.1, 0.1)):  # mean 0.367: took, though two seeds of three did not
+    for seed, value in enumerate((0.9, 0.1, 0.1)):  # mean 0.367: effective, though two seeds of three are not
         write_training(store, "badnet", "clip", seed)
         write_eval(store, key_for("badnet", "clip", seed), "asr", {("asr", "all"): value, ("asr_floor", "all"): 0.1})
-    assert asr(store).took[0].state == "yes"
+    assert asr(store).verdicts[0].state == "yes"
 
 
 def test_no_credit_where_the_undefended_cell_is_not_there(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_no_credit_where_the_undefended_cell_is_not_there(tmp_path: Path) -> Non
         write_training(store, "badnet", defense, 0)
         write_eval(store, key_for("badnet", defense, 0), "asr", {("asr", "all"): value})
     table = asr(store)
-    assert table.took[0].state == "unknown"
+    assert table.verdicts[0].state == "unknown"
     assert not any(c.best for row in table.rows for c in row.cells)
 
 
