@@ -110,7 +110,7 @@ def test_every_format_has_it(store: Store) -> None:
     assert (cell["n_total"], cell["n_least"]) == ("112", "16")
     page = files["index.html"]
     assert page.count("[0.0, 3.3] n≥16</small>") == 2  # the table of the setting and the paper's
-    assert page.count('title="95% Wilson interval of the counts of all seeds pooled: 16 + 48 + 48 = 112"') > 2
+    assert page.count('title="95% Wilson interval of the counts pooled over all seeds: 16 + 48 + 48 = 112"') > 2
     assert r"\scriptsize $\pm$ 0.0, n$\geq$16" in files["table1.tex"]
     assert r"\scriptsize [0.0, 3.3]" in files["table1.tex"]
     for paper_table in (False, True):
