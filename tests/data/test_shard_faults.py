@@ -1,10 +1,8 @@
-"""Shards as people have them: what is wrong is named and counted, and alike in folders and tars."""
+"""Faults of shards are named and counted, in folders and in tars alike."""
 
-import contextlib
 import io
 import json
 import os
-import random
 import tarfile
 from pathlib import Path
 
@@ -12,21 +10,9 @@ import numpy as np
 import pytest
 
 from bench.data.decoding import decode
-from bench.errors import UserError
 
 from .conceptual_maker import TSV
-from .shard_maker import LAYOUTS, captions, download, opened, pairs, picture, searched, tar_of, write
-
-each_layout = pytest.mark.parametrize("layout", LAYOUTS)
-
-
-def complaint(root: Path, *words: str, **params: object) -> str:
-    with pytest.raises(UserError) as caught:
-        opened(root, **params)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert all(word in message for word in words), message
-    return message
+from .shard_maker import LAYOUTS, captions, download, each_layout, error_of, opened, pairs, picture, searched, write
 
 
 @each_layout
@@ -101,7 +87,7 @@ def test_links_to_nothing_are_missing_images(tmp_path: Path, layout: str) -> Non
                     content = b""
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
-    complaint(root, "2 images", "000000002.jpg", "restore them", "--set data.on_error=skip")
+    error_of(root, "2 images", "000000002.jpg", "restore them", "--set data.on_error=skip")
     bundle = opened(root, on_error="skip")
     assert list(captions(bundle)) == ["000000001.jpg", "000000004.jpg"]
     assert bundle.facts["skipped_missing"] == 2
@@ -112,91 +98,8 @@ def test_a_shard_that_is_a_link_to_nothing(tmp_path: Path) -> None:
     for layout, name in (("files", "00001"), ("tars", "00001.tar")):
         root = download(tmp_path / layout, layout, pairs(1, 2))
         os.symlink("nowhere", root / "train" / name)
-        complaint(root, f"train/{name}", "restore them")
+        error_of(root, f"train/{name}", "restore them")
         assert len(opened(root, on_error="skip").train) == 2
-
-
-def test_a_tar_cut_anywhere_is_named_and_its_whole_samples_are_kept(tmp_path: Path) -> None:
-    members = pairs(*range(12))
-    whole = tar_of(members)
-    root = download(tmp_path, "tars", members)
-    ends = {}
-    with tarfile.open(root / "train/00000.tar") as tar:
-        for member in tar:
-            ends[member.name] = member.offset_data + member.size
-    end = -(-max(ends.values()) // 512) * 512
-    rng = random.Random(0)
-    for cut in {*range(512, end + 512, 512), *(rng.randrange(1, end) for _ in range(20))}:
-        (root / "train/00000.tar").write_bytes(whole[:cut])
-        message = complaint(root, "00000.tar is not whole", "download this shard again")
-        kept = {name[:-4] for name in members if ends[name] <= cut and name.endswith("txt")}
-        assert ("on_error=skip" in message) == bool({name for name, at in ends.items() if at <= cut and name.endswith("jpg")})
-        if kept:
-            bundle = opened(root, on_error="skip")
-            assert {name[:-4] for name in captions(bundle)} == kept
-            assert bundle.facts["skipped_incomplete"] == 1
-    (root / "train/00000.tar").write_bytes(whole[: end + 512])
-    assert len(opened(root).train) == 12
-
-
-@pytest.mark.parametrize("head", [b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"])
-def test_a_compressed_tar_is_told_so(tmp_path: Path, head: bytes) -> None:
-    root = download(tmp_path, "tars", pairs(1, 2))
-    (root / "train/00001.tar").write_bytes(head + b"x" * 600)
-    complaint(root, "00001.tar", "it is compressed", "unpack")
-    (root / "train/00001.tar").rename(root / "train/00001.tar.gz")
-    complaint(root, "00001.tar.gz is a compressed tar", "unpack")
-    write(root / "train", "tars", pairs(3), "00001")
-    assert len(opened(root).train) == 3
-
-
-def test_damaged_bytes_never_end_in_a_traceback(tmp_path: Path) -> None:
-    root = download(tmp_path, "tars", pairs(1, 2, 3))
-    rng = random.Random(1)
-    for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
-        whole = tar_of(
-            {**pairs(1, 2), f"{'long' * 40}é.jpg": picture(3), f"{'long' * 40}é.txt": b"a"} if form else pairs(1, 2), form
-        )
-        for _ in range(40):
-            damaged = bytearray(whole)
-            for _ in range(rng.choice((1, 3, 30))):
-                damaged[rng.randrange(len(damaged))] = rng.choice((0, 255, 32, 48, rng.randrange(256)))
-            (root / "train/00000.tar").write_bytes(damaged)
-            with contextlib.suppress(UserError):
-                opened(root, on_error="skip")
-
-
-def _header(kind: bytes, size: bytes | None = None, content: bytes = b"") -> bytes:
-    """A member of that type; `size`, 12 bytes, in place of its own."""
-    member = tarfile.TarInfo("odd")
-    member.type, member.size = kind, len(content)
-    head = bytearray(member.tobuf(tarfile.GNU_FORMAT))
-    head[124:136] = size or head[124:136]
-    head[148:156] = b" " * 8
-    head[148:156] = b"%06o\0 " % sum(head)
-    return bytes(head) + content.ljust(-(-len(content) // 512) * 512, b"\0")
-
-
-@pytest.mark.parametrize(
-    "odd",
-    [
-        _header(tarfile.REGTYPE, b"\xff" * 12),
-        _header(tarfile.GNUTYPE_LONGNAME, b"\x80" + b"\xff" * 11),
-        _header(tarfile.XHDTYPE, content=b"21 GNU.sparse.size=x\n"),
-        _header(tarfile.XHDTYPE, content=b"12 path=odd\n") * 1000,
-        b"\xff" * 512,
-    ],
-    ids=["size below zero", "size beyond the machine's", "number that is none", "headers of headers", "noise"],
-)
-def test_headers_that_make_no_sense_end_a_tar(tmp_path: Path, odd: bytes) -> None:
-    """What stands before them is whole."""
-    root = download(tmp_path, "tars", {})
-    end = sum(512 + -(-len(content) // 512) * 512 for content in pairs(1, 2).values())
-    (root / "train/00000.tar").write_bytes(tar_of(pairs(1, 2))[:end] + odd + tar_of(pairs(3)))
-    complaint(root, "00000.tar is not whole", "download this shard again", "--set data.on_error=skip")
-    bundle = opened(root, on_error="skip")
-    assert list(captions(bundle)) == ["000000001.jpg", "000000002.jpg"]
-    assert bundle.facts["skipped_incomplete"] == 1
 
 
 @each_layout
@@ -218,7 +121,7 @@ def test_fewer_samples_than_were_written(tmp_path: Path, layout: str, ledger: st
     name = promise(3)
     assert len(opened(root).train) == 3
     promise(5)
-    complaint(root, f"it has 3 samples where {name} counts 5", "00000", "--set data.on_error=skip")
+    error_of(root, f"it has 3 samples where {name} counts 5", "00000", "--set data.on_error=skip")
     bundle = opened(root, on_error="skip")
     assert (len(bundle.train), bundle.facts["skipped_incomplete"]) == (3, 1)
     assert searched(root)[1].counts == {"incomplete": 1}
@@ -239,9 +142,9 @@ def test_no_image_has_a_caption(tmp_path: Path, layout: str) -> None:
     """Leaving such images out would leave nothing: the hint says what helps, and the search keeps its findings."""
     labels = {name.replace(".txt", ".cls"): content for name, content in pairs(1, 2, 3).items()}
     root = download(tmp_path, layout, labels, {**pairs(5, 6), "7.jpg": picture(7)})
-    message = complaint(root, "3 images without a caption", "labels (.cls) and no captions", "into a .txt")
+    message = error_of(root, "3 images without a caption", "labels (.cls) and no captions", "into a .txt")
     assert "on_error" not in message
-    complaint(root, "has no images for the part 'train'", "labels (.cls) and no captions", on_error="skip")
+    error_of(root, "has no images for the part 'train'", "labels (.cls) and no captions", on_error="skip")
     bundle, findings = searched(root)
     assert (len(bundle.train), findings.counts["captionless"], findings.counts["empty"]) == (0, 4, 1)
     assert "labels (.cls)" in findings.first["captionless"]
@@ -249,7 +152,7 @@ def test_no_image_has_a_caption(tmp_path: Path, layout: str) -> None:
 
 
 def test_no_image_is_of_a_known_format(tmp_path: Path) -> None:
-    complaint(download(tmp_path, "tars", {"1.heic": b"x", "2.heic": b"x"}), "no images for the part 'train'", "2 .heic")
+    error_of(download(tmp_path, "tars", {"1.heic": b"x", "2.heic": b"x"}), "no images for the part 'train'", "2 .heic")
 
 
 @each_layout
@@ -268,7 +171,7 @@ def test_captions_that_are_no_text(tmp_path: Path, layout: str) -> None:
     root = download(
         tmp_path, layout, {**members, "1.json": b'{"caption": "an old one"}', "4.json": b'{"caption": "a goldfish"}'}
     )
-    complaint(root, "4 images without a caption", "train/00000", "1.jpg", "4 of their files are not UTF-8 text")
+    error_of(root, "4 images without a caption", "train/00000", "1.jpg", "4 of their files are not UTF-8 text")
     assert captions(opened(root, on_error="skip")) == {"3.jpg": "a lemon", "4.jpg": "a goldfish"}
 
 
@@ -279,7 +182,7 @@ def test_names_that_are_no_text_and_numbers_that_are_none(tmp_path: Path, layout
     members.update({"²2.jpg": picture(70), "5" * 100 + ".jpg": picture(71), "0.jpg": picture(72), "٢.jpg": picture(73)})
     root = download(tmp_path, layout, members)
     (root / TSV["train"]).write_text("a lemon\thttp://x/0\n" * 4)
-    complaint(root, "1 images whose names are not UTF-8", "caf\\udce9.jpg", "rename")
+    error_of(root, "1 images whose names are not UTF-8", "caf\\udce9.jpg", "rename")
     bundle = opened(root, on_error="skip")
     assert set(captions(bundle).values()) == {"a lemon"}
     assert len(bundle.train) == 5
@@ -297,30 +200,12 @@ def test_images_of_one_name(tmp_path: Path, layout: str) -> None:
         "000000001 (1).jpg": picture(1),
     }
     root = download(tmp_path, layout, members)
-    complaint(root, "1 images whose name", "3.png", "--set data.on_error=skip")
+    error_of(root, "1 images whose name", "3.png", "--set data.on_error=skip")
     (root / TSV["train"]).write_text("\n".join(f"a banana {row}\thttp://x/{row}" for row in range(4)))
     bundle = opened(root, on_error="skip")
     assert captions(bundle) == {"000000001.jpg": "a banana 1", "3.jpg": "a banana 3"}
     assert (bundle.facts["skipped_duplicate"], bundle.facts["skipped_captionless"]) == (1, 1)
     assert "remove copies" in searched(root)[1].first["captionless"]
-
-
-@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_tars_of_all_forms(tmp_path: Path, form: int) -> None:
-    root = download(tmp_path, "tars", pairs(1))
-    stem = f"{'deep/' * 20}{'n' * 60}"
-    members = {
-        f"./{stem}.JPG": picture(5),
-        f"./{stem}.TXT": b"a lemon",
-        "b/1.Jpeg": picture(6),
-        "b/1.Json": b'{"caption": "a nut"}',
-    }
-    (root / "train/00000.TAR").write_bytes(tar_of(members, form))
-    (root / "train/00000.tar").unlink()
-    bundle, findings = searched(root)
-    assert captions(bundle) == {"b/1.Jpeg": "a nut", f"{stem}.JPG": "a lemon"}
-    assert not findings.counts
-    assert len(bundle.train.images.load(np.arange(2))) == 2
 
 
 def test_shards_with_gaps_empty_ones_and_other_layouts(tmp_path: Path) -> None:
@@ -330,7 +215,7 @@ def test_shards_with_gaps_empty_ones_and_other_layouts(tmp_path: Path) -> None:
             write(root / "train", layout, pairs(number), f"{number:05d}")
         assert list(captions(opened(root))) == ["000000003.jpg", "000000017.jpg"]
     write(tmp_path / "files/train", "tars", pairs(5), "00004")
-    complaint(tmp_path / "files", "00004.tar, which has no folder beside it", "data.layout=files or tars")
+    error_of(tmp_path / "files", "00004.tar, which has no folder beside it", "data.layout=files or tars")
     assert len(opened(tmp_path / "files", layout="files").train) == 2
     (tmp_path / "files/train/00004.tar").rename(tmp_path / "files/train/00003.tar")
     assert len(opened(tmp_path / "files").train) == 2
@@ -339,6 +224,6 @@ def test_shards_with_gaps_empty_ones_and_other_layouts(tmp_path: Path) -> None:
 def test_images_without_a_shard(tmp_path: Path) -> None:
     root = download(tmp_path, "files", {})
     (root / "train/00000").rename(root / "train/photos")
-    complaint(root, "holds no shards", "there is photos")
+    error_of(root, "holds no shards", "there is photos")
     (root / "train/1.jpg").write_bytes(picture(1))
-    complaint(root, "move its images, such as 1.jpg", "into a folder 00000/")
+    error_of(root, "move its images, such as 1.jpg", "into a folder 00000/")
