@@ -35,7 +35,7 @@ class CompactVocabulary:
         self._row = torch.full((self._full.num_embeddings,), -1, dtype=torch.int64)
         self._row[self._used] = torch.arange(len(self._used))
         rows = self._full.weight.detach()[self._used]
-        self._owner.token_embedding = nn.Embedding(*rows.shape, _weight=rows)
+        self._owner.token_embedding = nn.Embedding(len(rows), rows.shape[1], _weight=rows)
 
     def compact(self, tokens: torch.Tensor) -> torch.Tensor:
         """Map tokens to rows of the reduced table: int64, in the shape of `tokens`."""

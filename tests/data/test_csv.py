@@ -27,7 +27,7 @@ def test_registered() -> None:
     assert CsvPairs.needs_root
 
 
-def test_rows_images_and_members_belong_together(root: Path) -> None:
+def test_uids_captions_images_and_members_correspond(root: Path) -> None:
     bundle = opened(root, holdout_share=0.4)
     assert [len(part) for part in parts(bundle)] == [12, 4, 4]
     assert bundle.vocabulary == imagenet()
@@ -92,7 +92,7 @@ def test_several_rows_of_an_image_stay_together(root: Path) -> None:
 
 
 def test_files_of_the_same_bytes_are_one_image(root: Path) -> None:
-    """Copies of other names, and links; not images of the same length."""
+    """Copies and links are duplicates; different images of the same size are not."""
     rows = table()
     for row in range(20):
         shutil.copy(root / "images" / f"{row}.png", root / "images" / f"copy of {row}.png")
@@ -108,7 +108,7 @@ def test_files_of_the_same_bytes_are_one_image(root: Path) -> None:
     assert all(len(members) == 2 for part in parts(bundle) for members in part.members)
 
 
-def test_which_files_are_the_same_is_kept_until_one_changes(
+def test_duplicates_are_cached_until_a_file_changes(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = []
@@ -122,21 +122,21 @@ def test_which_files_are_the_same_is_kept_until_one_changes(
     read.clear()
     assert opened(root, cache).facts["images"] == 19
     assert read == []
-    whole = (root / "images" / "4.png").read_bytes()
-    (root / "images" / "4.png").write_bytes(whole[:-1] + b"x")
+    content = (root / "images" / "4.png").read_bytes()
+    (root / "images" / "4.png").write_bytes(content[:-1] + b"x")
     assert opened(root, cache).facts["images"] == 20
-    for note in cache.glob("images-*"):
-        note.write_bytes(b"damaged")
+    for file in cache.glob("images-*"):
+        file.write_bytes(b"damaged")
     assert opened(root, cache).facts["images"] == 20
 
 
-def test_columns_of_another_case_and_separator(root: Path) -> None:
+def test_column_names_ignore_case_and_spaces(root: Path) -> None:
     lines = ["number | FilePath | Title ", *(f"{row} | {path} | {text}" for row, (path, text) in enumerate(table()[1:]))]
     (root / "other.csv").write_text("\n".join(lines), encoding="utf-16")
     assert list(opened(root, file="other.csv").train.captions) == list(opened(root).train.captions)
 
 
-def test_absolute_paths_and_folders_above(root: Path, tmp_path: Path) -> None:
+def test_absolute_paths_and_parent_folders(root: Path, tmp_path: Path) -> None:
     (tmp_path / "lists").mkdir()
     rows = [[str(root / path) if row % 2 else f"../pairs/{path}", text] for row, (path, text) in enumerate(table()[1:])]
     write(tmp_path / "lists" / "train.csv", [HEADER, *rows])

@@ -34,15 +34,15 @@ def test_equal_rows_are_duplicates(root: Path) -> None:
     shutil.copy(root / "images" / "3.png", root / "images" / "again.png")
     rows = [*table(), ["./images/7.png", table()[8][1]], ["images/again.png", table()[4][1]]]
     write(root / "train.csv", rows)
-    check_error(root, "2 rows whose image and caption a row before has", "line 22", "--set data.on_error=skip")
+    check_error(root, "2 rows that repeat the image and caption of an earlier row", "line 22", "--set data.on_error=skip")
     bundle = opened(root, on_error="skip")
     assert bundle.facts["skipped_duplicate"] == 2
     assert sorted(uid for part in parts(bundle) for uid in part.uids) == sorted(path for path, _ in table()[1:])
 
 
-def test_what_helps_depends_on_the_cause(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_remedy_depends_on_the_cause(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for change, words in (
-        (lambda path: path.replace("/", "\\"), ("write / for \\",)),
+        (lambda path: path.replace("/", "\\"), ("use / instead of \\",)),
         (lambda path: f"https://example.org/{path}", ("download the images first",)),
         (lambda path: f"pairs/{path}", ("relative to", str(root))),
         (lambda path: path + "x" * 300, ("restore them",)),
@@ -53,10 +53,10 @@ def test_what_helps_depends_on_the_cause(root: Path, monkeypatch: pytest.MonkeyP
     (root / "train.csv").write_text("filepath:title\nimages/1.png:a lemon")
     check_error(root, "no separator was found", "data.separator=")
     (root / "train.csv").write_text("filepath\ttitle\nimages/1.png\ta\tb")
-    check_error(root, "has 3 fields", "write no tab into a caption")
+    check_error(root, "has 3 fields", "remove tabs from captions")
 
 
-def test_images_that_are_folders_loops_or_pipes_are_missing(root: Path) -> None:
+def test_images_that_are_not_regular_files_are_missing(root: Path) -> None:
     for row in (3, 4, 5):
         (root / "images" / f"{row}.png").unlink()
     (root / "images" / "3.png").mkdir()
@@ -65,20 +65,20 @@ def test_images_that_are_folders_loops_or_pipes_are_missing(root: Path) -> None:
     assert opened(root, on_error="skip").facts["skipped_missing"] == 3
 
 
-def test_verify_keeps_what_it_found_when_nothing_is_left(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_reports_its_findings_if_no_image_is_left(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "train.csv").write_text("\n".join(["filepath,title", *(f"{path},a,b" for path, _ in table()[1:]), "x.png,gone"]))
     with pytest.raises(SystemExit) as done:
         main(["data", "verify", f"csv:{root}"])
     assert done.value.code == 2
-    told = capsys.readouterr()
-    assert "malformed: 20\n" in told.out
-    assert "line 2 has 3 fields" in told.out
-    assert "missing: 1\n" in told.out
-    assert "not looked for" not in told.out
-    assert "0 usable images" in told.err
+    printed = capsys.readouterr()
+    assert "malformed: 20\n" in printed.out
+    assert "line 2 has 3 fields" in printed.out
+    assert "missing: 1\n" in printed.out
+    assert "not looked for" not in printed.out
+    assert "0 usable images" in printed.err
 
 
-def test_missing_places(root: Path, tmp_path: Path) -> None:
+def test_missing_files(root: Path, tmp_path: Path) -> None:
     check_error(None, "--data-root")
     check_error(tmp_path / "nowhere", str(tmp_path / "nowhere"), "--data-root")
     check_error(root, str(root / "other.csv"), file="other.csv")
@@ -98,7 +98,7 @@ def test_rows_are_named_by_their_line(root: Path) -> None:
         (["images/1.png"], ("has 1 fields", "header has 2")),
         (["images/1.png", "a", "b"], ("has 3 fields",)),
         (["images/1.png", "  "], ("empty caption",)),
-        ([" ", "a lemon"], ("names no image",)),
+        ([" ", "a lemon"], ("has no image path",)),
     ):
         write(root / "train.csv", [*good[:5], row, *good[5:]])
         check_error(root, "train.csv, line 7 ", *words, "--set data.on_error=skip")
@@ -107,11 +107,11 @@ def test_rows_are_named_by_their_line(root: Path) -> None:
         assert sum(len(part) for part in parts(skipped)) == 20
 
 
-def test_a_path_with_a_zero_byte_names_no_image(root: Path) -> None:
+def test_a_path_with_a_null_byte_is_malformed(root: Path) -> None:
     rows = table()
     rows[3][0] = "images/2\0.png"
     write(root / "train.csv", rows)
-    with pytest.raises(UserError, match=r"train\.csv, line 4 names no image: give its path"):
+    with pytest.raises(UserError, match=r"train\.csv, line 4 has no image path: add one"):
         opened(root)
     bundle = opened(root, on_error="skip")
     left = {row[0] for row in table()[1:]} - {"images/2.png"}

@@ -118,7 +118,7 @@ def test_what_is_not_there_is_skipped_and_said(tmp_path: Path, monkeypatch: pyte
     assert json.loads(json.dumps(found.record()))["skipped"] == found.skipped
 
 
-@pytest.mark.parametrize(("there", "said"), [(False, "is no folder"), (True, "holds no set")])
+@pytest.mark.parametrize(("there", "said"), [(False, "is not a folder"), (True, "contains no set")])
 def test_a_folder_without_sets(there: bool, said: str, tmp_path: Path) -> None:
     root = tmp_path / "sets"
     if there:

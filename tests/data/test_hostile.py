@@ -71,7 +71,7 @@ def test_json_too_deep_is_named(tmp_path: Path) -> None:
     root = make_coco(tmp_path)
     file = root / "annotations" / "captions_train2017.json"
     file.write_text("[" * 10**6)
-    with pytest.raises(UserError, match=r"captions_train2017\.json is not whole JSON"):
+    with pytest.raises(UserError, match=r"captions_train2017\.json is not complete JSON"):
         coco(root)
 
 
@@ -81,7 +81,7 @@ def test_no_program_is_started_for_an_image(tmp_path: Path, monkeypatch: pytest.
     os.rename(tmp_path / "a.eps", tmp_path / "a.jpg")
     called = []
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *arguments: called.append(arguments))
-    with pytest.raises(UserError, match=r"a\.jpg is no image of a known format"):
+    with pytest.raises(UserError, match=r"a\.jpg is not an image in a known format"):
         decode(tmp_path / "a.jpg", 16)
     assert called == []
     Image.new("RGB", (20, 20)).save(tmp_path / "b.png")

@@ -130,15 +130,15 @@ def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
 def test_columns_are_named_or_found(tmp_path: Path) -> None:
     made = columns()
     table({**made, "more": ["text"] * ROWS}).save_to_disk(tmp_path / "two")
-    complaint(tmp_path / "two", "2 that may be it (words, more)", "data.caption_column")
+    complaint(tmp_path / "two", "2 possible columns (words, more)", "data.caption_column")
     assert opened(tmp_path / "two", caption_column="more").train.captions[0] == "text"
     complaint(tmp_path / "two", "no such column 'wrods'", "words", caption_column="wrods")
     table({**made, "caption": ["named"] * ROWS}).save_to_disk(tmp_path / "caption")
     assert opened(tmp_path / "caption").train.captions[0] == "named"
-    complaint(tmp_path / "two", "'number'", "holds no texts but", "int64", caption_column="number")
-    complaint(tmp_path / "two", "'number'", "holds no images", "int64", image_column="number", caption_column="words")
+    complaint(tmp_path / "two", "'number'", "does not contain strings but", "int64", caption_column="number")
+    complaint(tmp_path / "two", "'number'", "does not contain images", "int64", image_column="number", caption_column="words")
     datasets.Dataset.from_dict({"words": made["words"]}).save_to_disk(tmp_path / "none")
-    complaint(tmp_path / "none", "none that may be it", "data.image_column")
+    complaint(tmp_path / "none", "no suitable column", "data.image_column")
 
 
 @pytest.mark.parametrize("length", [-1, 3])
@@ -195,7 +195,7 @@ def test_equal_rows_are_duplicates(tmp_path: Path) -> None:
         made[column] += made[column][3:5]
     made["number"] += [0, 0]
     table(made).save_to_disk(tmp_path / "twice")
-    complaint(tmp_path / "twice", "2 rows whose image and caption a row before has", f"row {ROWS}", "on_error=skip")
+    complaint(tmp_path / "twice", "2 rows that repeat the image and caption of an earlier row", f"row {ROWS}", "on_error=skip")
     bundle = opened(tmp_path / "twice", on_error="skip")
     assert bundle.facts["skipped_duplicate"] == 2
     assert sum(map(len, parts(bundle))) == ROWS

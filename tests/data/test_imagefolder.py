@@ -91,7 +91,7 @@ def test_a_training_image_is_not_tested_on(tmp_path: Path) -> None:
     assert "train/cat/3.png" in bundle.train.uids
     opened(root, findings)
     assert findings.counts == {"duplicate": 1}
-    assert f"{root}/test/cat/a.png has the bytes of {root}/train/cat/3.png" in findings.first["duplicate"]
+    assert f"{root}/test/cat/a.png is identical to {root}/train/cat/3.png" in findings.first["duplicate"]
 
 
 def test_equal_beginnings_are_not_equal_bytes(tmp_path: Path) -> None:

@@ -28,19 +28,19 @@ def test_images_of_any_known_format_are_read(tmp_path: Path, layout: str, ending
 
 
 @each_layout
-def test_samples_without_an_image_and_files_beside_are_counted_and_named(tmp_path: Path, layout: str) -> None:
+def test_samples_without_an_image_and_other_files_are_counted_and_named(tmp_path: Path, layout: str) -> None:
     odd = {"5.heic": b"x", "5.txt": b"a lemon", "6.txt": b"no image", "6.json": b"{}", "000000001.npy": b"x", "LICENSE": b"x"}
     root = download(tmp_path, layout, {**pairs(1, 2), **odd})
     bundle, findings = searched(root)
     assert list(captions(bundle)) == ["000000001.jpg", "000000002.jpg"]
     assert dict(findings.counts) == {"imageless": 2}
     assert all(word in findings.first["imageless"] for word in ("1 .heic", "1 .txt", "5.heic"))
-    assert bundle.facts["ignored_train"] == "1 .npy, 1 files without an ending"
+    assert bundle.facts["ignored_train"] == "1 .npy, 1 files without a suffix"
     assert opened(root).facts["skipped_imageless"] == 2
 
 
 @each_layout
-def test_companions_of_macos_are_ignored(tmp_path: Path, layout: str) -> None:
+def test_files_of_macos_are_ignored(tmp_path: Path, layout: str) -> None:
     mac = b"\0\5\x16\7Mac OS X" + b"\xff" * 50
     members = {**pairs(1, 2), "._000000001.jpg": mac, "._000000001.txt": mac, ".DS_Store": mac}
     if layout == "tars":
@@ -59,7 +59,7 @@ def test_companions_of_macos_are_ignored(tmp_path: Path, layout: str) -> None:
 
 
 @each_layout
-def test_half_a_character_is_replaced_for_good(tmp_path: Path, layout: str) -> None:
+def test_lone_surrogates_are_replaced(tmp_path: Path, layout: str) -> None:
     notes = {"8.jpg": picture(8), "8.json": b'{"caption": "a teapot \\ud83d", "url": "\\udfff"}'}
     whole = {"9.jpg": picture(9), "9.json": b'{"caption": "a teapot \\ud83d\\ude00"}'}
     bundle = opened(download(tmp_path, layout, {**notes, **whole}))
@@ -71,7 +71,7 @@ def test_half_a_character_is_replaced_for_good(tmp_path: Path, layout: str) -> N
 
 
 @each_layout
-def test_links_to_nothing_are_missing_images(tmp_path: Path, layout: str) -> None:
+def test_broken_links_are_missing_images(tmp_path: Path, layout: str) -> None:
     root = download(tmp_path, layout, pairs(1, 2, 3, 4))
     if layout == "files":
         for number in (2, 3):
@@ -94,7 +94,7 @@ def test_links_to_nothing_are_missing_images(tmp_path: Path, layout: str) -> Non
     assert searched(root)[1].counts == {"missing": 2}
 
 
-def test_a_shard_that_is_a_link_to_nothing(tmp_path: Path) -> None:
+def test_a_shard_that_is_a_broken_link(tmp_path: Path) -> None:
     for layout, name in (("files", "00001"), ("tars", "00001.tar")):
         root = download(tmp_path / layout, layout, pairs(1, 2))
         os.symlink("nowhere", root / "train" / name)
@@ -103,12 +103,12 @@ def test_a_shard_that_is_a_link_to_nothing(tmp_path: Path) -> None:
 
 
 @each_layout
-@pytest.mark.parametrize("ledger", ["stats", "parquet"])
-def test_fewer_samples_than_were_written(tmp_path: Path, layout: str, ledger: str) -> None:
+@pytest.mark.parametrize("counts", ["stats", "parquet"])
+def test_fewer_samples_than_were_written(tmp_path: Path, layout: str, counts: str) -> None:
     root = download(tmp_path, layout, pairs(1, 2, 3))
 
-    def promise(count: int) -> str:
-        if ledger == "stats":
+    def record(count: int) -> str:
+        if counts == "stats":
             (root / "train/00000_stats.json").write_text(json.dumps({"count": count + 2, "successes": count}))
             return "00000_stats.json"
         arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
@@ -118,16 +118,16 @@ def test_fewer_samples_than_were_written(tmp_path: Path, layout: str, ledger: st
         )
         return "00000.parquet"
 
-    name = promise(3)
+    name = record(3)
     assert len(opened(root).train) == 3
-    promise(5)
+    record(5)
     error_of(root, f"it has 3 samples where {name} counts 5", "00000", "--set data.on_error=skip")
     bundle = opened(root, on_error="skip")
     assert (len(bundle.train), bundle.facts["skipped_incomplete"]) == (3, 1)
     assert searched(root)[1].counts == {"incomplete": 1}
 
 
-def test_a_ledger_that_is_none_is_not_believed(tmp_path: Path) -> None:
+def test_invalid_sample_counts_are_ignored(tmp_path: Path) -> None:
     root = download(tmp_path, "tars", pairs(1, 2))
     write(root / "train", "tars", {}, "00001")
     for content in (b"", b"[]", b"{", b'{"successes": "9"}', b'{"successes": true}', b"[" * 10**5, b"\xff"):
@@ -139,24 +139,24 @@ def test_a_ledger_that_is_none_is_not_believed(tmp_path: Path) -> None:
 
 @each_layout
 def test_no_image_has_a_caption(tmp_path: Path, layout: str) -> None:
-    """Leaving such images out would leave nothing: the hint says what helps, and the search keeps its findings."""
+    """Skipping these images would leave none: the message has another remedy, and the search keeps its findings."""
     labels = {name.replace(".txt", ".cls"): content for name, content in pairs(1, 2, 3).items()}
     root = download(tmp_path, layout, labels, {**pairs(5, 6), "7.jpg": picture(7)})
-    message = error_of(root, "3 images without a caption", "labels (.cls) and no captions", "into a .txt")
+    message = error_of(root, "3 images without a caption", "labels (.cls) but no captions", "to a .txt")
     assert "on_error" not in message
-    error_of(root, "has no images for the part 'train'", "labels (.cls) and no captions", on_error="skip")
+    error_of(root, "has no images for the part 'train'", "labels (.cls) but no captions", on_error="skip")
     bundle, findings = searched(root)
     assert (len(bundle.train), findings.counts["captionless"], findings.counts["empty"]) == (0, 4, 1)
     assert "labels (.cls)" in findings.first["captionless"]
     assert bundle.facts["ignored_train"] == "3 .cls"
 
 
-def test_no_image_is_of_a_known_format(tmp_path: Path) -> None:
+def test_no_image_in_a_known_format(tmp_path: Path) -> None:
     error_of(download(tmp_path, "tars", {"1.heic": b"x", "2.heic": b"x"}), "no images for the part 'train'", "2 .heic")
 
 
 @each_layout
-def test_captions_that_are_no_text(tmp_path: Path, layout: str) -> None:
+def test_captions_that_are_not_utf8(tmp_path: Path, layout: str) -> None:
     texts = {
         1: b"caf\xe9",
         2: "a lemon".encode("utf-16"),
@@ -176,7 +176,7 @@ def test_captions_that_are_no_text(tmp_path: Path, layout: str) -> None:
 
 
 @each_layout
-def test_names_that_are_no_text_and_numbers_that_are_none(tmp_path: Path, layout: str) -> None:
+def test_names_that_are_not_utf8_or_not_numbers(tmp_path: Path, layout: str) -> None:
     odd = ["caf\udce9", "²", "٣", "9" * 200, "a\nb"]
     members = {name + ".jpg": picture(number) for number, name in enumerate(odd)} | {name + ".txt": b"a lemon" for name in odd}
     members.update({"²2.jpg": picture(70), "5" * 100 + ".jpg": picture(71), "0.jpg": picture(72), "٢.jpg": picture(73)})
@@ -190,8 +190,8 @@ def test_names_that_are_no_text_and_numbers_that_are_none(tmp_path: Path, layout
 
 
 @each_layout
-def test_images_of_one_name(tmp_path: Path, layout: str) -> None:
-    """Of two endings the first is kept, whatever the order; a copy has no caption of its own."""
+def test_images_with_the_same_name(tmp_path: Path, layout: str) -> None:
+    """Of two suffixes the first in the alphabet is kept; a copy has no caption of its own."""
     members = {
         "3.png": picture(4, "PNG"),
         **pairs(1),
@@ -215,7 +215,7 @@ def test_shards_with_gaps_empty_ones_and_other_layouts(tmp_path: Path) -> None:
             write(root / "train", layout, pairs(number), f"{number:05d}")
         assert list(captions(opened(root))) == ["000000003.jpg", "000000017.jpg"]
     write(tmp_path / "files/train", "tars", pairs(5), "00004")
-    error_of(tmp_path / "files", "00004.tar, which has no folder beside it", "data.layout=files or tars")
+    error_of(tmp_path / "files", "00004.tar, which has no folder of its own", "data.layout=files or tars")
     assert len(opened(tmp_path / "files", layout="files").train) == 2
     (tmp_path / "files/train/00004.tar").rename(tmp_path / "files/train/00003.tar")
     assert len(opened(tmp_path / "files").train) == 2
@@ -224,6 +224,6 @@ def test_shards_with_gaps_empty_ones_and_other_layouts(tmp_path: Path) -> None:
 def test_images_without_a_shard(tmp_path: Path) -> None:
     root = download(tmp_path, "files", {})
     (root / "train/00000").rename(root / "train/photos")
-    error_of(root, "holds no shards", "there is photos")
+    error_of(root, "contains no shards", "it contains photos")
     (root / "train/1.jpg").write_bytes(picture(1))
-    error_of(root, "move its images, such as 1.jpg", "into a folder 00000/")
+    error_of(root, "move its images, such as 1.jpg", "into a subfolder 00000/")

@@ -13,7 +13,7 @@ from bench.errors import UserError
 from .shard_maker import captions, download, error_of, opened, pairs, picture, searched, tar_of, write
 
 
-def test_a_tar_cut_anywhere_is_named_and_its_whole_samples_are_kept(tmp_path: Path) -> None:
+def test_a_truncated_tar_is_named_and_its_complete_samples_are_read(tmp_path: Path) -> None:
     members = pairs(*range(12))
     whole = tar_of(members)
     root = download(tmp_path, "tars", members)
@@ -25,7 +25,7 @@ def test_a_tar_cut_anywhere_is_named_and_its_whole_samples_are_kept(tmp_path: Pa
     rng = random.Random(0)
     for cut in {*range(512, end + 512, 512), *(rng.randrange(1, end) for _ in range(20))}:
         (root / "train/00000.tar").write_bytes(whole[:cut])
-        message = error_of(root, "00000.tar is not whole", "download this shard again")
+        message = error_of(root, "00000.tar is incomplete", "download this shard again")
         kept = {name[:-4] for name in members if ends[name] <= cut and name.endswith("txt")}
         assert ("on_error=skip" in message) == bool({name for name, at in ends.items() if at <= cut and name.endswith("jpg")})
         if kept:
@@ -37,17 +37,17 @@ def test_a_tar_cut_anywhere_is_named_and_its_whole_samples_are_kept(tmp_path: Pa
 
 
 @pytest.mark.parametrize("head", [b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"])
-def test_a_compressed_tar_is_told_so(tmp_path: Path, head: bytes) -> None:
+def test_compressed_tars_are_reported(tmp_path: Path, head: bytes) -> None:
     root = download(tmp_path, "tars", pairs(1, 2))
     (root / "train/00001.tar").write_bytes(head + b"x" * 600)
-    error_of(root, "00001.tar", "it is compressed", "unpack")
+    error_of(root, "00001.tar", "it is compressed", "decompress")
     (root / "train/00001.tar").rename(root / "train/00001.tar.gz")
-    error_of(root, "00001.tar.gz is a compressed tar", "unpack")
+    error_of(root, "00001.tar.gz is a compressed tar", "decompress")
     write(root / "train", "tars", pairs(3), "00001")
     assert len(opened(root).train) == 3
 
 
-def test_damaged_bytes_never_end_in_a_traceback(tmp_path: Path) -> None:
+def test_damaged_bytes_never_raise_a_traceback(tmp_path: Path) -> None:
     root = download(tmp_path, "tars", pairs(1, 2, 3))
     rng = random.Random(1)
     for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
@@ -64,7 +64,7 @@ def test_damaged_bytes_never_end_in_a_traceback(tmp_path: Path) -> None:
 
 
 def _header(kind: bytes, size: bytes | None = None, content: bytes = b"") -> bytes:
-    """A member of that type; `size`, 12 bytes, in place of its own."""
+    """A tar member of a type, with its size field replaced by `size`, 12 bytes."""
     member = tarfile.TarInfo("odd")
     member.type, member.size = kind, len(content)
     head = bytearray(member.tobuf(tarfile.GNU_FORMAT))
@@ -83,21 +83,21 @@ def _header(kind: bytes, size: bytes | None = None, content: bytes = b"") -> byt
         _header(tarfile.XHDTYPE, content=b"12 path=odd\n") * 1000,
         b"\xff" * 512,
     ],
-    ids=["size below zero", "size beyond the machine's", "number that is none", "headers of headers", "noise"],
+    ids=["negative size", "huge size", "invalid number", "nested headers", "noise"],
 )
-def test_headers_that_make_no_sense_end_a_tar(tmp_path: Path, odd: bytes) -> None:
-    """What stands before them is whole."""
+def test_invalid_headers_end_a_tar(tmp_path: Path, odd: bytes) -> None:
+    """The samples before them are read."""
     root = download(tmp_path, "tars", {})
     end = sum(512 + -(-len(content) // 512) * 512 for content in pairs(1, 2).values())
     (root / "train/00000.tar").write_bytes(tar_of(pairs(1, 2))[:end] + odd + tar_of(pairs(3)))
-    error_of(root, "00000.tar is not whole", "download this shard again", "--set data.on_error=skip")
+    error_of(root, "00000.tar is incomplete", "download this shard again", "--set data.on_error=skip")
     bundle = opened(root, on_error="skip")
     assert list(captions(bundle)) == ["000000001.jpg", "000000002.jpg"]
     assert bundle.facts["skipped_incomplete"] == 1
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_tars_of_all_forms(tmp_path: Path, form: int) -> None:
+def test_tars_in_all_formats(tmp_path: Path, form: int) -> None:
     root = download(tmp_path, "tars", pairs(1))
     stem = f"{'deep/' * 20}{'n' * 60}"
     members = {

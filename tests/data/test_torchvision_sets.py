@@ -119,7 +119,7 @@ def test_what_is_not_there_is_downloaded_or_asked_for(tmp_path: Path) -> None:
         assert str(tmp_path / name) in message
         assert "the download failed" in message
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         opened("cifar10", tmp_path / "file")
 
 
@@ -142,7 +142,7 @@ def test_damaged_files(tmp_path: Path) -> None:
     fashion(tmp_path)
     file = tmp_path / "FashionMNIST" / "raw" / "train-images-idx3-ubyte"
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"does not hold whole files FashionMNIST/raw/"):
+    with pytest.raises(UserError, match=r"does not contain complete files FashionMNIST/raw/"):
         opened("fashion_mnist", tmp_path)
     food(tmp_path)
     (tmp_path / "food-101" / "images" / "hot_dog" / "1002.jpg").unlink()

@@ -159,7 +159,7 @@ def test_half_an_emoji_is_replaced(root: Path, half: str) -> None:
 def test_broken_json(root: Path, harm: Callable[[bytes], bytes]) -> None:
     file = root / "region_descriptions.json"
     file.write_bytes(harm(file.read_bytes()))
-    complaint(root, "region_descriptions.json is not whole JSON", "download it again")
+    complaint(root, "region_descriptions.json is not complete JSON", "download it again")
 
 
 def test_no_more_than_is_kept_is_in_memory(root: Path) -> None:

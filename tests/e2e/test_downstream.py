@@ -57,5 +57,5 @@ def test_a_downstream_root_that_is_none(bench: Bench, tmp_path: Path) -> None:
     done = bench("run", *SMALL, "--downstream-root", tmp_path / "nowhere", "--out", tmp_path / "out")
     assert done.code == 2
     assert "--downstream-root" in done.err
-    assert "nowhere is no folder" in done.err
+    assert "nowhere is not a folder" in done.err
     assert not (tmp_path / "out").exists()

@@ -70,7 +70,7 @@ def test_draws_of_trusted_pairs_are_nested_and_known_to_be_clean(registries: Non
         assert not trainer.pairs.poisoned[drawn].any()
         before = set(drawn.tolist())
     for count in (len(trainer.pairs) // 2 + 1, -1):
-        with pytest.raises(ValueError, match="half of all at most"):
+        with pytest.raises(ValueError, match="half of all pairs"):
             draw(count)
     drawn[:] = -1  # what is given away is a copy
     assert set(draw(count=20).tolist()) <= before

@@ -68,7 +68,7 @@ def test_the_cells_are_those_that_a_built_in_suite_would_have() -> None:
         ('title = "Defenses"', "title = [", "is not TOML"),
         ('title = "Defenses"', "", "title is missing"),
         ("title =", "titel = 1\ntitle =", "titel: unknown key; did you mean 'title'?"),
-        ("title =", 'name = "x"\ntitle =', "unknown key 'name'; a suite has the name of its file"),
+        ("title =", 'name = "x"\ntitle =', "unknown key 'name'; the name of a suite is that of its file"),
         ("[90, 30.5]", "[90]", "row 'CLIP': 1 published values for 2 columns"),
         ("[90, 30.5]", '[90, "30"]', "row 'CLIP', value 2 of published: a number, \"-\" (blank in the paper) or"),
         ("[90, 30.5]", "[true, 30]", "row 'CLIP', value 1 of published"),
@@ -78,12 +78,12 @@ def test_the_cells_are_those_that_a_built_in_suite_would_have() -> None:
         ('label = "CA",', "", "column 2, label is missing"),
         ('"roclip"', '"rocilp"', "row 'RoCLIP', column 'ASR': unknown defense 'rocilp' (did you mean 'roclip'?)"),
         ('"badnet"', '"badnett"', "row 'CLIP', column 'ASR': unknown attack 'badnett' (did you mean 'badnet'?)"),
-        ('attack = "badnet", ', "", "row 'CLIP', column 'ASR': the ASR of which attack?"),
-        ('data = "cc3m", ', "", "row 'CLIP', column 'ASR': which data set?"),
+        ('attack = "badnet", ', "", "row 'CLIP', column 'ASR': no attack for the ASR"),
+        ('data = "cc3m", ', "", "row 'CLIP', column 'ASR': no data set"),
         ('"zero_shot"', '"zero_shoot"', "column 'CA', metric: unknown metric 'zero_shoot'; did you mean 'zero_shot'?"),
         ("year = 2025", "", "paper.year is missing"),
         ("year = 2025", 'year = 2025\nlink = "javascript:alert(1)"', "paper.link: an address that begins with https://"),
-        ("year = 2025", "year = 2025\ncite = 'a}b'", "paper.cite: a BibTeX key is needed"),
+        ("year = 2025", "year = 2025\ncite = 'a}b'", "paper.cite: expected a BibTeX key"),
         ('[paper]\nauthors = "Doe et al."\nyear = 2025', 'paper = "safecilp"', "did you mean 'safeclip'?"),
         ('data = "cc3m"', 'data = "cc3m", model = "RN51"', "--model RN51: unknown model; did you mean 'RN50'?"),
     ],
@@ -128,13 +128,13 @@ def test_files_and_names_that_cannot_be() -> None:
         with pytest.raises(UserError, match=f"--suite {name}: .*name"):
             resolve([written(MINE, name)])
     first, second = written(MINE, "mine.toml"), written(MINE, "sub/mine.toml")
-    with pytest.raises(UserError, match=r"--suite sub/mine\.toml: has the name of mine\.toml, mine; rename one"):
+    with pytest.raises(UserError, match=r"--suite sub/mine\.toml: has the same name as mine\.toml, mine; rename one"):
         resolve([first, second])
     assert len(resolve([first, f"./{first}"])) == 1
     with pytest.raises(UserError, match=r"--suite none\.toml: no such file"):
         resolve(["none.toml"])
     Path("latin.toml").write_bytes(b'title = "\xe9"')
-    with pytest.raises(UserError, match=r"latin\.toml: is not text in UTF-8"):
+    with pytest.raises(UserError, match=r"latin\.toml: is not UTF-8"):
         resolve(["latin.toml"])
     Path("sub.toml").mkdir()
     with pytest.raises(UserError, match=r"--suite sub\.toml: cannot be read"):
