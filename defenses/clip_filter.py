@@ -69,7 +69,7 @@ class CLIPFilter(Filter):
             image_sum, text_sum = image_sum + images.sum(axis=0), text_sum + texts.sum(axis=0)
         pairs: NDArray[np.float64] = np.concatenate(similarities)
         mismatched = float(image_sum @ text_sum) / len(pairs) ** 2
-        return pairs >= mismatched + self.params.threshold * (pairs.mean() - mismatched)
+        return np.asarray(pairs >= mismatched + self.params.threshold * (pairs.mean() - mismatched))
 
     def select(self, scorer: Scorer) -> None:
         super().select(scorer)

@@ -20,6 +20,8 @@ from bench.api import (
     DataPlace,
     DatasetBundle,
     Edit,
+    FrozenModel,
+    Images,
     Poison,
     PoisonPlan,
     Probe,
@@ -159,16 +161,16 @@ def stamp() -> tuple[Stamp, PoisonPlan]:
     return attack, attack.plan(attack_context())
 
 
-@dataclass(frozen=True)
+@dataclass
 class SmallEvalContext:
     """The context of an evaluator; see `bench.api.EvalContext`."""
 
     bundle: DatasetBundle
-    model: FrozenClip
+    model: FrozenModel
     probes: Sequence[Probe]
     seed: int
-    probe_images: Callable[[], ProbeImages]
-    clean_model: Callable[[], FrozenClip]
+    probe_images: Callable[[], Images]
+    clean_model: Callable[[], FrozenModel]
 
 
 @cache
