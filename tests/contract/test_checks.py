@@ -36,7 +36,7 @@ from bench.testing import checks, checks_for
 from .broken import failed_checks, failures_of
 
 
-def test_a_whole_plugin_fails_nothing() -> None:
+def test_valid_plugins_pass_all_checks() -> None:
     assert failures_of(CLIP) == {}
     assert failures_of(BadNet) == {}
     assert failures_of(ZeroShot) == {}

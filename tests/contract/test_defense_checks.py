@@ -126,7 +126,7 @@ def _marks_by_plan() -> np.ndarray:
     ],
     ids=["mask", "mask without the attribute", "rows", "rows of captions", "plan"],
 )
-def test_a_defense_that_looks_for_the_poison_is_caught(peek: Callable[[], np.ndarray]) -> None:
+def test_a_defense_that_looks_for_the_poison_is_detected(peek: Callable[[], np.ndarray]) -> None:
     def look(self: Any, epoch: int) -> tuple[Phase]:
         self.known = torch.from_numpy(peek())
         return (Phase(),)

@@ -78,7 +78,7 @@ def test_byte_order_mark_other_columns_quotes_and_line_ends(root: Path) -> None:
     assert len(opened(root).train) == 18
 
 
-def test_several_rows_of_an_image_stay_together(root: Path) -> None:
+def test_rows_of_an_image_are_in_one_split(root: Path) -> None:
     again = [[f"./images/{row}.png", f"and a fire truck {row}"] for row in range(20)]
     write(root / "train.csv", table() + again)
     bundle = opened(root, holdout_share=0.5)
@@ -108,9 +108,7 @@ def test_files_of_the_same_bytes_are_one_image(root: Path) -> None:
     assert all(len(members) == 2 for part in parts(bundle) for members in part.members)
 
 
-def test_duplicates_are_cached_until_a_file_changes(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_duplicates_are_cached_until_a_file_changes(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = []
     read_bytes = duplicates.read_bytes
     monkeypatch.setattr(duplicates, "read_bytes", lambda *where: read.append(where) or read_bytes(*where))

@@ -25,7 +25,7 @@ def test_first_of_equal_keys() -> None:
         assert duplicates.occurrence_number(one).tolist() == [one[:row].tolist().count(one[row]) for row in range(count)]
 
 
-def test_images_are_the_same_where_every_byte_is() -> None:
+def test_images_are_duplicates_if_all_bytes_are_equal() -> None:
     """Large ones that differ in one byte anywhere, or in length, are others."""
     base = np.random.default_rng(0).bytes(50_000)
     changed = [base[:place] + bytes([base[place] ^ 1]) + base[place + 1 :] for place in (0, 25_000, 49_999)]
@@ -46,13 +46,13 @@ def test_images_are_the_same_where_every_byte_is() -> None:
     assert sum(read) <= 100 * 4096
 
 
-def test_a_file_that_cannot_be_read_is_like_no_other(tmp_path: Path) -> None:
+def test_an_unreadable_file_equals_no_other(tmp_path: Path) -> None:
     assert duplicates.read_bytes(str(tmp_path / "a"), 0, 5) != duplicates.read_bytes(str(tmp_path / "b"), 0, 5)
     (tmp_path / "a").write_bytes(b"0123456789")
     assert duplicates.read_bytes(str(tmp_path / "a"), 3, 4) == b"3456"
 
 
-def test_repeated_rows_have_the_image_and_the_caption_of_one_before() -> None:
+def test_repeated_rows_have_the_image_and_caption_of_an_earlier_row() -> None:
     image_of = np.array([0, 1, 0, 0, 1, 5])
     found = duplicates.is_repeated(image_of, texts("a", "a", "b", "a", "b", "a"))
     assert found.tolist() == [False, False, False, True, False, False]

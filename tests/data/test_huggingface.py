@@ -101,7 +101,7 @@ def parts(bundle: DatasetBundle) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_captions_images_and_members_belong_together(tmp_path: Path, layout: str) -> None:
+def test_captions_images_and_members_correspond(tmp_path: Path, layout: str) -> None:
     bundle = opened(make(tmp_path / "made", layout), holdout_share=0.25)
     assert [len(part) for part in parts(bundle)] == [18, 3, 3]
     seen = []
@@ -142,7 +142,7 @@ def test_columns_are_named_or_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [-1, 3])
-def test_of_a_list_of_captions_one_is_drawn_that_is_not_empty(tmp_path: Path, length: int) -> None:
+def test_one_nonempty_caption_of_a_list_is_drawn(tmp_path: Path, length: int) -> None:
     lists = [[None if row % 2 else " ", f"a banana {row}\n", f"a lemon {row}"] for row in range(ROWS)]
     if length < 0:
         lists[5], lists[6], lists[7] = lists[5][::-1], [], ["", None]
@@ -167,7 +167,7 @@ def test_of_a_list_of_captions_one_is_drawn_that_is_not_empty(tmp_path: Path, le
     assert 0.25 < np.mean(["banana" in text for _, *texts in seen for text in texts]) < 0.75
 
 
-def test_rows_of_an_image_are_on_one_side(tmp_path: Path) -> None:
+def test_rows_of_an_image_are_in_one_split(tmp_path: Path) -> None:
     """Whether their bytes are embedded, or files with names of their own."""
     lines = []
     for row in range(60):
@@ -202,7 +202,7 @@ def test_equal_rows_are_duplicates(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["binary", "struct"])
-def test_images_that_no_one_has_declared(tmp_path: Path, kind: str) -> None:
+def test_images_in_undeclared_columns(tmp_path: Path, kind: str) -> None:
     """Parquet of other writers has no features: images are binaries, or structs of bytes and path."""
     import pyarrow as pa
     import pyarrow.parquet
@@ -218,7 +218,7 @@ def test_images_that_no_one_has_declared(tmp_path: Path, kind: str) -> None:
     assert np.array_equal(bundle.train.images.load(np.array([3]))[0].numpy(), decode("x", 16, picture(row)))
 
 
-def test_captions_that_are_no_utf8() -> None:
+def test_captions_that_are_not_utf8() -> None:
     """Arrow's writers do not check it."""
     import pyarrow as pa
 
@@ -270,7 +270,7 @@ def test_bad_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "unreadable: 1" in told
 
 
-def test_what_cannot_be_opened_is_one_sentence(
+def test_errors_of_opening_are_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     complaint(tmp_path / "nowhere", "no such folder")

@@ -48,7 +48,7 @@ def test_clips_tokenizer_fits_two_bytes(tmp_path: Path) -> None:
     assert np.array_equal(tokens, tokenize(CAPTIONS[:50]).numpy())
 
 
-def test_captions_are_tokenised_once_and_again_where_they_or_the_tokenizer_change(tmp_path: Path) -> None:
+def test_tokens_are_cached_until_captions_or_tokenizer_change(tmp_path: Path) -> None:
     tokenize = Counting()
 
     def new(captions: Sequence[str], identity: str = "x") -> int:
@@ -66,7 +66,7 @@ def test_captions_are_tokenised_once_and_again_where_they_or_the_tokenizer_chang
 
 
 @pytest.mark.parametrize("damage", ["short", "long", "empty", "a byte", "the last byte"])
-def test_a_damaged_file_is_made_anew(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_cache_file_is_replaced(tmp_path: Path, damage: str) -> None:
     whole = np.array(kept(tmp_path, Counting()))
     (file,) = (tmp_path / "tokens").iterdir()
     content = bytearray(file.read_bytes())
@@ -87,7 +87,7 @@ def test_a_damaged_file_is_made_anew(tmp_path: Path, damage: str) -> None:
     assert tokenize.captions < 10
 
 
-def test_a_stop_leaves_nothing_behind_and_progress_counts_every_caption(tmp_path: Path) -> None:
+def test_an_interruption_leaves_no_file_and_progress_counts_every_caption(tmp_path: Path) -> None:
     def stop(done: int) -> None:
         assert 0 < done < len(CAPTIONS)
         raise KeyboardInterrupt
@@ -101,7 +101,7 @@ def test_a_stop_leaves_nothing_behind_and_progress_counts_every_caption(tmp_path
     assert heard[-1] == len(CAPTIONS)
 
 
-def test_a_folder_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+def test_an_unwritable_cache_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text("a file where a folder should be")
     assert np.array_equal(kept(tmp_path, Counting()), Counting()(CAPTIONS).numpy())
 

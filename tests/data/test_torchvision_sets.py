@@ -41,7 +41,7 @@ def made(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     return name, cifar(tmp_path / "data", monkeypatch, name.upper())
 
 
-def test_captions_images_labels_and_task_belong_together(made: tuple[str, Path]) -> None:
+def test_captions_images_labels_and_task_correspond(made: tuple[str, Path]) -> None:
     name, root = made
     bundle = opened(name, root)
     count = len(bundle.train)
@@ -58,7 +58,7 @@ def test_captions_images_labels_and_task_belong_together(made: tuple[str, Path])
     assert bundle.test.images.load(np.arange(6)).shape == task.test_images.load(np.arange(6)).shape == (6, 3, 16, 16)
 
 
-def test_equal_images_are_on_one_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_images_are_in_one_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 12 test images two are in train, and three are one."""
     cifar(tmp_path, monkeypatch)
     batches = bench.data.cifar.read
@@ -108,7 +108,7 @@ def test_seeds(made: tuple[str, Path]) -> None:
     assert list(others[1].test.uids) != list(first.test.uids)
 
 
-def test_what_is_not_there_is_downloaded_or_asked_for(tmp_path: Path) -> None:
+def test_missing_data_is_downloaded_or_reported(tmp_path: Path) -> None:
     for name in NAMES:
         with pytest.raises(UserError, match="--data-root"):
             opened(name, None)

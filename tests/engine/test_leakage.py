@@ -33,9 +33,7 @@ def _seed_of(*parts: Any) -> int:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_permutation_cannot_be_rebuilt_from_any_seed_that_can_be_guessed(
-    registries: None, tmp_path: Path, seed: int
-) -> None:
+def test_the_order_cannot_be_reconstructed_from_guessed_seeds(registries: None, tmp_path: Path, seed: int) -> None:
     """Whatever seed `setup.rng` may have come from, the poisons are not where that seed would put them."""
     betrayed: list[int] = []
 
@@ -78,7 +76,7 @@ def _reachable(start: object, closures: bool) -> Iterator[object]:
             waiting += [each.cell_contents for each in getattr(value, "__closure__", None) or ()]
 
 
-def test_what_a_defense_is_given_does_not_hold_the_poison(registries: None, tmp_path: Path) -> None:
+def test_no_argument_of_a_defense_leads_to_the_poison(registries: None, tmp_path: Path) -> None:
     given: list[object] = []
 
     @register_defense("curious")
@@ -97,11 +95,11 @@ def test_what_a_defense_is_given_does_not_hold_the_poison(registries: None, tmp_
     for start in (setup, *given):
         assert not [each for each in _reachable(start, closures=False) if isinstance(each, secrets)]
     for function in (setup.rng, setup.trusted, setup.labels):
-        told = list(_reachable(function, closures=True))
-        assert not [each for each in told if isinstance(each, secrets) or each == trainer.pairs.digest]
+        reached = list(_reachable(function, closures=True))
+        assert not [each for each in reached if isinstance(each, secrets) or each == trainer.pairs.digest]
 
 
-def test_the_order_follows_from_the_poison_and_not_from_what_crafting_adds(registries: None) -> None:
+def test_the_order_depends_on_the_plan_but_not_on_crafting(registries: None) -> None:
     _, plan = small.stamp()
     assert plan.chosen() != plan.model_copy(update={"poisons": plan.poisons[1:]}).chosen()
     moved = plan.poisons[0].model_copy(update={"index": plan.poisons[0].index + 1})
@@ -130,7 +128,7 @@ class _Spy(np.ndarray):
         return super().__getitem__(key)
 
 
-def test_what_a_defense_shows_of_its_pairs_does_not_meet_the_mask() -> None:
+def test_observations_are_not_combined_with_the_mask() -> None:
     poisoned = np.arange(40) % 5 == 0
     observed = {
         "safe": (np.arange(40) % 2 == 0).view(_Spy),
@@ -143,7 +141,7 @@ def test_what_a_defense_shows_of_its_pairs_does_not_meet_the_mask() -> None:
     assert not _Spy.met
 
 
-def test_the_pairs_that_a_defense_asks_for_do_not_meet_the_mask(registries: None, tmp_path: Path) -> None:
+def test_requested_pairs_are_not_combined_with_the_mask(registries: None, tmp_path: Path) -> None:
     """Neither where it scores them, nor where it trains on them, nor where it asks for their labels."""
 
     @register_defense("asking")
@@ -162,7 +160,7 @@ def test_the_pairs_that_a_defense_asks_for_do_not_meet_the_mask(registries: None
     assert not masks
 
 
-def test_the_first_look_is_in_the_order_of_the_pairs() -> None:
+def test_the_first_scoring_is_in_the_order_of_the_pairs() -> None:
     """A hook in the encoder sees what is scored: not the poisons before the others."""
     asked: list[NDArray[np.int64]] = []
 
@@ -176,14 +174,14 @@ def test_the_first_look_is_in_the_order_of_the_pairs() -> None:
 
 
 def test_the_share_of_poisons_on_record_is_that_of_thetrial(registries: None, tmp_path: Path) -> None:
-    """The measure that the trials above rest on, against a defense that is told."""
+    """The measure of the other trials, for a defense that knows the poison."""
 
-    @register_defense("told")
-    class Told(CLIP):
+    @register_defense("informed")
+    class Informed(CLIP):
         def observed(self) -> dict[str, NDArray[Any]]:
             return {"safe": known}
 
-    matrix = small_matrix(f"attack.rate={RATE}", defenses=["told"])
+    matrix = small_matrix(f"attack.rate={RATE}", defenses=["informed"])
     poisoned = matrix.workspace.pairs(matrix.cells[-1].spec).poisoned
     known = ~poisoned
     store = Store.create(tmp_path)

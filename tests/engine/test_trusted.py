@@ -21,7 +21,7 @@ def test_labels_of_all_pairs_are_refused(registries: None, tmp_path: Path) -> No
         trial(tmp_path, unlabelled)
 
 
-def test_a_refused_label_is_no_hint(registries: None, tmp_path: Path) -> None:
+def test_refused_labels_reveal_nothing(registries: None, tmp_path: Path) -> None:
     """Whoever asks pair by pair learns which are trusted, as `trusted` itself told, and nothing of the others."""
     answers: dict[int, str] = {}
 
@@ -40,7 +40,7 @@ def test_a_refused_label_is_no_hint(registries: None, tmp_path: Path) -> None:
     assert found[pairs.poisoned].all()
 
 
-def test_many_draws_of_trusted_pairs_are_no_more_than_the_largest(registries: None, tmp_path: Path) -> None:
+def test_smaller_draws_of_trusted_pairs_are_contained_in_larger_ones(registries: None, tmp_path: Path) -> None:
     largest: list[NDArray[np.int64]] = []
 
     def never_trusted(setup: Any) -> NDArray[np.int64]:
@@ -76,7 +76,7 @@ def test_draws_of_trusted_pairs_are_nested_and_known_to_be_clean(registries: Non
     assert set(draw(count=20).tolist()) <= before
 
 
-def test_trusted_pairs_show_what_their_labels_say(registries: None, tmp_path: Path) -> None:
+def test_labels_of_trusted_pairs_match_their_images(registries: None, tmp_path: Path) -> None:
     """Against the clean data, found again by its pixels."""
     matrix = small_matrix(f"attack.rate={RATE}")
     trainer, clean = prepared_trainer(matrix, tmp_path), matrix.workspace.bundle.train
@@ -88,7 +88,7 @@ def test_trusted_pairs_show_what_their_labels_say(registries: None, tmp_path: Pa
     assert setup.labels(drawn).dtype == np.int64
 
 
-def test_trusted_pairs_do_not_betray_the_ranks_of_poisons(registries: None, tmp_path: Path) -> None:
+def test_trusted_pairs_do_not_reveal_the_positions_of_poisons(registries: None, tmp_path: Path) -> None:
     """A generator whose draws of clean pairs can be repeated tells how many poisons lie before each of them."""
     ranks: list[float] = []
 

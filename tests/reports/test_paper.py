@@ -88,7 +88,7 @@ def test_bold_by_brute_force(store: Store) -> None:
     assert "undefended ASR 18.0%" in reasons["attack ineffective"].reason
 
 
-def test_cells_without_a_number_say_why(store: Store) -> None:
+def test_cells_without_a_value_have_a_reason(store: Store) -> None:
     found = cells(tables(store)["table1"])
     assert (found["RoCLIP", "CC1M BadNet"].measured.word, found["RoCLIP", "CC1M BadNet"].measured.stat) == ("failed", None)
     assert "loss is NaN" in found["RoCLIP", "CC1M BadNet"].measured.reason
@@ -99,7 +99,7 @@ def test_cells_without_a_number_say_why(store: Store) -> None:
     assert found["CLIP", "CC1M TDPA"].difference is None
 
 
-def test_downstream_tasks_of_the_data_stand_beside_the_papers(store: Store) -> None:
+def test_other_downstream_tasks_get_extra_columns(store: Store) -> None:
     table = tables(store)["table2"]
     found = cells(table)
     assert [column.label for column in table.columns[10:]] == ["minus CLIP", "colour", "object", "shape"]
@@ -123,7 +123,7 @@ def test_safe_sets_come_from_the_first_split(store: Store) -> None:
     assert shown(3.75e-6, "fraction") == "0.000375"
 
 
-def test_editions_of_other_options_stand_apart_and_seeds_add_up(store: Store) -> None:
+def test_variants_are_separate_and_collect_seeds(store: Store) -> None:
     ask(store, "table6", {}, {}, options=["train.epochs=2"])
     assert [t.variant.suite.name for t in paper_tables(store, load_runs(store))].count("table6") == 2
     ids = [table.variant.id for table in paper_tables(store, load_runs(store))]
@@ -152,7 +152,7 @@ def test_csv(store: Store) -> None:
         (0.01, 0.00005, "−0.005"),
     ],
 )
-def test_a_difference_is_as_fine_as_what_it_is_between(published: float, measured: float, text: str) -> None:
+def test_a_difference_has_the_precision_of_its_operands(published: float, measured: float, text: str) -> None:
     cell = PaperCell("", f"{published:g}", published, Cell(Stat((0,), (Point(measured),))), Metric())
     assert cell.difference_text == text
 

@@ -79,7 +79,7 @@ def test_best_only_among_the_same_seeds_and_where_the_attack_is_effective(store:
     [(0.31, 0.05, "yes"), (0.30, 0.05, "yes"), (0.29, 0.05, "no"), (0.29, None, "no"), (0.31, None, "yes"),
      (0.45, 0.30, "no"), (0.55, 0.30, "yes"), (0.5, 0.3, "yes")],
 )  # fmt: skip
-def test_did_not_take_rule(tmp_path: Path, undefended: float, floor: float | None, state: str) -> None:
+def test_the_rule_for_ineffective_attacks(tmp_path: Path, undefended: float, floor: float | None, state: str) -> None:
     store = Store.create(tmp_path / "rule")
     for defense, value in (("clip", undefended), ("safeclip", 0.01)):
         write_training(store, "badnet", defense, 0)
@@ -98,7 +98,7 @@ def test_the_rule_takes_the_mean_over_seeds(tmp_path: Path) -> None:
     assert asr(store).verdicts[0].state == "yes"
 
 
-def test_no_credit_where_the_undefended_cell_is_not_there(tmp_path: Path) -> None:
+def test_no_credit_without_an_undefended_cell(tmp_path: Path) -> None:
     store = Store.create(tmp_path / "alone")
     for defense, value in (("roclip", 0.9), ("safeclip", 0.01)):
         write_training(store, "badnet", defense, 0)
@@ -220,7 +220,7 @@ def test_best_of() -> None:
     assert best_of([stat(0.1, 0), stat(0.2, 0), stat(0.3, 0, 1), stat(0.4, 0, 1)], "lower") == {2}
 
 
-def test_labels_tell_specs_apart() -> None:
+def test_labels_are_unique() -> None:
     one = Plugin.of({"name": "a", "version": "1", "params": {"rate": 0.01, "patch": {"size": 6}}})
     other = Plugin.of({"name": "a", "version": "1", "params": {"rate": 0.01, "patch": {"size": 4}}})
     newer = Plugin.of({**one.dump(), "version": "2", "source": None})

@@ -88,7 +88,7 @@ def test_the_cells_are_those_that_a_built_in_suite_would_have() -> None:
         ('data = "cc3m"', 'data = "cc3m", model = "RN51"', "--model RN51: unknown model; did you mean 'RN50'?"),
     ],
 )
-def test_a_fault_is_one_sentence_that_says_where(old: str, new: str, words: str) -> None:
+def test_errors_are_one_sentence_with_their_position(old: str, new: str, words: str) -> None:
     assert MINE.count(old) >= 1
     with pytest.raises(UserError) as refused:
         plan_of(MINE.replace(old, new))
@@ -123,7 +123,7 @@ def test_a_fault_in_a_section(section: str, words: str) -> None:
     assert words in str(refused.value)
 
 
-def test_files_and_names_that_cannot_be() -> None:
+def test_invalid_files_and_names() -> None:
     for name in ("table1.toml", "results.toml", "all.toml", "my suite.toml"):
         with pytest.raises(UserError, match=f"--suite {name}: .*name"):
             resolve([written(MINE, name)])
@@ -154,7 +154,7 @@ def test_what_no_plugin_provides_is_declared_and_runs_where_one_does() -> None:
     assert "cc3m | badnet | par" in planned.runs
 
 
-def test_a_suite_of_which_nothing_is_here_is_kept_all_the_same() -> None:
+def test_a_suite_without_any_supported_method_is_stored_too() -> None:
     text = MINE.replace('"badnet"', '"new_trigger"') + '[unsupported]\nattacks = ["new_trigger"]\n'
     plan = plan_of(text)
     assert plan.matrices == ()
@@ -189,7 +189,7 @@ scaled = { low_lr = 0.02 }
     assert spec.defense.params["low_lr"] == pytest.approx(2 * 0.1)  # twice the default, times the recipe's
 
 
-def test_a_rate_beyond_what_the_plugin_takes_is_told_and_the_rest_runs() -> None:
+def test_an_invalid_scaled_rate_is_reported_and_the_rest_runs() -> None:
     many = '[[rows]]\nlabel = ["many"]\nattack = "many"\npublished = [1, ""]\n[attacks.many]\nplugin = "badnet"\nrate = 0.4\n'
     (planned,) = plan_of(MINE + many).suites
     assert set(planned.reasons) == {"cc3m | many | clip"}
