@@ -83,11 +83,11 @@ def test_pickles_with_code_are_rejected(file: str, protocol: int, tmp_path: Path
     plugin = torchvision_sets.CIFAR10()
     make(tmp_path / "data", monkeypatch)
     arm(tmp_path / "data" / CIFAR10.base_folder, file, hostile, CIFAR10, monkeypatch)
-    with pytest.raises(UserError, match=rf"^\S+/{file} names posix\.mkdir where [^\n]*$"):
+    with pytest.raises(UserError, match=rf"^\S+/{file} contains posix\.mkdir, but [^\n]*$"):
         plugin.open(plugin.Params(), 16, DataPlace(tmp_path / "data", None))
     make_cifar(tmp_path / "sets", monkeypatch)
     arm(tmp_path / "sets" / "cifar10" / CIFAR10.base_folder, file, hostile, CIFAR10, monkeypatch)
-    with pytest.raises(UserError, match=rf"^\S+/{file} names posix\.mkdir where [^\n]*$"):
+    with pytest.raises(UserError, match=rf"^\S+/{file} contains posix\.mkdir, but [^\n]*$"):
         open_sets(tmp_path / "sets", 16)
     assert not (tmp_path / "ran").exists()
     pickle.loads(hostile)

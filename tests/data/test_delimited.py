@@ -115,7 +115,7 @@ def test_other_encodings_are_named_and_can_be_given(tmp_path: Path, line: int) -
     with pytest.raises(UserError, match=rf"a\.csv, line {line} is not UTF-8: .*data\.encoding="):
         read(tmp_path / "a.csv", text.encode("latin-1"))
     assert (line, [f"{line}.jpg", "café"]) in read(tmp_path / "a.csv", text.encode("latin-1"), encoding="latin-1")
-    with pytest.raises(UserError, match="no such encoding"):
+    with pytest.raises(UserError, match="unknown encoding"):
         read(tmp_path / "a.csv", text, encoding="nonsense")
     with pytest.raises(UserError, match="is not UTF-16"):
         read(tmp_path / "a.csv", "filepath,title\na,b".encode("utf-16")[:-1] + b"\xd8")

@@ -48,7 +48,7 @@ def test_labels_are_what_was_written(name: str, tmp_path: Path, monkeypatch: pyt
     assert len(task.vocabulary.names) == maker.count(name) == len(set(task.vocabulary.names)) + 2 * (name == "imagenet")
     assert task.mean_per_class == (name in {"fgvc_aircraft", "flowers102", "caltech101", "oxford_iiit_pet"})
     assert set(found.skipped) == set(NAMES) - {name}
-    assert "where the whole set has" in found.partial[name]
+    assert "where the full set has" in found.partial[name]
     for part, images, labels in (
         (maker.TRAIN, task.train_images, task.train_labels),
         (maker.TEST, task.test_images, task.test_labels),
@@ -164,7 +164,7 @@ def test_a_damaged_set_is_an_error_that_names_it(
     with pytest.raises(UserError) as told:
         _open_and_load(tmp_path)
     assert named in str(told.value)
-    assert "move the set's folder away" in str(told.value)
+    assert "move the set's folder elsewhere" in str(told.value)
     assert "on_error" not in str(told.value)
     assert "\n" not in str(told.value)
 
@@ -175,7 +175,7 @@ def test_a_damaged_set_is_an_error_that_names_it(
 )
 def test_a_folder_of_a_class_that_is_missing(name: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(maker.make(tmp_path, [name], monkeypatch) / name / folder)
-    with pytest.raises(UserError, match=rf"{name}.*move the set's folder away"):
+    with pytest.raises(UserError, match=rf"{name}.*move the set's folder elsewhere"):
         open_sets(tmp_path, SIDE)
 
 
@@ -203,7 +203,7 @@ def test_files_of_macos_are_not_images_or_classes(name: str, tmp_path: Path, mon
 def test_a_folder_or_a_link_instead_of_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = maker.make(tmp_path, ["caltech101"], monkeypatch) / "caltech101/caltech101/101_ObjectCategories/Leopards"
     (folder / "image_0099.jpg").mkdir()
-    with pytest.raises(UserError, match=r"Leopards/image_0099\.jpg is no file: restore it"):
+    with pytest.raises(UserError, match=r"Leopards/image_0099\.jpg is not a regular file: restore it"):
         open_sets(tmp_path, SIDE)
     (folder / "image_0099.jpg").rmdir()
     (folder / "image_0099.jpg").symlink_to("nowhere")

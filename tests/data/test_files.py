@@ -38,8 +38,8 @@ def huge_bomb(path: Path) -> None:
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated.jpg": (truncated_jpeg, "truncated"),
     "truncated.png": (truncated_png, "cannot be read"),
-    "text.jpg": (lambda path: path.write_text("<html>"), "no image of a known format"),
-    "empty.jpg": (lambda path: path.write_bytes(b""), "no image of a known format"),
+    "text.jpg": (lambda path: path.write_text("<html>"), "not an image in a known format"),
+    "empty.jpg": (lambda path: path.write_bytes(b""), "not an image in a known format"),
     "absent.jpg": (lambda path: None, "missing"),
     "folder.jpg": (lambda path: path.mkdir(), "directory"),
     "bomb.png": (bomb, "more than 89,478,485 pixels"),

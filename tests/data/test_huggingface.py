@@ -273,7 +273,7 @@ def test_bad_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_errors_of_opening_are_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    complaint(tmp_path / "nowhere", "no such folder")
+    complaint(tmp_path / "nowhere", "neither a folder nor")
     complaint(Path("somebody/something"), "somebody/something", "connection")
     (tmp_path / "script").mkdir()
     (tmp_path / "script" / "script.py").write_text("raise SystemExit('this code was run')")

@@ -177,7 +177,7 @@ def test_verify_reports_all_problems(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda root: None, "no folder"),
+        (lambda root: None, "not a folder"),
         (lambda root: root.mkdir(), "has 0 class folders with images"),
         (lambda root: folders(root / "photos"), "has 1 class folders"),
         (lambda root: folders(root, ("test", "val")), "no train/"),

@@ -134,7 +134,7 @@ def test_a_download_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_tampered_batches_are_not_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cifar(tmp_path, monkeypatch)
     (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(b"cos\nsystem\n")
-    with pytest.raises(UserError, match=r"whole files cifar-10-batches-py/.*download failed"):
+    with pytest.raises(UserError, match=r"complete files cifar-10-batches-py/.*download failed"):
         opened("cifar10", tmp_path)
 
 

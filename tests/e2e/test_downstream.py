@@ -41,14 +41,14 @@ def test_sets_that_are_there_are_measured_and_the_others_accounted_for(
     measured = {(row["evaluator"], row["metric"]) for row in rows if row["task"] == "oxford_iiit_pet"}
     assert measured == {(name, metric) for name in ("zero_shot", "linear_probe") for metric in ("top1", "mean_per_class")}
     assert {row["metric"] for row in rows if row["task"] == "dtd"} == {"top1"}
-    assert all("whole set" in row["reason"] for row in rows if row["task"] == "dtd")
+    assert all("full set" in row["reason"] for row in rows if row["task"] == "dtd")
     skipped = {row["task"]: row["reason"] for row in rows if row["status"] == "skipped"}
     assert len(skipped) == 8
     assert all("--downstream-root" in reason for reason in skipped.values())
     page = (out / "report" / "index.html").read_text()
     for text in (page, done.out.replace("\n", " ")):
         assert "imagenet" in text
-        assert "no folder of its name" in text
+        assert "no folder of this name" in text
     assert "--downstream-root DIR" in page
     assert bench(*command, "--downstream-root", root).out.count("already on record") == 1
 
