@@ -48,9 +48,9 @@ def test_eligible(at_least: int, classes: list[int]) -> None:
 
 
 def test_no_class_is_mentioned_often_enough() -> None:
-    with pytest.raises(UserError, match=r"by 35 training captions \(the most mentioned has 34\)"):
+    with pytest.raises(UserError, match=r"by 35 training captions \(at most by 34\)"):
         AdversarialCaptions(_context().bundle).eligible(35)
-    with pytest.raises(UserError, match="the most mentioned has 0"):
+    with pytest.raises(UserError, match="at most by 0"):
         _badnet(context(["none", "near"] * 10, HOLDOUT))
 
 
@@ -138,7 +138,7 @@ def test_invalid_targets() -> None:
 
 
 def test_too_few_held_out_images() -> None:
-    with pytest.raises(UserError, match=r"20 poisons need as many held-out images .* there are 3"):
+    with pytest.raises(UserError, match=r"20 poisons need that many held-out images .* there are 3"):
         _badnet(context(KEYS, [(0,)] * 50 + [()] * 3), target="cat")
 
 
@@ -159,7 +159,7 @@ def test_poison_count(rate: float, pairs: int, count: int) -> None:
 
 @pytest.mark.parametrize("pairs", [10, 999, 16384])
 def test_the_error_for_zero_poisons_suggests_a_rate(pairs: int) -> None:
-    with pytest.raises(UserError, match=f"none of {pairs} training pairs") as error:
+    with pytest.raises(UserError, match=f"none of the {pairs} training pairs") as error:
         poison_count(0.4 / pairs, pairs)
     assert poison_count(float(str(error.value).rpartition(" ")[2]), pairs) == 1
 
