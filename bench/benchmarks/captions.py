@@ -82,7 +82,7 @@ def measure(folder: Path, step: str) -> None:
     from bench.data.conceptual import CC3M, CC3MParams
     from bench.data.loader import batches
     from bench.data.poisoned import PoisonedPairs
-    from bench.data.tokens import kept_tokens
+    from bench.data.tokens import cached_tokens
     from bench.models import factory
 
     clock = Clock()
@@ -92,7 +92,7 @@ def measure(folder: Path, step: str) -> None:
         return
     clock.restart()
     tokenize, identity = factory.tokenizer("RN50"), factory.tokenizer_identity("RN50")
-    clean = kept_tokens(bundle.train.captions, tokenize, identity, folder / "cache", lambda count: None)
+    clean = cached_tokens(bundle.train.captions, tokenize, identity, folder / "cache", lambda count: None)
     if step in ("tokenise", "read again"):
         clock.report(step, f"{len(clean) / clock.seconds:,.0f} pairs/s, {clean.nbytes / 1e6:,.0f} MB of {clean.dtype}")
         return

@@ -68,11 +68,11 @@ def _check_pairs(name: str, bundle: DatasetBundle, findings: Findings) -> None:
     """Note duplicate ids and empty captions."""
     import numpy as np
 
-    from bench.data import same
+    from bench.data import duplicates
 
     parts = {"train": bundle.train, "holdout": bundle.holdout, "test": bundle.test}
-    ids = same.digests(uid.encode(errors="surrogatepass") for pairs in parts.values() for uid in pairs.uids)
-    again = np.flatnonzero(same.first_of(ids) != np.arange(len(ids)))
+    ids = duplicates.digests(uid.encode(errors="surrogatepass") for pairs in parts.values() for uid in pairs.uids)
+    again = np.flatnonzero(duplicates.first_occurrence(ids) != np.arange(len(ids)))
     if len(again):
         uid = next(islice(chain.from_iterable(pairs.uids for pairs in parts.values()), int(again[0]), None))
         findings.note("duplicate", f"{name} has the id {uid} more than once", len(again))
@@ -101,11 +101,11 @@ def _open(name: str, root: Path | None, options: Sequence[str], recipe: str | No
 
 def _damaged(bundle: DatasetBundle, findings: Findings) -> list[str]:
     """The decoding error of each damaged image, without duplicates."""
-    from bench.data.files import complaints
+    from bench.data.files import load_errors
 
     found: dict[str, None] = {}
     for pairs in (bundle.train, bundle.holdout, bundle.test):
-        found.update(dict.fromkeys(complaints(pairs.images)))
+        found.update(dict.fromkeys(load_errors(pairs.images)))
     for problem in found:
         findings.note("unreadable", problem)
     return list(found)

@@ -100,7 +100,7 @@ class Cell:
     @property
     def title(self) -> str:
         attack = self.spec.attack.name if self.spec.attack else "no attack"
-        beside = f" beside {self.spec.defense.beside.name}" if self.spec.defense.beside else ""
+        beside = f" for {self.spec.defense.beside.name}" if self.spec.defense.beside else ""
         return f"{self.spec.defense.name}{beside} · {attack} · {self.spec.data.name} · seed {self.spec.seed}"
 
     def as_request(self, recipe: str | None) -> RequestedCell:

@@ -22,10 +22,10 @@ def check(suite: Suite) -> None:
         for kind, registry, variants, declared in _kinds(suite):
             name = getattr(condition, kind)
             if name not in variants:
-                _check_name(f"--suite {suite.asked_as}: {where}", name, registry, declared, variants)
+                _check_name(f"--suite {suite.cli_name}: {where}", name, registry, declared, variants)
     for kind, registry, variants, declared in _kinds(suite):
         for name, variant in variants.items():
-            where = f'--suite {suite.asked_as}: [{kind}s."{name}"]'
+            where = f'--suite {suite.cli_name}: [{kind}s."{name}"]'
             _check_name(f"{where} plugin", variant.plugin, registry, declared, {})
             if variant.plugin in registry.names():
                 _check_options(where, variant, registry)
@@ -38,7 +38,7 @@ def missing_plugins(suite: Suite, condition: Condition) -> list[str]:
 
 
 def _located(suite: Suite) -> Iterator[tuple[str, Condition]]:
-    yield from ((where, cell.condition) for where, cell in suite.located() if cell.metric != PRINTED_ONLY)
+    yield from ((where, cell.condition) for where, cell in suite.labelled_cells() if cell.metric != PRINTED_ONLY)
     yield from ((f"runs, entry {number}", suite.condition(each)) for number, each in enumerate(suite.runs, 1))
 
 

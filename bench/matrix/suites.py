@@ -142,7 +142,7 @@ def _expand(expanders: _Expanders, plan: SuiteExpansion, condition: Condition) -
         expander, settings = expanders.get(data, options, model), expanders.settings(data, options, model)
     except UserError as error:
         given = [f"--set {option.partition('=')[0].strip()}:" for option in options] + [f"--model {model}:"]
-        where = f"--suite {suite.asked_as}: {condition.id}: " if str(error).startswith(tuple(given)) else ""
+        where = f"--suite {suite.cli_name}: {condition.id}: " if str(error).startswith(tuple(given)) else ""
         raise UserError(f"{where}{error}") from None
     defense_variant = suite.defenses.get(condition.defense, DefenseVariant(plugin=condition.defense))
     try:
@@ -224,7 +224,7 @@ def _check_data(planned: Sequence[SuiteExpansion]) -> None:
     lacking = [plan for plan in planned if plan.lacks_data]
     if not lacking or any(plan.runs for plan in planned):
         return
-    names = ", ".join(plan.suite.asked_as for plan in lacking)
+    names = ", ".join(plan.suite.cli_name for plan in lacking)
     reasons = "; ".join(dict.fromkeys(reason for plan in lacking for reason in plan.reasons.values()))
     hint = "" if all(plan.replacement for plan in lacking) else "; --data scenes runs it on the embedded data set"
     raise UserError(f"--suite {names}: nothing can be run ({reasons}){hint}")

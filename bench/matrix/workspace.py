@@ -19,7 +19,7 @@ from bench.config import DataSpec, RunSpec, Settings
 from bench.data.downstream import Downstream, open_sets
 from bench.data.files import MEMORY_BUDGET
 from bench.data.poisoned import PoisonedPairs
-from bench.data.tokens import kept_tokens
+from bench.data.tokens import cached_tokens
 from bench.errors import UserError
 from bench.models import factory
 from bench.models.words import Tokenizer
@@ -130,7 +130,7 @@ class Workspace:
         if model not in self._train_tokens:
             captions, identity = self.bundle.train.captions, factory.tokenizer_identity(model)
             report = partial(on_progress, len(captions))
-            self._train_tokens[model] = kept_tokens(captions, factory.tokenizer(model), identity, cache_folder(), report)
+            self._train_tokens[model] = cached_tokens(captions, factory.tokenizer(model), identity, cache_folder(), report)
         return self._train_tokens[model]
 
     def poison(self, spec: RunSpec) -> tuple[Attack, PoisonPlan, AttackContext]:

@@ -1,4 +1,4 @@
-"""Whether a defense engaged: what the records hold of the limits that it declares, and what to say of those it missed."""
+"""Whether a defense engaged: the limits that it declares for its telemetry, and messages about those it missed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ ENGAGEMENT = ("defense_engaged", "engagement")
 
 
 def limits_of(run: Run) -> Sequence[LimitRecord]:
-    """Each limit with its value; none in records of before, and of a defense that declares none."""
+    """Each limit with its value; none in older records, or if the defense declares none."""
     return run.record.engagement if run.record else ()
 
 
 def engaged(runs: Iterable[Run]) -> str:
-    """ "no" where a run missed a limit, "yes" where all that were held against one kept it, empty where none was."""
-    kept = [limit.engaged for run in runs for limit in limits_of(run)]
-    return "" if not kept else "yes" if all(kept) else "no"
+    """ "no" if a run missed a limit, "yes" if none did, and empty if there are no limits."""
+    met = [limit.engaged for run in runs for limit in limits_of(run)]
+    return "" if not met else "yes" if all(met) else "no"
 
 
 def missed(runs: Iterable[Run]) -> Iterator[tuple[Run, LimitRecord]]:
@@ -30,7 +30,7 @@ def missed(runs: Iterable[Run]) -> Iterator[tuple[Run, LimitRecord]]:
 
 
 def engagement_notes(name: str, runs: Iterable[Run], notes: Notes) -> list[int]:
-    """Adds a note for each limit that a run missed; where: `name`, the seed and the value."""
+    """Add a note for each limit that a run missed, with `name`, the seed and the value as its location."""
     found = {
         notes.add(STATUS, f"{limit.what} should be {bounds(limit)}; {limit.advice}", f"{name}, seed {run.seed}: {value}")
         for run, limit in missed(runs)
@@ -40,14 +40,14 @@ def engagement_notes(name: str, runs: Iterable[Run], notes: Notes) -> list[int]:
 
 
 def engagement_columns(runs: Sequence[Run]) -> dict[str, str]:
-    """For a CSV file, whether it did and each limit that was missed, once."""
-    said = [f"{limit.what}: {value_of(limit)}, should be {bounds(limit)}; {limit.advice}" for _, limit in missed(runs)]
-    return dict(zip(ENGAGEMENT, (engaged(runs), ". ".join(dict.fromkeys(said))), strict=True))
+    """The columns ENGAGEMENT of a CSV file; each missed limit is listed once."""
+    messages = [f"{limit.what}: {value_of(limit)}, should be {bounds(limit)}; {limit.advice}" for _, limit in missed(runs)]
+    return dict(zip(ENGAGEMENT, (engaged(runs), ". ".join(dict.fromkeys(messages))), strict=True))
 
 
 def value_of(limit: LimitRecord) -> str:
     if limit.value is None:
-        return "never measured"
+        return "not measured"
     return f"{number(limit.value)}%" if limit.unit == "fraction" else number(limit.value, "")
 
 

@@ -19,7 +19,7 @@ from bench import keys
 from bench.api import Batch, Defense, Phase, Scorer
 from bench.config import RunSpec, TrainSpec
 from bench.data.captions import CaptionTokens
-from bench.data.loader import ahead, batches
+from bench.data.loader import batches, prefetch
 from bench.data.poisoned import PoisonedPairs
 from bench.models.encoder import ClipEncoder
 from bench.shutdown import interruptible
@@ -174,7 +174,7 @@ class Trainer:
         clock = time.perf_counter()
         self.encoder.train()
         step_indices = ((epoch, number, step) for step in range(self.position.step, len(steps)))
-        for index, batch in ahead(self._loaded(phase, rows, index) for rows, index in zip(todo, step_indices, strict=True)):
+        for index, batch in prefetch(self._loaded(phase, rows, index) for rows, index in zip(todo, step_indices, strict=True)):
             self.stages.add("load", time.perf_counter() - clock)
             passed = (number + (self.position.step + 0.5) / len(steps)) / len(phases)
             self._set_lr(phase, epoch + passed)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from bench import keys
 from bench.api import Batch, Phase
 from bench.config import RunSpec, TrainSpec
-from bench.data.augment import moved, pinned, random_crop, simclr, to_float
+from bench.data.augment import pin, random_crop, simclr, to_device, to_float
 from bench.data.captions import CaptionTokens
 from bench.data.poisoned import PoisonedPairs
 from bench.training.ranks import Ranks
@@ -40,23 +40,23 @@ class Views:
             for view in phase.text_views
         )
         return Batch(
-            indices=pinned(torch.from_numpy(pairs), self._device),
-            images=(pinned(self._pairs.load(pairs[rows]), self._device),),
-            texts=tuple(pinned(tokens, self._device) for tokens in texts),
+            indices=pin(torch.from_numpy(pairs), self._device),
+            images=(pin(self._pairs.load(pairs[rows]), self._device),),
+            texts=tuple(pin(tokens, self._device) for tokens in texts),
         )
 
     def draw(self, phase: Phase, loaded: Batch, index: StepIndex) -> Batch:
         """The batch on the device, with its image views."""
         generator = torch.Generator().manual_seed(keys.seed_of(*self._order, "augment", *index))
         part = len(loaded.indices), self._ranks.rows(len(loaded.indices))
-        images = to_float(moved(loaded.images[0], self._device))
+        images = to_float(to_device(loaded.images[0], self._device))
         make = {
             "plain": lambda: images,
             "light": lambda: random_crop(images, self._train.crop, generator, part=part),
             "strong": lambda: simclr(images, self._train.strong_crop, self._train.strong_colour, generator, part),
         }
         return Batch(
-            indices=moved(loaded.indices, self._device),
+            indices=to_device(loaded.indices, self._device),
             images=tuple(make[view]() for view in phase.image_views),
-            texts=tuple(moved(tokens, self._device) for tokens in loaded.texts),
+            texts=tuple(to_device(tokens, self._device) for tokens in loaded.texts),
         )

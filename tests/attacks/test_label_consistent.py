@@ -97,7 +97,7 @@ def test_apply_adds_trigger_and_change_and_clips() -> None:
 
 
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.9])
-def test_an_interpolation_is_a_mixture_with_a_training_image_of_other_content(share: float) -> None:
+def test_interpolation_uses_a_training_image_of_another_class(share: float) -> None:
     attack, ctx = _attack(interpolation=share, epsilon=0), _context()
     plan = attack.plan(ctx)
     rows = np.array([poison.index for poison in plan.poisons])
@@ -164,7 +164,7 @@ def test_one_step_of_harden_is_a_signed_gradient_step() -> None:
     assert torch.isclose(found, expected).float().mean() > 0.99, "but for gradients that round to zero"
 
 
-def test_a_crafted_plan_is_deterministic_and_whole_grey_levels_within_epsilon() -> None:
+def test_crafting_is_deterministic_and_within_epsilon() -> None:
     attack = _attack(epsilon=16)
     first, again = _crafted(attack), _crafted(attack)
     assert first.hash() == again.hash() != _crafted(attack, seed=1).hash()

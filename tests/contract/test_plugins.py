@@ -137,14 +137,14 @@ def _built_in() -> Path:
     return Path(badnet.__file__)
 
 
-def test_check_catches_a_defense_that_peeks(bench: Bench, tmp_path: Path) -> None:
+def test_check_detects_a_defense_that_looks_for_the_poison(bench: Bench, tmp_path: Path) -> None:
     code, output = bench("check", _write(tmp_path, PEEKING))
     assert code == 1
     assert "FAILED never sees the poison: training reads which pairs are poisoned: plugin.py:13 (phases)" in output
     assert output.endswith(", 1 failed")
 
 
-def test_check_tells_exceptions_of_the_plugin(bench: Bench, tmp_path: Path) -> None:
+def test_check_reports_exceptions_of_the_plugin(bench: Bench, tmp_path: Path) -> None:
     text = EXAMPLE.read_text().replace("soft = self.params.smoothing", "soft = self.params.nothing")
     code, output = bench("check", _write(tmp_path, text))
     assert code == 1

@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from bench.api.data import DataPlace, DatasetBundle, Findings
 from bench.data.conceptual import CC3M, CC3MParams
+from bench.errors import UserError
 
 Members = Mapping[str, bytes]
 LAYOUTS = ("files", "tars")
+each_layout = pytest.mark.parametrize("layout", LAYOUTS)
 
 
 def picture(number: int, kind: str = "JPEG", side: int = 24) -> bytes:
@@ -77,3 +80,13 @@ def captions(bundle: DatasetBundle) -> dict[str, str]:
     """Of the training pairs by the image's name."""
     names = (uid.partition("/")[2].partition("/")[2] for uid in bundle.train.uids)
     return dict(zip(names, bundle.train.captions, strict=True))
+
+
+def error_of(root: Path, *words: str, **params: Any) -> str:
+    """The one-line error of opening a download, which contains all the words."""
+    with pytest.raises(UserError) as caught:
+        opened(root, **params)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+    return message

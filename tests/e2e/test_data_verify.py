@@ -62,7 +62,7 @@ def test_a_folder_of_classes(bench: Bench, tmp_path: Path) -> None:
         "unreadable: 1",
     ):
         assert line in done.out.splitlines()
-    assert "copy.png has the bytes of" in done.out
+    assert "copy.png is identical to" in done.out
     assert "hot_dog/0.png is no image" in done.out
 
 

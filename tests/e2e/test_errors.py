@@ -42,7 +42,7 @@ def _refused(bench: Bench, out: Path, *arguments: object) -> str:
         (["--set", "attack.rat=0.1"], "attack.rat: unknown option 'rat'; did you mean 'rate'?"),
         (["--set", "train.epochs=two"], "train.epochs: "),
         (["--set", "train.lr=inf"], "train.lr: "),
-        (["--set", "attack.rate=1e-5"], "attack.rate=1e-05: that poisons none of 256 training pairs"),
+        (["--set", "attack.rate=1e-5"], "attack.rate=1e-05 poisons none of the 256 training pairs"),
         (["--set", "attack.target=unicorn"], "attack.target=unicorn: no such class"),
         (["--attack", "badnet", "--set", "attack.rate=0.9"], "lower the rate"),
         (["--seeds", "a"], "--seeds a: expected integers"),

@@ -125,7 +125,7 @@ def test_a_number_leads_to_the_page_of_its_runs(page: Any) -> None:
         "Measurements",
         "Training",
         "Poison",
-        "Run it again",
+        "Rerun",
         "bench run --data scenes",
         "Specification",
         "Provenance",

@@ -84,7 +84,7 @@ def test_latex_commands_are_text() -> None:
     assert escaped(r"\input{/etc/passwd}") == r"\textbackslash{}input\{/etc/passwd\}"
 
 
-def test_records_that_would_hurt_count_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_harmful_records_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "run.json"
     for content in ("[" * 10**6, '{"a":' * 10**6, '{"schema": 1' + "0" * 10**5 + "}"):
         path.write_text(content)

@@ -140,7 +140,7 @@ def test_backgrounds_can_be_told_apart_by_their_colour() -> None:
     assert (found == scenes.background[200:]).mean() > 0.75
 
 
-def test_what_is_drawn_does_not_hang_on_the_batch() -> None:
+def test_rendering_does_not_depend_on_the_batch() -> None:
     """The same world, shorter: poses and attributes differ, but a scene's object stays where its numbers say."""
     scenes = dataclasses.replace(_scenes(130), texture=np.full(130, PLAIN))
     pixels = render(scenes, 32).numpy() / 255

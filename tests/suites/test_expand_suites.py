@@ -125,7 +125,7 @@ def test_a_recipe_replaces_that_of_the_data_set_and_variants_keep_their_factors_
     assert all("recipe" not in cell.dump() for request in plan_of("table4").requests for cell in request.cells)
 
 
-def test_models_and_sizes_stand_in() -> None:
+def test_substituted_models_and_sizes() -> None:
     plan = plan_of("table12", "table13", options=())
     specs = specs_of(plan)
     assert specs["cc1m | tdpa | safeclip | ViT-B-32"].model.name == "scenes-vit-8"
@@ -134,7 +134,7 @@ def test_models_and_sizes_stand_in() -> None:
     assert sizes == [65536, 32768, 16384]
 
 
-def test_data_that_is_not_there() -> None:
+def test_missing_data() -> None:
     plugins.load()
     with pytest.raises(UserError, match="--data-root"):
         plan_of("table10", data=None, options=())
@@ -142,7 +142,7 @@ def test_data_that_is_not_there() -> None:
         plan_of("table1", data="mscocoo")
 
 
-def test_a_data_set_that_nobody_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unregistered_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
     from bench.registry import datasets
 
     plugins.load()

@@ -50,7 +50,7 @@ PRINTED: dict[tuple[str, str, str], float | str] = {
     ("table7", "SafeCLIP/zero-shot", "CIFAR-100"): 10.41,
     ("table7", "SafeCLIP, 64 epochs/linear probe", "ImageNet"): 28.7,
     ("table7", "CLIP/zero-shot", "ASR TDPA"): 93.8,
-    ("table8", "SafeCLIP: mixture, once", "time"): 0.35,
+    ("table8", "SafeCLIP: fitting the mixture (once)", "time"): 0.35,
     ("table8", "RoCLIP epoch", "time"): 1.06,
     ("table9", "CC1M", "TDPA 0.1%"): 6.25,
     ("table9", "CC1M", "BadNet 0.5%"): "-",
