@@ -95,7 +95,7 @@ class JobsExecutor:
         fits = self._memory.fits(processes)
         if not fits and not self._memory_is_short:
             self._memory_is_short = True
-            self.progress.print(f"memory is enough for {len(self._running)} cells at a time; the others wait")
+            self.progress.print(f"memory is enough for {len(self._running)} at a time; the others wait")
         return fits
 
     def _bytes(self, task: CellTask) -> float:

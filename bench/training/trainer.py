@@ -71,10 +71,7 @@ class Trainer:
     spec : RunSpec
     train : TrainSpec
         The training options of the spec, with those that the defense replaces.
-    pairs : PoisonedPairs
-    captions : CaptionTokens
-    encoder : ClipEncoder
-    defense : Defense
+    pairs, captions, encoder, defense
     checkpoint : Path
         Written by rank 0: every `checkpoint_seconds`, before the scoring that ends an epoch, and at the end.
     progress : TrainingProgress

@@ -139,5 +139,5 @@ def test_a_record_that_does_not_count_steps(tmp_path: Path) -> None:
     old = json.loads(file.read_text())
     old["curves"] = [{k: v for k, v in curve.items() if not k.startswith("clip_")} for curve in old["curves"]]
     file.write_text(json.dumps(old))
-    with pytest.raises(UserError, match=r"run\.json does not count steps"):
+    with pytest.raises(UserError, match=r"run\.json has no counts of CLIP-loss steps"):
         execute(matrix(["clip_filter"], options=options), store)

@@ -151,7 +151,7 @@ def test_a_checkpoint_of_another_training_is_named(matrix: Matrix, tmp_path: Pat
     torch.save(content, path)
     assert execute(matrix, store)[0]["failed"] == 2
     said = raw(store.failure(clean.key))["error"]
-    assert f"checkpoints in {path.parent} are not of this training; delete them, then --retry-failed" in said
+    assert f"checkpoints in {path.parent} belong to another training; delete them and use --retry-failed" in said
     assert store.run_record(poisoned.key) is not None
     path.unlink()
     assert execute(matrix, store, retry_failed=True)[0] == {"done": 2}

@@ -160,7 +160,7 @@ def test_gradient_in_what_is_not_optimised_is_an_error(
     trainer = _trainer(small_matrix(defenses=["careless"]), tmp_path)
     with pytest.raises(NotOptimised) as told:
         trainer.run()
-    assert str(told.value).startswith(f"the loss of phase 'train' has gradient in {named} and that is not optimised: ")
+    assert str(told.value).startswith(f"the loss of phase 'train' has gradient in {named} which is not optimised: ")
     assert "in __init__" in str(told.value)
 
 

@@ -65,7 +65,7 @@ def test_every_built_in_is_described(command_line: Bench, kind: str, plugin_clas
     assert plugin_class.summary() in done.out
     cited = references.for_plugin(plugin_class)
     assert cited or issubclass(plugin_class, Dataset)
-    assert bool(cited) == ("Paper: none named" not in done.out)
+    assert bool(cited) == ("Paper: none cited" not in done.out)
     words = " ".join(done.out.split())
     for entry in cited:
         assert " ".join(entry.line().split()) in words
@@ -90,7 +90,7 @@ def test_what_is_said_of_an_option(command_line: Bench, plugin: Path) -> None:  
 
 
 def test_papers_are_not_inherited(command_line: Bench, plugin: Path) -> None:  # noqa: F811
-    assert "Paper: none named" in command_line("describe", "heir", "--plugin", plugin).out
+    assert "Paper: none cited" in command_line("describe", "heir", "--plugin", plugin).out
 
 
 def test_recipes_that_a_plugin_brings_along(command_line: Bench, plugin: Path, tmp_path: Path) -> None:  # noqa: F811
