@@ -42,7 +42,7 @@ def _tell(store: Store, attack: str, seed: int, value: float | None, defense: st
 
 @pytest.fixture
 def flagged(tmp_path: Path) -> Store:
-    """Of SafeCLIP against badnet seed 0 missed its limit, seed 1 and all of wanet kept it; other records say nothing."""
+    """SafeCLIP missed its limit against badnet at seed 0 and met it otherwise; other records have no limits."""
     store = make_suites(tmp_path / "flagged")
     _tell(store, "badnet", 0, 0.941)
     for attack, seed in (("badnet", 1), ("wanet", 0), ("wanet", 1)):

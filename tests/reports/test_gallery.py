@@ -1,4 +1,4 @@
-"""Figures from records: which runs are shown, what is left out, and nothing of it is markup."""
+"""Figures from records: which runs are shown, what is omitted, and that nothing is markup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Suites of files in reports: a results folder shows them without the file, and an edited file keeps the runs that it can."""
+"""Suites from files in reports: a results folder shows them without the file, and an edited file keeps unchanged runs."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 @pytest.fixture
 def run(store: Store) -> Run:
-    """Keeps a text as what `bench run --suite mine.toml` leaves of it."""
+    """Store a suite as `bench run --suite mine.toml` does."""
 
     def write(text: str) -> None:
         Path("mine.toml").write_text(text, encoding="utf-8")
