@@ -146,7 +146,7 @@ def test_a_suite_that_was_not_run_says_how_to_run_it(store: Store) -> None:
     Path("mine.toml").write_text(MINE)
     (table,) = tables(store, "mine.toml")
     assert {cell.measured.word for cell in table.cells} == {"not run"}
-    assert "`bench run --suite mine.toml` runs it" in table.cells[0].measured.reason
+    assert "run `bench run --suite mine.toml`" in table.cells[0].measured.reason
 
 
 def test_an_edited_file_keeps_the_runs_of_conditions_that_are_the_same(store: Store, run: Run) -> None:
