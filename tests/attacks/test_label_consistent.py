@@ -20,7 +20,7 @@ KEYS = ["cat", "dog", "both", "none", "near"] * 20
 
 
 class FakeSurrogate(nn.Module):
-    """A small random network; a caption's length decides its embedding, and all are alike, as in a trained CLIP."""
+    """A small random network. Embeddings of captions depend on their length and are similar, as in a trained CLIP."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,13 +129,13 @@ def test_probes_carry_the_trigger_without_perturbation() -> None:
 
 
 def _loss(surrogate: FakeSurrogate, images: torch.Tensor, classes: torch.Tensor, target: int) -> torch.Tensor:
-    """-log of the target's zero-shot probability at temperature 0.01, one an image."""
+    """-log of the target's zero-shot probability at temperature 0.01, for each image."""
     logits = 100 * surrogate.encode_image(images) @ classes.T
     return torch.logsumexp(logits, dim=1) - logits[:, target]
 
 
 def _margin(surrogate: FakeSurrogate, images: torch.Tensor, classes: torch.Tensor, target: int) -> torch.Tensor:
-    """How much more an image looks like the best other class than like the target."""
+    """The similarity to the best other class minus the similarity to the target."""
     cosines = surrogate.encode_image(images) @ classes.T
     return cosines[:, [row for row in range(len(classes)) if row != target]].amax(dim=1) - cosines[:, target]
 

@@ -84,7 +84,7 @@ def test_the_warp_against_a_loop_over_pixels(side: int, strength: float, referen
 
 
 def _shift(strength: float, side: int, reference: int = 32) -> torch.Tensor:
-    """How far a warp moves the columns of a ramp, in pixels, where the frame does not cut it off."""
+    """The shift of the columns of a ramp by a warp, in pixels, away from the border."""
     ramp = torch.linspace(20, 235, side).expand(1, 3, side, side).clone()
     attack = WaNet(WaNetParams(strength=strength, reference_side=reference))
     moved = attack.apply(ramp, [{}], _plan(attack, side)).float()

@@ -27,7 +27,7 @@ def _own(word: str) -> tuple[str, ...]:
 
 
 def _operation(before: Sequence[str], after: Sequence[str]) -> str:
-    """Which operation it was, of distinct words that all but stop words have the synonym of `_own`."""
+    """Which operation was applied to distinct words, whose synonyms are those of `_own`."""
     foreign = sum(word not in before for word in after)
     if foreign:
         return "replacement" if len(after) == len(before) else "insertion"
@@ -37,7 +37,7 @@ def _operation(before: Sequence[str], after: Sequence[str]) -> str:
 
 
 def _edits(before: Sequence[str], after: Sequence[str]) -> int:
-    """Levenshtein's distance in words."""
+    """Levenshtein distance in words."""
     row = list(range(len(after) + 1))
     for i, word in enumerate(before, 1):
         corner, row[0] = row[0], i
@@ -108,7 +108,7 @@ def test_how_much_each_operation_changes(length: int, alpha: float, count: int) 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.3, 0.6])
 def test_deletion_removes_each_word_with_probability_alpha(alpha: float) -> None:
-    """Without synonyms half of all captions stay, a quarter is swapped, and a quarter loses words."""
+    """Without synonyms half of the captions are unchanged, a quarter is swapped, and a quarter loses words."""
     rng, caption, n = np.random.default_rng(0), [f"w{number}" for number in range(40)], 2400
     made = [augment(caption, alpha, _nothing, rng) for _ in range(n)]
     left = Counter(word for each in made for word in each)

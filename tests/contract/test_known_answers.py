@@ -1,4 +1,4 @@
-"""Evaluators on models whose answers are known."""
+"""Evaluators on models with known predictions."""
 
 from __future__ import annotations
 

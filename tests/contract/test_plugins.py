@@ -1,4 +1,4 @@
-"""Plugins from files and entry points, and what becomes of bad ones."""
+"""Plugins from files and entry points, and errors in them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def bench(registries: None, capfd: pytest.CaptureFixture[str]) -> Bench:
 
 
 class Bench:
-    """Runs a command in this process: its exit code, and all that it wrote."""
+    """Runs a command in this process: its exit code and its output."""
 
     def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
         self._capfd = capfd

@@ -27,7 +27,7 @@ class _Bomb:
 
 
 def arm(folder: Path, name: str, content: bytes, kind: type[CIFAR10], patch: pytest.MonkeyPatch) -> None:
-    """A file whose sum passes for the published one."""
+    """Write a file and make its checksum the published one."""
     (folder / name).write_bytes(content)
     md5 = hashlib.md5(content).hexdigest()
     for part in ("train_list", "test_list"):

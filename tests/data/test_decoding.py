@@ -13,7 +13,7 @@ SIDE = 16
 
 
 def by_the_book(pixels: np.ndarray, side: int) -> np.ndarray:
-    """Crop the centre, then resize it in exact arithmetic: float (3, side, side)."""
+    """Crop the centre and resize it in exact arithmetic: float (3, side, side)."""
     edge = min(pixels.shape[:2])
     top, left = ((length - edge) // 2 for length in pixels.shape[:2])
     weights = bicubic(edge, side)

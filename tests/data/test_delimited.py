@@ -1,4 +1,4 @@
-"""Tables as people write them: every row is read, or counted and named."""
+"""CSV and TSV files of many programs: every row is read, or counted and named."""
 
 import csv
 import io
@@ -43,7 +43,7 @@ def test_a_quote_in_a_tsv_is_a_character(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shut", ["", 'a small board, 5"', 'say "no'])
 @pytest.mark.parametrize("distance", [1, 2, 7])
 def test_a_stray_quote_in_a_csv_loses_only_its_own_row(tmp_path: Path, last: bool, shut: str, distance: int) -> None:
-    """A quote opens in row 5, and closes in a row below, or never."""
+    """A quote is opened in row 5 and closed in a later row, or never."""
     texts = [f"number {row}" for row in range(20)]
     texts[5], texts[5 + distance] = '"big teapot', shut or "plain"
     rows = [[text, f"{row}.jpg"] if last else [f"{row}.jpg", text] for row, text in enumerate(texts)]

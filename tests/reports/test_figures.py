@@ -1,4 +1,4 @@
-"""Shapes against what they are by hand: heights, densities, colours, ticks."""
+"""Shapes of figures against values computed by hand: heights, densities, colours, ticks."""
 
 from __future__ import annotations
 

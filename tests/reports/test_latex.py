@@ -1,4 +1,4 @@
-"""Tables for LaTeX: what they say, and that a real LaTeX sets them within the page."""
+"""LaTeX tables: their content, and that they compile and fit the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever stands in one file of a results folder, commands that read it name that file and show the rest."""
+"""Whatever the content of a file in a results folder, commands name that file and show the rest."""
 
 from __future__ import annotations
 

@@ -235,5 +235,5 @@ def test_stages_are_those_that_the_defense_declares() -> None:
     assert (value("time.epoch"), value("setting.low"), value("setting.batch_size")) == (2.5, 0.125, 7)
     assert point_for(defended, undefended, "time.unimodal", "") == (
         "no value",
-        "the run has no such epochs, or no record of their times",
+        "the run has no such epochs, or did not record their times",
     )

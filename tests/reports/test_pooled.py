@@ -1,4 +1,4 @@
-"""The interval of a mean over seeds, against the equation that defines it, in every format."""
+"""The pooled interval against its defining equation, in every format."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_only_proportions_have_a_pooled_interval() -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """No hit in 16, 48 and 48 images under a defense, all under none; floors of 1 in 16."""
+    """No hit in 16, 48 and 48 images with a defense, all hits without; floors of 1 in 16."""
     store = Store.create(tmp_path / "out")
     for defense, share in (("clip", 1.0), ("safeclip", 0.0)):
         for seed, n in enumerate((16, 48, 48)):

@@ -1,4 +1,4 @@
-"""Price breakdown, against numbers worked out by hand."""
+"""The price breakdown against numbers computed by hand."""
 
 from __future__ import annotations
 

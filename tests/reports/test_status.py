@@ -17,7 +17,7 @@ from .records_maker import cell_of, key_for, write_evals, write_training
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """A done, a failed and an unsupported cell, and four that are none of it."""
+    """A done, a failed and an unsupported cell, and four others."""
     store = Store.create(tmp_path / "out")
     cells = [cell_of("badnet", "clip", seed) for seed in range(6)]
     store.write_request("q", RequestRecord.of({"cells": [*cells, cell_of("wanet", "clip", 0, unsupported="no warping")]}))

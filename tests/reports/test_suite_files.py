@@ -1,4 +1,4 @@
-"""Suites of files in reports: a results folder shows them without the file, and an edited file keeps the runs that it can."""
+"""Suites from files in reports: a results folder shows them without the file, and an edited file keeps unchanged runs."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 @pytest.fixture
 def run(store: Store) -> Run:
-    """Keeps a text as what `bench run --suite mine.toml` leaves of it."""
+    """Store a suite as `bench run --suite mine.toml` does."""
 
     def write(text: str) -> None:
         Path("mine.toml").write_text(text, encoding="utf-8")
@@ -146,7 +146,7 @@ def test_a_suite_that_was_not_run_says_how_to_run_it(store: Store) -> None:
     Path("mine.toml").write_text(MINE)
     (table,) = tables(store, "mine.toml")
     assert {cell.measured.word for cell in table.cells} == {"not run"}
-    assert "`bench run --suite mine.toml` runs it" in table.cells[0].measured.reason
+    assert "run `bench run --suite mine.toml`" in table.cells[0].measured.reason
 
 
 def test_an_edited_file_keeps_the_runs_of_conditions_that_are_the_same(store: Store, run: Run) -> None:

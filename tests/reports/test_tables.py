@@ -1,4 +1,4 @@
-"""The human tables against numbers worked out by hand."""
+"""Human-readable tables against numbers computed by hand."""
 
 from __future__ import annotations
 

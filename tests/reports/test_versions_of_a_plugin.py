@@ -1,4 +1,4 @@
-"""Runs of a plugin file that was edited: each code has rows of its own, the present one first, the earlier ones named so."""
+"""Runs of an edited plugin file: each version has its own rows, the current one first, earlier ones marked."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ FIRST, SECOND = "a" * 64, "b" * 64
 
 
 def _write(store: Store, monkeypatch: pytest.MonkeyPatch, source: str, seed: int, finished: str | None, asr: float) -> None:
-    """A cell of the defense `safeclip` from a file of that digest; without a record where `finished` is None."""
+    """A cell of the defense `safeclip` from a file with this digest; without a record if `finished` is None."""
     plain = maker.spec_of
 
     def spec_of(*parts: Any, **others: Any) -> maker.Record:

@@ -1,4 +1,4 @@
-"""The files: exact numbers, the same bytes twice, nothing outside, nothing executable from a record."""
+"""Report files: exact numbers, reproducible bytes, self-contained, nothing executable from a record."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 class Page(HTMLParser):
-    """The page with the bodies of runs in their places, as it is once they are opened."""
+    """The page with the details of all runs opened."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -101,7 +101,7 @@ def test_all_classes_occur_at_the_default_size() -> None:
 
 @pytest.fixture
 def renders(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Grows by one each time that something is rendered."""
+    """One entry for each rendering."""
     counted: list[int] = []
 
     def counting(scenes: Any, side: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Suites on the embedded data set: what runs, with which parameters, and what is shared."""
+"""Suites on the embedded data set: their runs, parameters and shared cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Suites of files: what one sentence says of each fault, what runs, and what a results folder keeps of them."""
+"""Suites from files: error messages, runs, and what a results folder stores."""
 
 from __future__ import annotations
 
