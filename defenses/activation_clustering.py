@@ -1,4 +1,4 @@
-"""Activation clustering: a class that falls into a large and a small cluster loses the small one."""
+"""Activation clustering: the smaller of two clusters of a class is dropped if it is small enough."""
 
 from __future__ import annotations
 
@@ -17,19 +17,23 @@ from bench.registry import register_defense
 
 
 class ActivationClusteringParams(Params):
-    dimensions: int = Field(default=10, ge=1, description="independent components that a class is reduced to")
-    smallest: float = Field(default=0.35, ge=0, le=0.5, description="a cluster below this share of its class is poison")
+    dimensions: int = Field(default=10, ge=1, description="number of independent components")
+    smallest: float = Field(default=0.35, ge=0, le=0.5, description="a cluster with a smaller share of its class is dropped")
 
 
 @register_defense("activation_clustering")
 class ActivationClustering(Filter):
-    """Drops the smaller of two clusters where it is small for its class, then trains anew (Chen et al. 2019, SafeAI).
+    """Filter: drops the smaller of two activation clusters of a class if it is small, then retrains (Chen et al. 2019, SafeAI).
 
-    Each class's activations are reduced to 10 independent components and parted by 2-means; clusters are judged by relative
-    size, with a threshold of 0.35, all as reconstructed. Activations are image embeddings of plain CLIP trained on all pairs.
-    Deviations: a pair has no label, so its class is the class of the data set's vocabulary that its caption names, or where it
-    names none the one with the nearest mean caption embedding; activations are CLIP's unit image embeddings; what is found is
-    dropped, not relabelled. It takes O(pairs d squared).
+    The activations of each class are reduced to 10 independent components and split by 2-means; a cluster is judged by its
+    relative size, with a threshold of 0.35 (all as reconstructed). Activations are the image embeddings of plain CLIP trained
+    on all pairs. The cost is O(pairs d^2).
+
+    Deviations:
+    - Pairs have no labels. The class of a pair is the first one of the vocabulary that its caption mentions, or otherwise the
+      one with the nearest mean caption embedding.
+    - Activations are CLIP's unit-length image embeddings.
+    - Detected pairs are dropped, not relabelled.
     """
 
     citations = ("chen2019activationclustering",)

@@ -11,10 +11,11 @@ from bench.registry import register_defense
 
 @register_defense("clip")
 class CLIP(Defense):
-    """No defense: CLIP as published (Radford et al. 2021).
+    """No defense: plain CLIP, the symmetric contrastive loss of images and captions (Radford et al. 2021).
 
-    Deviation, as reconstructed: the one augmentation there is a random square crop of the resized image, here a random crop of
-    at least a share of its area (option train.crop; 1 turns it off).
+    Deviations:
+    - The only augmentation in the paper, as reconstructed, is a random square crop of the resized image. Here it is a random
+      square crop with at least a given share of the image's area (option `train.crop`; 1 turns it off).
     """
 
     citations = ("radford2021clip",)

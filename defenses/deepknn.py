@@ -1,4 +1,4 @@
-"""Deep k-NN: pairs whose neighbours are of another class are dropped."""
+"""Deep k-NN: pairs whose nearest neighbours belong to another class are dropped."""
 
 from __future__ import annotations
 
@@ -12,23 +12,27 @@ from bench.defenses.filtering import Filter
 from bench.registry import register_defense
 
 _SIMILARITIES = 2**27
-"""How many are held at once: 512 MB."""
+"""The number of similarities in memory at a time: 512 MiB."""
 
 
 class DeepKNNParams(Params):
-    k: float = Field(default=1.0, gt=0, description="neighbours that vote, as a share of the mean size of a class")
+    k: float = Field(default=1.0, gt=0, description="number of neighbours, as a multiple of the mean class size")
 
 
 @register_defense("deepknn")
 class DeepKNN(Filter):
-    """Drops pairs that their nearest neighbours outvote, then trains anew (Deep k-NN, Peri et al. 2020, ECCV Workshops).
+    """Filter: drops pairs outvoted by their nearest neighbours, then retrains (Deep k-NN, Peri et al. 2020, ECCV Workshops).
 
-    The k nearest images in the embedding of plain CLIP trained on all pairs vote with their classes; a pair stays if no class
-    has more votes than its own. k is the size of a class (5,000 on CIFAR-10, as reconstructed). Deviations: a pair has no
-    label, so its class is the class of the data set's vocabulary that its caption names, or where it names none the one with
-    the nearest mean caption embedding; features are CLIP's unit image embeddings; k follows the mean size, since these classes
-    differ in size, and votes are not weighted; the model is trained anew from fresh weights. The search is exact and takes
-    O(pairs squared), on the training's device and in chunks.
+    The k nearest images in the embedding space of plain CLIP trained on all pairs vote with their classes; a pair is kept if no
+    class has more votes than its own. k is the class size (5,000 on CIFAR-10, as reconstructed). The search is exact and costs
+    O(pairs^2), on the training device and in chunks.
+
+    Deviations:
+    - Pairs have no labels. The class of a pair is the first one of the vocabulary that its caption mentions, or otherwise the
+      one with the nearest mean caption embedding.
+    - Features are CLIP's unit-length image embeddings.
+    - k is the mean class size, since classes differ in size here; votes are not weighted.
+    - The model is retrained from new initial weights.
     """
 
     citations = ("peri2020deepknn",)
@@ -52,7 +56,7 @@ def outvoted(rows: torch.Tensor, classes: torch.Tensor, k: int) -> torch.Tensor:
     if n < 2:
         return torch.zeros(n, dtype=torch.bool, device=rows.device)
     results = []
-    for chunk in torch.arange(n, device=rows.device).split(max(1, _SIMILARITIES // n)):
+    for chunk in torch.split(torch.arange(n, device=rows.device), max(1, _SIMILARITIES // n)):
         similarities = rows[chunk] @ rows.T
         similarities[torch.arange(len(chunk), device=rows.device), chunk] = -torch.inf
         nearest = similarities.topk(min(max(k, 1), n - 1), dim=1).indices

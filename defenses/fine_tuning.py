@@ -18,7 +18,7 @@ class FineTuningParams(Params):
     clean: float = Field(default=1 / 30, gt=0, le=1, description="trusted clean pairs, as a share of the training pairs")
     epochs: int = Field(default=10, ge=1, description="epochs of fine-tuning")
     step_share: float = Field(
-        default=0, ge=0, description="steps, as a share of the recipe's, in whole epochs; 0 goes by `epochs`"
+        default=0, ge=0, description="number of steps as a share of the recipe's, in whole epochs; 0: use `epochs`"
     )
     batch_size: int = Field(default=64, ge=2, description="batch size of fine-tuning")
     lr: float = Field(default=0.02, gt=0, description="peak learning rate, as a share of the recipe's")
@@ -27,11 +27,13 @@ class FineTuningParams(Params):
 
 @register_defense("fine_tuning")
 class FineTuning(CLIP):
-    """Fine-tuning of the poisoned CLIP on clean pairs with the CLIP loss alone (after Bansal et al. 2023, ICCV).
+    """Fine-tunes the poisoned CLIP on clean pairs with the CLIP loss alone (after Bansal et al. 2023, ICCV).
 
-    It starts from plain CLIP's model of the same cell. The clean pairs are known to be clean by assumption and disjoint from
-    the poison. Their share, epochs, batch size and lr are those of CleanCLIP, whose loss without its in-modal part this is.
-    Deviation: warm-up is cut to half of the fine-tuning where 50 steps would be more.
+    Fine-tuning starts from plain CLIP trained on the same poisoned pairs. The clean pairs are clean by assumption and disjoint
+    from the poisons. Their share, epochs, batch size and learning rate are those of CleanCLIP, without its in-modal loss.
+
+    Deviations:
+    - Warm-up is limited to half of the fine-tuning if 50 steps are more than that.
     """
 
     citations = ("bansal2023cleanclip",)

@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 
 from bench.cli.options import out_option
-from bench.interface.values import names
+from bench.interface.values import parse_names
 
 
 @click.command("compare")
@@ -42,5 +42,5 @@ def command(defense: str, against: str, metrics: tuple[str, ...], out: Path) -> 
     from bench.reports.terminal_comparisons import print_comparisons
 
     store, console = Store.open(out), Console()
-    print_comparisons(sections_of(load_runs(store)), defense, against, names(metrics), console)
+    print_comparisons(sections_of(load_runs(store)), defense, against, parse_names(metrics), console)
     print_damaged(store, console)

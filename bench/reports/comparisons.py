@@ -11,7 +11,7 @@ from bench.reports.measures import UTILITY
 from bench.reports.notes import Notes
 from bench.reports.sections import Group, Section
 from bench.reports.stats import Stat
-from bench.reports.tables import ASR, asr_evaluators, attack_took, stat_of, utility_cell, utility_columns
+from bench.reports.tables import ASR, asr_evaluators, attack_verdict, stat_of, utility_cell, utility_columns
 from bench.statistics.families import holm
 from bench.statistics.paired import LEAST_SEEDS, Paired, paired
 
@@ -109,7 +109,7 @@ def plain(section: Section) -> str:
 def effective_attacks(section: Section) -> list[str]:
     evaluators = asr_evaluators(section)
     attacked = [attack for attack in section.attacks if attack != "none"]
-    return [attack for attack in attacked if attack_took(section, attack, evaluators, Notes()).state == "yes"]
+    return [attack for attack in attacked if attack_verdict(section, attack, evaluators, Notes()).state == "yes"]
 
 
 def asr_by_seed(section: Section, attack: str) -> dict[str, Values]:

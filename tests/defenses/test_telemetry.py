@@ -8,7 +8,7 @@ from defense_fakes import FakeScorer
 from numpy.typing import NDArray
 
 from bench.training import telemetry
-from bench.training.telemetry import BINS, first_look, poison_telemetry
+from bench.training.telemetry import BINS, poison_telemetry, sampled_histograms
 
 
 def _histograms(similarity: NDArray[np.float32], poisoned: NDArray[np.bool_]) -> dict[str, list[int]]:
@@ -56,7 +56,7 @@ def test_the_first_look_takes_all_poisons_and_a_sample(monkeypatch: pytest.Monke
     monkeypatch.setattr(telemetry, "_SAMPLE", sample)
     rng = np.random.default_rng(n)
     scorer, poisoned = FakeScorer(rng.uniform(-1, 1, n).astype(np.float32)), rng.random(n) < 0.1
-    told = first_look(scorer, poisoned, np.random.default_rng(1))  # type: ignore[arg-type]
+    told = sampled_histograms(scorer, poisoned, np.random.default_rng(1))  # type: ignore[arg-type]
     (rows,) = scorer.asked
     assert len(set(rows.tolist())) == len(rows)
     assert {*np.flatnonzero(poisoned)} <= {*rows}
@@ -68,7 +68,7 @@ def test_the_first_look_follows_its_generator() -> None:
     poisoned, asked = np.arange(5000) % 7 == 0, []
     for seed in (0, 0, 1):
         scorer = FakeScorer(np.zeros(5000, dtype=np.float32))
-        first_look(scorer, poisoned, np.random.default_rng(seed))  # type: ignore[arg-type]
+        sampled_histograms(scorer, poisoned, np.random.default_rng(seed))  # type: ignore[arg-type]
         asked.append(scorer.asked[0].tolist())
     assert asked[0] == asked[1] != asked[2]
 

@@ -1,4 +1,4 @@
-"""The files: exact numbers, the same bytes twice, nothing outside, nothing executable from a record."""
+"""Report files: exact numbers, reproducible bytes, self-contained, nothing executable from a record."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 class Page(HTMLParser):
-    """The page with the bodies of runs in their places, as it is once they are opened."""
+    """The page with the details of all runs opened."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -74,11 +74,11 @@ def test_table_csv_against_means_by_hand(store: Store) -> None:
         assert float(row["zero_shot.top1"]) == pytest.approx(statistics.mean(n[2] for n in numbers))
         assert float(row["linear_probe.top1"]) == pytest.approx(statistics.mean((n[3] + n[4]) / 2 for n in numbers))
         if attack == "none":
-            assert row["asr"] == row["attack_took"] == ""
+            assert row["asr"] == row["attack_effective"] == ""
             continue
         assert float(row["asr"]) == pytest.approx(statistics.mean(n[1] for n in numbers))
         assert float(row["asr_floor"]) == pytest.approx(FLOOR)
-        assert row["attack_took"] == {"badnet": "yes", "wanet": "no", EVIL: "unknown"}[attack]
+        assert row["attack_effective"] == {"badnet": "yes", "wanet": "no", EVIL: "unknown"}[attack]
         if len(numbers) > 1:
             assert float(row["asr_std"]) == pytest.approx(statistics.stdev(n[1] for n in numbers))
             assert row["asr_ci_low"] == ""
@@ -121,7 +121,7 @@ def test_the_page_stands_alone_and_its_links_lead_somewhere(store: Store) -> Non
     assert {link.removeprefix("#") for link in page.attributes("href")} <= set(ids)
     assert {f"run-{run.key}" for run in load_runs(store)} <= set(ids)
     assert "loss is NaN" in page.text  # the traceback
-    assert page.text.count("attack did not take") == 1
+    assert page.text.count("attack ineffective") == 1
     assert len([name for name in ids if name.startswith("curve-")]) == 17  # 14 + 2 + 1 trained runs have a curve
     pictures = [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("role") == "img"]
     assert all(attrs["aria-labelledby"] in ids for attrs in pictures)

@@ -1,4 +1,4 @@
-"""Runs of a plugin file that was edited: each code has rows of its own, the present one first, the earlier ones named so."""
+"""Runs of an edited plugin file: each version has its own rows, the current one first, earlier ones marked."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ FIRST, SECOND = "a" * 64, "b" * 64
 
 
 def _write(store: Store, monkeypatch: pytest.MonkeyPatch, source: str, seed: int, finished: str | None, asr: float) -> None:
-    """A cell of the defense `safeclip` from a file of that digest; without a record where `finished` is None."""
+    """A cell of the defense `safeclip` from a file with this digest; without a record if `finished` is None."""
     plain = maker.spec_of
 
     def spec_of(*parts: Any, **others: Any) -> maker.Record:
@@ -51,7 +51,7 @@ def _rows(store: Store) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("newest", [FIRST, SECOND])
-def test_the_present_code_comes_first(store: Store, monkeypatch: pytest.MonkeyPatch, newest: str) -> None:
+def test_the_current_code_comes_first(store: Store, monkeypatch: pytest.MonkeyPatch, newest: str) -> None:
     oldest = FIRST if newest == SECOND else SECOND
     for seed in (0, 1):
         _write(store, monkeypatch, newest, seed, "2026-03-01T00:00:00+00:00", 0.1)
@@ -62,7 +62,7 @@ def test_the_present_code_comes_first(store: Store, monkeypatch: pytest.MonkeyPa
     ]
 
 
-def test_code_that_is_yet_to_run_is_the_present(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requested_code_counts_as_the_current(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     _write(store, monkeypatch, FIRST, 0, "2026-03-01T00:00:00+00:00", 0.5)
     _write(store, monkeypatch, SECOND, 0, None, 0.0)
     assert [name for name, _ in _rows(store)] == [
@@ -71,6 +71,6 @@ def test_code_that_is_yet_to_run_is_the_present(store: Store, monkeypatch: pytes
     ]
 
 
-def test_one_code_alone_has_no_mark(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_version_has_no_mark(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     _write(store, monkeypatch, FIRST, 0, "2026-03-01T00:00:00+00:00", 0.5)
     assert _rows(store) == [("safeclip", "0.50")]

@@ -1,4 +1,4 @@
-"""Tokens of plain texts, word by word."""
+"""A tokenizer that caches the tokens of each word."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from open_clip.tokenizer import SimpleTokenizer
 Tokenizer = Callable[[Sequence[str]], torch.Tensor]
 
 _PLAIN = re.compile(r"[A-Za-z0-9]*(?: [A-Za-z0-9]+)*")
-_KEPT_WORDS = 1 << 16
+_CACHE_SIZE = 1 << 16
 
 
-def by_words(tokenizer: Tokenizer) -> Tokenizer:
-    """The same tokens as `tokenizer`, which for CLIP's own are those of the words where a text is words and single spaces.
+def cached_by_word(tokenizer: Tokenizer) -> Tokenizer:
+    """A faster tokenizer with the same tokens: CLIP's own is cached by word, others are returned unchanged.
 
-    CLIP's tokenizer cleans and splits each text anew, which takes longer than all else that is done to a caption; the tokens of
-    a word are kept. Other tokenizers are given back as they are.
+    CLIP's tokenizer cleans and splits each text anew, which takes longer than all other processing of a caption. The tokens of
+    a text that consists of words and single spaces are those of its words.
     """
     if type(tokenizer) is SimpleTokenizer and tokenizer.reduction_fn is None:  # type: ignore[attr-defined]
         return _WordTokenizer(tokenizer)
@@ -33,7 +33,7 @@ class _WordTokenizer:
         self._word = _cached(tokenizer)
 
     def __call__(self, texts: Sequence[str]) -> torch.Tensor:
-        """int64 (n, context length), padded with 0; a text that is too long is cut and keeps its end token."""
+        """Tokens of texts, int64 (n, context length), padded with 0; a long text is truncated and keeps its end token."""
         length, end = self._tokenizer.context_length, self._tokenizer.eot_token_id
         rows = []
         for text in texts:
@@ -45,9 +45,9 @@ class _WordTokenizer:
 
     def _encoded(self, text: str) -> list[int]:
         if not _PLAIN.fullmatch(text):
-            return self._tokenizer.encode(text)
+            return list(self._tokenizer.encode(text))
         return [token for word in text.split(" ") for token in self._word(word)]
 
 
 def _cached(tokenizer: SimpleTokenizer) -> Callable[[str], tuple[int, ...]]:
-    return lru_cache(_KEPT_WORDS)(lambda word: tuple(tokenizer.encode(word)))
+    return lru_cache(_CACHE_SIZE)(lambda word: tuple(tokenizer.encode(word)))
