@@ -40,7 +40,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One defense against the attacks that took.
+    """One defense against the effective attacks.
 
     unmeasured: how many of them it was not run against. utility: mean over tasks and attacks. price: what plain CLIP has more
     on the same seeds. time: seconds of training, as a multiple of plain CLIP's. front: no other defense has both a lower worst
@@ -108,7 +108,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Answer:
-    """A verdict for each defense, the plain model first, on the attacks that took."""
+    """A verdict for each defense, the plain model first, on the effective attacks."""
 
     attacks: tuple[str, ...]
     verdicts: tuple[Verdict, ...]
@@ -135,7 +135,7 @@ class Answer:
 
 
 def answer(section: Section) -> Answer | None:
-    """None where no attack took, or no defense was measured on one that did."""
+    """None where no attack is effective, or no defense was measured on one that is."""
     attacks = tuple(effective_attacks(section))
     verdicts = [verdict for name in section.defenses if (verdict := _verdict(section, name, attacks))]
     if not verdicts:

@@ -67,7 +67,7 @@ class Comparison:
 
 
 def comparisons(section: Section) -> list[Comparison]:
-    """Of attacks that took, ASR against plain CLIP and against the best defense with several seeds; utility against plain CLIP.
+    """Of effective attacks, ASR against plain CLIP and against the best defense with several seeds; utility against plain CLIP.
 
     What fewer than two common seeds measured is left out.
     """
@@ -88,7 +88,7 @@ def comparisons(section: Section) -> list[Comparison]:
 
 
 def between(section: Section, defense: str, against: str, measures: Iterable[str]) -> list[Comparison]:
-    """One defense against another one: `comparisons` of the two alone, attacks that did not take included."""
+    """One defense against another one: `comparisons` of the two alone, ineffective attacks included."""
     couple = (defense, against)
     found: list[Comparison] = []
     for measure in measures:

@@ -62,5 +62,5 @@ def friedman(values: NDArray[np.float64]) -> Friedman | None:
 
 
 def _mean_ranks(means: NDArray[np.float64]) -> NDArray[np.float64]:
-    ranked: NDArray[np.float64] = stats.rankdata(means, axis=1)
-    return ranked.mean(axis=0)
+    mean: NDArray[np.float64] = stats.rankdata(means, axis=1).mean(axis=0)
+    return mean

@@ -46,7 +46,7 @@ def found(store: Store) -> Answer:
 def test_differences_are_paired_and_adjusted_within_an_attack(store: Store) -> None:
     rows = {(row.measure, row.attack, row.defense, row.against): row for row in comparisons(section_of(store))}
     of_attack = [row for row in rows.values() if row.measure == "asr"]
-    assert {row.attack for row in of_attack} == {"badnet 0.5%"}  # wanet did not take
+    assert {row.attack for row in of_attack} == {"badnet 0.5%"}  # wanet is ineffective
     row = rows["asr", "badnet 0.5%", SAFECLIP, "clip"]
     reference = stats.ttest_rel([0.10, 0.13], [0.90, 0.94])
     assert row.result.difference == pytest.approx(0.115 - 0.92)
@@ -94,7 +94,7 @@ def test_two_seeds_close_to_the_floor_are_beyond_noise_when_they_agree(store: St
     assert safeclip.shown == 1
 
 
-def test_no_attack_that_took_is_no_answer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_effective_attack_is_no_answer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = {key: of for key, of in maker.NUMBERS.items() if key[0] != "badnet"}
     monkeypatch.setattr(maker, "NUMBERS", numbers)
     assert answer(section_of(maker.make(store.root.parent / "weak"))) is None
@@ -131,7 +131,7 @@ def printed(store: Store) -> Callable[..., str]:
 def test_two_defenses_in_the_terminal(printed: Callable[..., str]) -> None:
     text = printed(SAFECLIP, "clip")
     assert "ASR badnet 0.5%" in text
-    assert "ASR wanet 2%" in text  # asked for by name, so also where the attack did not take
+    assert "ASR wanet 2%" in text  # asked for by name, so also where the attack is ineffective
     assert "−80.5" in text
 
 
