@@ -22,7 +22,7 @@ from bench.data.poisoned import PoisonedPairs
 from bench.data.tokens import cached_tokens
 from bench.errors import UserError
 from bench.models import factory
-from bench.models.words import Tokenizer
+from bench.models.word_tokenizer import Tokenizer
 from bench.recipe import Recipe
 from bench.registry import attacks, datasets
 
