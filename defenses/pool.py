@@ -20,8 +20,8 @@ class Pool:
         return self._held
 
     @torch.no_grad()
-    def push(self, embeddings: torch.Tensor, pairs: torch.Tensor) -> None:
-        """Put embeddings (n, d) of `pairs` (n,) in, in place of the oldest, past the end from the start.
+    def push(self, embeddings: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
+        """Put embeddings (n, d) of `pairs` (n,) in, in place of the oldest, past the end from the start: their places.
 
         Of more than fit, the last remain.
         """
@@ -32,6 +32,7 @@ class Pool:
         self.pairs[places] = pairs[-size:]
         self._next = int((self._next + len(new)) % size)
         self._held = min(size, self._held + len(new))
+        return places
 
     @torch.no_grad()
     def nearest(self, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -42,6 +42,20 @@ class Encoder(Protocol):
         """Tokens int64 (n, length)."""
         ...
 
+    def image_parts(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings, and those of the places of a grid over the image: float32 (n, d) and (n, places, d), of unit length.
+
+        Places are patches of a ViT, or a residual network's last stage; one, the whole, where the tower does not show them.
+        """
+        ...
+
+    def text_parts(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings, and those of the tokens: float32 (n, d) and (n, length, d), of unit length, 0 where there is no token.
+
+        One, the whole, where the tower does not show them.
+        """
+        ...
+
     def trunk(self, images: torch.Tensor) -> torch.Tensor:
         """What the projection into the joint space is made of: float32 (n, `TrainSetup.trunk_dim`), not normalised.
 
