@@ -41,6 +41,20 @@ class Encoder(Protocol):
         """Tokens int64 (n, length)."""
         ...
 
+    def image_parts(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings, and those of the places of a grid over the image: float32 (n, d) and (n, places, d), of unit length.
+
+        Places are patches of a ViT, or a residual network's last stage; one, the whole, where the tower does not show them.
+        """
+        ...
+
+    def text_parts(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings, and those of the tokens: float32 (n, d) and (n, length, d), of unit length, 0 where there is no token.
+
+        One, the whole, where the tower does not show them.
+        """
+        ...
+
     def trunk(self, images: torch.Tensor) -> torch.Tensor:
         """The features before the projection into the joint space: float32 (n, `TrainSetup.trunk_dim`), not normalised.
 
@@ -244,8 +258,17 @@ class Defense(Plugin):
             similarity : float32, cosine similarity of image and caption.
             image_neighbour, text_neighbour : int64, the pair whose embedding last replaced this one's in the epoch that just
             ended, -1 for none.
+            reference : int64, the number of the set of pairs among which the pair was scored.
         """
         return {}
+
+    def scores(self) -> NDArray[np.float32] | None:
+        """How suspicious each pair is, for measuring detection: float32 (pairs,), higher is more, NaN where it was not scored.
+
+        Asked once, after the last epoch; None where the defense does not score pairs. Whichever pairs it trusts at its own
+        threshold are "safe" in `observed`.
+        """
+        return None
 
     def telemetry(self) -> dict[str, float]:
         """Numbers about the epoch that just ended."""

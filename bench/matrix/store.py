@@ -6,6 +6,7 @@ runs/KEY/run.json               a trained cell
 runs/KEY/evals/NAME-KEY.json    what an evaluator measured on it
 runs/KEY/failure.json           the last failure, with its traceback
 runs/KEY/poison.json            the poison manifest
+runs/KEY/scores.safetensors     how suspicious the defense finds each training pair, if it scores them
 runs/KEY/model.safetensors      weights; checkpoint.pt and checkpoint.previous.pt during training
 locks/KEY.lock                  held by the process that runs a cell; its heartbeat is KEY.json
 """

@@ -81,6 +81,24 @@ class _WholeBatch:
     def trunk(self, images: torch.Tensor) -> torch.Tensor:
         return self._whole(self._encoder.trunk, images)
 
+    def image_parts(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._both(self._encoder.image_parts, images)
+
+    def text_parts(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._both(self._encoder.text_parts, tokens)
+
+    def _both(
+        self, encode: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]], view: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        parts: list[torch.Tensor] = []
+
+        def embed(rows: torch.Tensor) -> torch.Tensor:
+            embeddings, mine = encode(rows)
+            parts.append(mine)
+            return embeddings
+
+        return self._whole(embed, view), self._whole(lambda rows: parts[0], view)
+
     def _whole(self, encode: Callable[[torch.Tensor], torch.Tensor], view: torch.Tensor) -> torch.Tensor:
         rows = self._ranks.rows(self._total)
         if len(view) != rows.stop - rows.start:

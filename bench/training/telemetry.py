@@ -49,6 +49,7 @@ def poison_telemetry(observed: Mapping[str, NDArray[Any]], poisoned: NDArray[np.
         safe_poison_recall : their share of all poisons.
         similarity_clean, similarity_poison : counts in `BINS` equal bins over [-1, 1].
         image_neighbour_poisons, text_neighbour_poisons : share of poisons among the neighbours of clean pairs.
+        reference_poisons : mean number of poisons in the reference set of a poisoned pair.
     """
     found: dict[str, Any] = {}
     observed = {name: np.array(values) for name, values in observed.items()}  # a subclass could record how it is indexed
@@ -66,7 +67,15 @@ def poison_telemetry(observed: Mapping[str, NDArray[Any]], poisoned: NDArray[np.
             met = neighbours[neighbours >= 0]
             if len(met):
                 found[f"{name}_poisons"] = float(poisoned[met].mean())
+    if "reference" in observed and poisoned.any():
+        found["reference_poisons"] = _companions(observed["reference"][poisoned])
     return found
+
+
+def _companions(sets: NDArray[np.int64]) -> float:
+    """How many there are of a member's set, the mean over members; sets: int64 (n,), n > 0."""
+    _, counts = np.unique(sets, return_counts=True)
+    return float((counts**2).sum() / counts.sum())
 
 
 def similarity_map(scorer: PairScorer, pairs: PoisonedPairs, names: Sequence[str]) -> dict[str, Any] | None:

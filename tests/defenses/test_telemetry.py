@@ -46,6 +46,16 @@ def test_poisoned_neighbours_against_a_loop(kind: str, seed: int) -> None:
     assert poison_telemetry({kind: neighbours}, poisoned) == expected
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_poisons_in_the_reference_set_of_a_poison_against_a_loop(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    poisoned, sets = rng.random(60) < 0.3, rng.integers(5, size=60)
+    poisons = np.flatnonzero(poisoned)
+    beside = [sum(bool(sets[other] == sets[poison]) for other in poisons) for poison in poisons]
+    assert poison_telemetry({"reference": sets}, poisoned) == {"reference_poisons": pytest.approx(sum(beside) / len(beside))}
+    assert poison_telemetry({"reference": sets}, np.zeros(60, dtype=bool)) == {}
+
+
 def test_no_neighbours_of_clean_pairs() -> None:
     neighbours = {"image_neighbour": np.array([-1, 0]), "text_neighbour": np.array([-1, -1])}
     assert poison_telemetry(neighbours, np.array([False, True])) == {}
