@@ -2,7 +2,7 @@
 
 from bench.meaning import Meaning, Mixture, Stage
 
-from .attack import Attack, AttackContext, AttackParams, Edit, Poison, PoisonPlan, Probe, Surrogate
+from .attack import Attack, AttackContext, AttackParams, Edit, Poison, PoisonPlan, Probe, Query, Surrogate
 from .data import DataPlace, Dataset, DatasetBundle, Images, Pairs, Task, Vocabulary
 from .defense import Batch, Budget, Defense, Encoder, Guide, ImageView, Phase, Scorer, TextView, TrainRecipe, TrainSetup
 from .evaluator import EvalContext, Evaluator, FrozenModel, Measurement, Metric, class_mean, share, wilson
@@ -39,6 +39,7 @@ __all__ = [
     "Poison",
     "PoisonPlan",
     "Probe",
+    "Query",
     "Scorer",
     "Stage",
     "Surrogate",

@@ -12,17 +12,26 @@ from pydantic import BaseModel, ConfigDict
 
 from bench import intervals
 
-from .attack import Probe
+from .attack import Probe, Query, Surrogate
 from .data import DatasetBundle, Images, Vocabulary
 from .plugin import Params, Plugin
 
 
 class Metric(BaseModel):
+    """What is measured.
+
+    `role` says what reports do with it: a "number" is a column of the table; a "curve", whose tasks are the numbers of an axis
+    that `axis` names, is drawn; a "verdict", whose high values call the model poisoned, is compared between the models
+    trained without an attack and with one.
+    """
+
     model_config = ConfigDict(frozen=True)
     name: str
     unit: str = "fraction"
     better: Literal["lower", "higher", "neither"] = "higher"
     description: str = ""
+    role: Literal["number", "curve", "verdict"] = "number"
+    axis: str = ""
 
 
 class Measurement(BaseModel):
@@ -63,6 +72,20 @@ class EvalContext(Protocol):
     @property
     def probes(self) -> Sequence[Probe]:
         """The attack's evaluation images; none where there is no attack."""
+        ...
+
+    @property
+    def queries(self) -> Sequence[Query]:
+        """The attack's evaluation texts; none where it has none."""
+        ...
+
+    @property
+    def poisons(self) -> int:
+        """How many training pairs the attack poisoned; 0 where there is no attack."""
+        ...
+
+    def surrogate(self) -> Surrogate:
+        """The model of the cell in float32, with gradients to the pixels."""
         ...
 
     def clean_model(self) -> FrozenModel:

@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 
 from bench import keys
-from bench.api import DatasetBundle, FrozenModel, Images, Probe
+from bench.api import DatasetBundle, FrozenModel, Images, Probe, Query, Surrogate
 from bench.config import RunSpec
 from bench.data.poisoned import ProbeImages
 from bench.matrix.cell import trained_encoder
@@ -70,12 +70,26 @@ class CellEvalContext:
         return attack.probes(ctx, plan)
 
     @cached_property
+    def queries(self) -> Sequence[Query]:
+        if self._spec.attack is None:
+            return []
+        attack, plan, ctx = self._workspace.poison(self._spec)
+        return attack.queries(ctx, plan)
+
+    @cached_property
+    def poisons(self) -> int:
+        return len(self._workspace.poison(self._spec)[1].poisons) if self._spec.attack else 0
+
+    @cached_property
     def _probe_images(self) -> ProbeImages:
         attack, plan, _ = self._workspace.poison(self._spec)
         return ProbeImages(self.bundle, attack, plan, self.probes)
 
     def probe_images(self) -> Images:
         return self._probe_images
+
+    def surrogate(self) -> Surrogate:
+        return self._models.surrogate(self._spec)
 
     def clean_model(self) -> FrozenModel:
         if self._clean is None:

@@ -24,6 +24,7 @@ from bench.api import (
     Poison,
     PoisonPlan,
     Probe,
+    Query,
 )
 from bench.config import DataSpec, PluginSpec, RunSpec, Settings, TrainSpec
 from bench.data import thesaurus
@@ -153,6 +154,9 @@ class Stamp(Attack):
     def probes(self, ctx: AttackContext, plan: PoisonPlan) -> list[Probe]:
         return [Probe("test", index, 0, {}) for index, members in enumerate(ctx.bundle.test.members) if 0 not in members]
 
+    def queries(self, ctx: AttackContext, plan: PoisonPlan) -> list[Query]:
+        return [Query(f"{caption} stamp", 0) for caption in ctx.bundle.test.captions[:8]]
+
 
 def stamp() -> tuple[Stamp, PoisonPlan]:
     attack = Stamp(AttackParams(rate=_RATE))
@@ -166,9 +170,12 @@ class SmallEvalContext:
     bundle: DatasetBundle
     model: FrozenClip
     probes: Sequence[Probe]
+    queries: Sequence[Query]
+    poisons: int
     seed: int
     probe_images: Callable[[], ProbeImages]
     clean_model: Callable[[], FrozenClip]
+    surrogate: Callable[[], FrozenSurrogate]
 
 
 @cache
@@ -183,7 +190,17 @@ def eval_context(entry: Entry, sparse: bool = False) -> SmallEvalContext:
     probes = attack.probes(attack_context(), plan)
     images = ProbeImages(bundle(), attack, plan, probes)
     clean = FrozenClip(encoder(1), tokenize)
-    full = SmallEvalContext(_evaluated(), FrozenClip(encoder(), tokenize), probes, 0, lambda: images, lambda: clean)
+    full = SmallEvalContext(
+        bundle=_evaluated(),
+        model=FrozenClip(encoder(), tokenize),
+        probes=probes,
+        queries=attack.queries(attack_context(), plan),
+        poisons=len(plan.poisons),
+        seed=0,
+        probe_images=lambda: images,
+        clean_model=lambda: clean,
+        surrogate=lambda: FrozenSurrogate(encoder(), tokenize),
+    )
     if not sparse:
         return full
     plugin = entry.plugin
@@ -191,6 +208,8 @@ def eval_context(entry: Entry, sparse: bool = False) -> SmallEvalContext:
         full,
         bundle=_evaluated() if plugin.needs_tasks else dataclasses.replace(bundle(), tasks=()),
         probes=probes if plugin.needs_attack else [],
+        queries=full.queries if plugin.needs_attack else [],
+        poisons=full.poisons if plugin.needs_attack else 0,
         probe_images=full.probe_images if plugin.needs_attack else _undeclared("probe_images", "needs_attack"),
         clean_model=full.clean_model if plugin.needs_clean_model else _undeclared("clean_model", "needs_clean_model"),
     )
