@@ -194,7 +194,8 @@ class _InMemory(CellModels):
         return self._frozen[keys.run_key(spec)]
 
     def surrogate(self, spec: RunSpec) -> FrozenSurrogate:
-        return FrozenSurrogate(ClipEncoder(copy.deepcopy(self._networks[keys.run_key(spec)]), "fp32", self._device), self._tokens)
+        network = copy.deepcopy(self._networks[keys.run_key(spec)])
+        return FrozenSurrogate(ClipEncoder(network, "fp32", self._device), self._tokens)
 
     def _frozen_of(self, spec: RunSpec, network: torch.nn.Module) -> FrozenClip:
         side = getattr(getattr(network, "visual", None), "image_size", None)

@@ -93,7 +93,9 @@ def test_hits_of_images_are_captions_that_name_the_class_and_of_texts_images_tha
     clean = Embeddings({**texts, "zx thing": axes[2]})
     ctx = _context(captions, axes, texts, probes=probes, queries=queries, pictures=pictures, clean=clean)
     found = _measured(RetrievalASR(Params()), ctx)
-    assert found["hit_at_1", "image_to_text"] == (1 / 2, 2), "nothing in the gallery names the owl, so that its query is left out"
+    assert found["hit_at_1", "image_to_text"] == (1 / 2, 2), (
+        "nothing in the gallery names the owl, so that its query is left out"
+    )
     assert found["hit_at_5", "image_to_text"] == (1.0, 2)
     assert found["hit_at_1", "text_to_image"] == (1 / 2, 2)
     assert found["hit_at_1_floor", "text_to_image"] == (0.0, 2)
