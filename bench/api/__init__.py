@@ -5,7 +5,7 @@ from bench.meaning import Meaning, Mixture, Stage
 from .attack import Attack, AttackContext, AttackParams, Edit, Poison, PoisonPlan, Probe, Query, Surrogate
 from .data import DataPlace, Dataset, DatasetBundle, Images, Pairs, Task, Vocabulary
 from .defense import Batch, Budget, Defense, Encoder, Guide, ImageView, Phase, Scorer, TextView, TrainRecipe, TrainSetup
-from .evaluator import EvalContext, Evaluator, FrozenModel, Measurement, Metric, class_mean, share, wilson
+from .evaluator import EvalContext, Evaluator, FrozenModel, Measurement, Metric, PairScores, class_mean, share, wilson
 from .limit import Limit
 from .plugin import Params, Plugin
 
@@ -32,6 +32,7 @@ __all__ = [
     "Measurement",
     "Metric",
     "Mixture",
+    "PairScores",
     "Pairs",
     "Params",
     "Phase",

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from bench import intervals
@@ -20,9 +21,9 @@ from .plugin import Params, Plugin
 class Metric(BaseModel):
     """What is measured.
 
-    `role` says what reports do with it: a "number" is a column of the table; a "curve", whose tasks are the numbers of an axis
-    that `axis` names, is drawn; a "verdict", whose high values call the model poisoned, is compared between the models
-    trained without an attack and with one.
+    `role` says what reports do with it. A "number" is a column of the table. A "curve", whose tasks are the numbers of an axis
+    that `axis` names, is drawn. A "verdict" is a column and also a score of the model: its worse values call the model
+    poisoned, and reports give the AUROC between models trained without an attack and with one.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -62,6 +63,23 @@ class FrozenModel(Protocol):
         ...
 
 
+class PairScores(Protocol):
+    """What a defense made of its training pairs, and what is true of them.
+
+    score: float32 (pairs,), higher is more suspicious, NaN where a pair was not scored; kept: the pairs that it trusts at its
+    own threshold, bool (pairs,), None where it has none; poisoned: bool (pairs,).
+    """
+
+    @property
+    def score(self) -> NDArray[np.float32]: ...
+
+    @property
+    def kept(self) -> NDArray[np.bool_] | None: ...
+
+    @property
+    def poisoned(self) -> NDArray[np.bool_]: ...
+
+
 class EvalContext(Protocol):
     """What an evaluator may use."""
 
@@ -84,6 +102,10 @@ class EvalContext(Protocol):
         """How many training pairs the attack poisoned; 0 where there is no attack."""
         ...
 
+    def pair_scores(self) -> PairScores:
+        """How suspicious the defense found each training pair. Raises UserError where the run kept none."""
+        ...
+
     def surrogate(self) -> Surrogate:
         """The model of the cell in float32, with gradients to the pixels."""
         ...
@@ -101,13 +123,14 @@ class Evaluator(Plugin):
     """An evaluator.
 
     `needs_attack`: a cell without attack has nothing to measure. `needs_clean_model`: have it trained. `needs_tasks`: a data
-    set without downstream tasks has nothing to measure.
+    set without downstream tasks has nothing to measure. `needs_scores`: nor has a defense that does not score pairs.
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = ()
     needs_attack: ClassVar[bool] = False
     needs_clean_model: ClassVar[bool] = False
     needs_tasks: ClassVar[bool] = False
+    needs_scores: ClassVar[bool] = False
 
     def __init__(self, params: Params) -> None:
         self.params = params

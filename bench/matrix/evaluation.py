@@ -10,11 +10,13 @@ from functools import cached_property
 import torch
 
 from bench import keys
-from bench.api import DatasetBundle, FrozenModel, Images, Probe, Query, Surrogate
+from bench.api import DatasetBundle, FrozenModel, Images, PairScores, Probe, Query, Surrogate
 from bench.config import RunSpec
 from bench.data.poisoned import ProbeImages
+from bench.errors import UserError
 from bench.matrix.cell import trained_encoder
 from bench.matrix.expand import Evaluation
+from bench.matrix import pair_scores
 from bench.matrix.schema import Downstream, EvalRecord, Measurement, Metric, Plugin
 from bench.matrix.store import Store
 from bench.matrix.workspace import Workspace
@@ -41,6 +43,13 @@ class CellModels:
         if len(self._kept) > _KEPT_MODELS:
             self._kept.popitem(last=False)
         return self._kept[key]
+
+    def pair_scores(self, spec: RunSpec) -> PairScores:
+        folder = self._store.run_dir(keys.run_key(spec))
+        found = pair_scores.read(folder)
+        if found is None:
+            raise UserError(f"{folder / pair_scores.FILE} is missing or damaged: delete {folder / 'run.json'} to train anew")
+        return found
 
     def surrogate(self, spec: RunSpec) -> FrozenSurrogate:
         return FrozenSurrogate(trained_encoder(spec, self._store, "fp32", self._device), self._workspace.tokens)
@@ -87,6 +96,9 @@ class CellEvalContext:
 
     def probe_images(self) -> Images:
         return self._probe_images
+
+    def pair_scores(self) -> PairScores:
+        return self._models.pair_scores(self._spec)
 
     def surrogate(self) -> Surrogate:
         return self._models.surrogate(self._spec)

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from bench import keys
@@ -164,6 +166,22 @@ def stamp() -> tuple[Stamp, PoisonPlan]:
 
 
 @dataclass(frozen=True)
+class SmallScores:
+    """Scores by which a defense finds most poisons and trusts half of all pairs."""
+
+    score: NDArray[np.float32]
+    kept: NDArray[np.bool_]
+    poisoned: NDArray[np.bool_]
+
+
+def pair_scores(seed: int = 0, pairs: int = 200) -> SmallScores:
+    rng = np.random.default_rng(seed)
+    poisoned = np.arange(pairs) % 20 == 0
+    score = (rng.normal(size=pairs) + 2 * poisoned).astype(np.float32)
+    return SmallScores(score, score < np.median(score), poisoned)
+
+
+@dataclass(frozen=True)
 class SmallEvalContext:
     """What an evaluator sees; `sparse` leaves out all that it does not declare to need."""
 
@@ -176,6 +194,7 @@ class SmallEvalContext:
     probe_images: Callable[[], ProbeImages]
     clean_model: Callable[[], FrozenClip]
     surrogate: Callable[[], FrozenSurrogate]
+    pair_scores: Callable[[], SmallScores]
 
 
 @cache
@@ -200,6 +219,7 @@ def eval_context(entry: Entry, sparse: bool = False) -> SmallEvalContext:
         probe_images=lambda: images,
         clean_model=lambda: clean,
         surrogate=lambda: FrozenSurrogate(encoder(), tokenize),
+        pair_scores=pair_scores,
     )
     if not sparse:
         return full
@@ -211,6 +231,7 @@ def eval_context(entry: Entry, sparse: bool = False) -> SmallEvalContext:
         queries=full.queries if plugin.needs_attack else [],
         poisons=full.poisons if plugin.needs_attack else 0,
         probe_images=full.probe_images if plugin.needs_attack else _undeclared("probe_images", "needs_attack"),
+        pair_scores=full.pair_scores if plugin.needs_scores else _undeclared("pair_scores", "needs_scores"),
         clean_model=full.clean_model if plugin.needs_clean_model else _undeclared("clean_model", "needs_clean_model"),
     )
 
