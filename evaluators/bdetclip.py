@@ -16,7 +16,9 @@ from bench.registry import register_evaluator
 class BDetCLIPParams(Params):
     descriptions: int = Field(default=7, ge=1, description="benign texts of a class")
     words: int = Field(default=10, ge=1, description="random words of a malignant text")
-    references: int = Field(default=200, ge=1, description="clean images that give the threshold; at most half of the held-out ones")
+    references: int = Field(
+        default=200, ge=1, description="clean images that give the threshold; at most half of the held-out ones"
+    )
 
 
 @register_evaluator("bdetclip")

@@ -14,9 +14,9 @@ from bench.api import DatasetBundle, FrozenModel, Images, PairScores, Probe, Que
 from bench.config import RunSpec
 from bench.data.poisoned import ProbeImages
 from bench.errors import UserError
+from bench.matrix import pair_scores
 from bench.matrix.cell import trained_encoder
 from bench.matrix.expand import Evaluation
-from bench.matrix import pair_scores
 from bench.matrix.schema import Downstream, EvalRecord, Measurement, Metric, Plugin
 from bench.matrix.store import Store
 from bench.matrix.workspace import Workspace
