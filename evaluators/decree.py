@@ -43,9 +43,7 @@ class DECREE(Evaluator):
     citations = ("feng2023decree",)
     Params = DECREEParams
     params: DECREEParams
-    metrics = (
-        Metric(name="pl1", better="higher", description="L1 norm of the smallest trigger, of the image", role="verdict"),
-    )
+    metrics = (Metric(name="pl1", better="higher", description="L1 norm of the smallest trigger, of the image", role="model"),)
 
     @classmethod
     def lacks(cls, bundle: DatasetBundle) -> str | None:

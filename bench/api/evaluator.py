@@ -22,7 +22,7 @@ class Metric(BaseModel):
     """What is measured.
 
     `role` says what reports do with it. A "number" is a column of the table. A "curve", whose tasks are the numbers of an axis
-    that `axis` names, is drawn. A "verdict" is a column and also a score of the model: its worse values call the model
+    that `axis` names, is drawn. A "model" is a column and also a score of the model: its worse values call the model
     poisoned, and reports give the AUROC between models trained without an attack and with one.
     """
 
@@ -31,7 +31,7 @@ class Metric(BaseModel):
     unit: str = "fraction"
     better: Literal["lower", "higher", "neither"] = "higher"
     description: str = ""
-    role: Literal["number", "curve", "verdict"] = "number"
+    role: Literal["number", "curve", "model"] = "number"
     axis: str = ""
 
 

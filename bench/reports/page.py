@@ -21,12 +21,12 @@ from bench.reports.curves import AttackCurves, curves_of
 from bench.reports.engagement import bounds, limits_of, value_of
 from bench.reports.figures import Scale, place
 from bench.reports.gallery import AttackFigures, figures_of
+from bench.reports.model_detection import ModelDetection, detection_of
 from bench.reports.paper import PaperTable, labels_of
 from bench.reports.price import CONTROLS, PriceTable, price_table
 from bench.reports.records import STATUSES, Run
 from bench.reports.sections import Section, sections_of
 from bench.reports.tables import AsrTable, Column, UtilityTable, asr_table, utility_table
-from bench.reports.verdicts import Verdict, verdicts_of
 from bench.suites.library import load, names
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -58,14 +58,14 @@ class SectionView:
     asr: AsrTable | None
     utility: UtilityTable | None
     price: PriceTable | None
-    verdicts: list[Verdict]
+    detection: list[ModelDetection]
     curves: list[AttackCurves]
     figures: list[AttackFigures]
 
     @classmethod
     def of(cls, section: Section) -> SectionView:
         tables = asr_table(section), utility_table(section), price_table(section)
-        return cls(section, *tables, verdicts_of(section), curves_of(section), figures_of(section))
+        return cls(section, *tables, detection_of(section), curves_of(section), figures_of(section))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from bench.reports.editions import editions_of
 from bench.reports.engagement import ENGAGEMENT, engagement_columns
 from bench.reports.frames import COLUMNS, as_csv, wide_frame
 from bench.reports.latex import latex
+from bench.reports.model_detection import detection_of
 from bench.reports.notes import Notes
 from bench.reports.page import render_page
 from bench.reports.paper import PaperTable, paper_table
@@ -32,7 +33,6 @@ from bench.reports.tables import (
     utility_columns,
     utility_table,
 )
-from bench.reports.verdicts import verdicts_of
 
 FORMATS = ("csv", "html", "latex")
 USUAL = ("csv", "html")
@@ -55,8 +55,8 @@ def write_report(store: Store, formats: Iterable[str] = USUAL, suites: Iterable[
         files["table.csv"] = table_csv(runs)
         if any(run.beside for run in runs):
             files["price.csv"] = price_csv(runs)
-        if verdicts := verdicts_csv(runs):
-            files["verdicts.csv"] = verdicts
+        if detection := model_detection_csv(runs):
+            files["model_detection.csv"] = detection
     if "html" in chosen:
         files["index.html"] = render_page(runs, papers, store.damaged.items())
     files |= suite_files(papers, chosen)
@@ -114,9 +114,9 @@ def price_csv(runs: list[Run]) -> str:
     return as_csv(rows, list(rows[0]) if rows else [])
 
 
-def verdicts_csv(runs: list[Run]) -> str:
-    """One row a verdict on models, see `bench.reports.verdicts`; empty where nothing gives one."""
-    rows = [{"section": section.id, **vars(verdict)} for section in sections_of(runs) for verdict in verdicts_of(section)]
+def model_detection_csv(runs: list[Run]) -> str:
+    """One row a defense, attack and score of models, see `bench.reports.model_detection`; empty where nothing gives one."""
+    rows = [{"section": section.id, **vars(found)} for section in sections_of(runs) for found in detection_of(section)]
     return as_csv(rows, list(rows[0])) if rows else ""
 
 

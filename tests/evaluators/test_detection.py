@@ -194,4 +194,4 @@ def test_a_decree_score_is_one_of_the_model() -> None:
     (found,) = DECREE(DECREEParams(**DECREE.test_params())).evaluate(small.eval_context(entry))  # type: ignore[arg-type]
     assert (found.metric, found.task, found.n) == ("pl1", "model", 32)
     assert 0 < found.value <= 1
-    assert DECREE.metrics[0].role == "verdict"
+    assert DECREE.metrics[0].role == "model"

@@ -1,4 +1,4 @@
-"""Metrics that are no columns: curves and verdicts on models."""
+"""Metrics that are no columns: curves and scores of models."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from bench.matrix.schema import EvalRecord
 from bench.matrix.store import Store
 from bench.reports.curves import curves_of
 from bench.reports.figures import BOTTOM, LEFT, RIGHT, TOP, Plot
+from bench.reports.model_detection import ALL, auroc, detection_of
 from bench.reports.records import load_runs
 from bench.reports.sections import Section, sections_of
 from bench.reports.tables import utility_columns
-from bench.reports.verdicts import ALL, auroc, verdicts_of
 from bench.reports.write import write_report
 
 from .records_maker import NUMBERS, key_for
@@ -52,22 +52,26 @@ def test_auroc_is_scikit_learns(seed: int) -> None:
     assert auroc(upper.tolist(), lower.tolist()) == pytest.approx(expected)
 
 
-def test_verdicts_compare_models_of_one_defense(store: Store) -> None:
+def test_scores_compare_models_of_one_defense(store: Store) -> None:
     """With better "higher" the lower value is the poisoned model's."""
     for seed, value in ((0, 0.5), (1, 0.4)):
-        _write(store, "none", "clip", seed, "model", "verdict", {"model": value})
-        _write(store, "badnet", "clip", seed, "model", "verdict", {"model": value - 0.2})
-        _write(store, "wanet", "clip", seed, "model", "verdict", {"model": value + 0.05})
-        _write(store, "badnet", "safeclip", seed, "model", "verdict", {"model": 0.1})
-    found = {verdict.attack: verdict for verdict in verdicts_of(_section(store))}
-    assert {verdict.defense for verdict in found.values()} == {"clip"}, "without clean models there is nothing to compare"
+        _write(store, "none", "clip", seed, "model", "model", {"model": value})
+        _write(store, "badnet", "clip", seed, "model", "model", {"model": value - 0.2})
+        _write(store, "wanet", "clip", seed, "model", "model", {"model": value + 0.05})
+        _write(store, "badnet", "safeclip", seed, "model", "model", {"model": 0.1})
+    found = {each.attack: each for each in detection_of(_section(store))}
+    assert {each.defense for each in found.values()} == {"clip"}, "without clean models there is nothing to compare"
     assert (found["badnet 0.5%"].auroc, found["badnet 0.5%"].clean, found["badnet 0.5%"].attacked) == (1.0, 2, 2)
     assert found["wanet 2%"].auroc == 1 / 4
     assert found[ALL].auroc == pytest.approx((4 + 1) / 8)
     assert found["badnet 0.5%"].low < 0.4
     paths = write_report(store)
     assert "AUROC 1.00 [0.34, 1.00] between 2 models without attack and 2 with" in paths["index.html"].read_text()
-    assert paths["verdicts.csv"].read_text().startswith("section,evaluator,metric,defense,attack,auroc,low,high,clean,attacked")
+    assert (
+        paths["model_detection.csv"]
+        .read_text()
+        .startswith("section,evaluator,metric,defense,attack,auroc,low,high,clean,attacked")
+    )
 
 
 def test_a_curve_is_drawn_and_is_no_column(store: Store) -> None:
@@ -103,5 +107,5 @@ def test_without_such_metrics_nothing_is_said(store: Store, tmp_path: Path) -> N
     assert NUMBERS
     section = _section(store)
     assert curves_of(section) == []
-    assert verdicts_of(section) == []
-    assert "verdicts.csv" not in write_report(store)
+    assert detection_of(section) == []
+    assert "model_detection.csv" not in write_report(store)
