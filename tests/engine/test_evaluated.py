@@ -11,8 +11,8 @@ from safetensors.numpy import save_file
 
 from bench.data.augment import to_float
 from bench.errors import UserError
-from bench.matrix.evaluation import CellEvalContext, CellModels
 from bench.matrix.cell import write_untrained
+from bench.matrix.evaluation import CellEvalContext, CellModels
 from bench.matrix.store import Store
 
 from .small import small_matrix
