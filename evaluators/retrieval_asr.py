@@ -19,9 +19,9 @@ class RetrievalASR(Evaluator):
     Task `image_to_text`: a query is a probe image, with its trigger or targeted, and a hit where one of the k most similar
     held-out captions names the adversary's class. Task `text_to_image`, for attacks on captions: a query is a caption with its
     trigger, and a hit where one of the k most similar held-out images shows the class. Of equal similarities those of another
-    class come first. The floor is that of the undefended model trained without poison. Deviations: the gallery is the data set's `test` pairs, each distinct caption
-    once; queries whose class has nothing in it are left out; all queries count, where released code of Yao et al. 2025 ranks
-    the last batch alone.
+    class come first. The floor is that of the undefended model trained without poison. Deviations: the gallery is the data
+    set's `test` pairs, each distinct caption once; queries whose class has nothing in it are left out; all queries count, where
+    released code of Yao et al. 2025 ranks the last batch alone.
     """
 
     citations = ("yang2023multimodal", "yao2025toxictextclip")
