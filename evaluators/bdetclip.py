@@ -75,8 +75,8 @@ class BDetCLIP(Evaluator):
     def direction(self, ctx: EvalContext, rng: np.random.Generator) -> torch.Tensor:
         """What an image's embedding is multiplied with to give its score: float32 (d,)."""
         names, captions = ctx.bundle.vocabulary.names, ctx.bundle.train.captions
-        index, of_class = MentionIndex(names), [[] for _ in names]  # type: list[list[str]]
-        words: dict[str, None] = {}
+        index, words = MentionIndex(names), dict[str, None]()
+        of_class: list[list[str]] = [[] for _ in names]
         for caption in captions:
             words |= dict.fromkeys(caption.split())
             for name in index.members(caption):
