@@ -42,12 +42,11 @@ class RetrievalASR(Evaluator):
                 shown = torch.zeros(len(ctx.bundle.vocabulary.names), len(members), dtype=torch.bool)
                 for item, classes in enumerate(members):
                     shown[list(classes), item] = True
-                asked = shown[labels].any(dim=1)
+                right = shown[labels]
+                asked = right.any(dim=1)
                 if asked.any():
-                    wanted = labels[asked]
-                    measurements += shares(
-                        metric, task, best_ranks(queries[asked], gallery, lambda rows, s=shown, w=wanted: s[w[rows]])
-                    )
+                    ranks = best_ranks(queries[asked], gallery, right[asked].__getitem__)
+                    measurements += shares(metric, task, ranks)
         return measurements
 
 
