@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ class RoCLIP(CLIP):
     the pool's end goes on at its start, where that code drops the rest.
     """
 
-    citations = ("yang2023roclip",)
+    citations: ClassVar[tuple[str, ...]] = ("yang2023roclip",)
     Params = RoCLIPParams
     params: RoCLIPParams
 

@@ -127,7 +127,7 @@ class SafeCLIP(Unimodal):
         scale = encoder.logit_scale.detach()
         images = [encoder.encode_image(view) for view in batch.images]
         texts = [encoder.encode_text(view) for view in batch.texts]
-        return clip_loss(*images, scale) + clip_loss(*texts, scale)
+        return clip_loss(images[0], images[1], scale) + clip_loss(texts[0], texts[1], scale)
 
     def after_epoch(self, epoch: int, scorer: Scorer) -> None:
         if epoch < self._warmup - 1:

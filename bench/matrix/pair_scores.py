@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ def write(folder: Path, defense: Defense, poisoned: NDArray[np.bool_]) -> None:
     scores = defense.scores()
     if scores is None:
         return
-    values = {"score": np.array(scores, dtype=np.float32), "poisoned": poisoned.astype(np.uint8)}
+    values: dict[str, NDArray[Any]] = {"score": np.array(scores, dtype=np.float32), "poisoned": poisoned.astype(np.uint8)}
     observed = defense.observed()
     if "safe" in observed:
         values["kept"] = np.array(observed["safe"], dtype=np.uint8)
