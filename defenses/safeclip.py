@@ -205,6 +205,9 @@ class SafeCLIP(CLIP):
         found = {f"{modality}_neighbour": pairs.cpu().numpy() for modality, pairs in self._found.items()}
         return found | ({"safe": self._safe, "similarity": self._similarities} if self._fit else {})
 
+    def scores(self) -> NDArray[np.float32] | None:
+        return -self._similarities if self._fit else None
+
     def telemetry(self) -> dict[str, float]:
         if self._fit is None:
             return {}

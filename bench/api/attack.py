@@ -87,6 +87,15 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class Query:
+    """One evaluation text: a success when the images that are retrieved for it show class `label`. `group` as of a probe."""
+
+    text: str
+    label: int
+    group: str = "all"
+
+
+@dataclass(frozen=True)
 class AttackContext:
     """What an attack may use. `rng(purpose)` is a generator that depends on data, attack and seed, never on the defense."""
 
@@ -138,3 +147,7 @@ class Attack(Plugin):
     @abstractmethod
     def probes(self, ctx: AttackContext, plan: PoisonPlan) -> list[Probe]:
         """The evaluation images; none of them shows an object of the class it shall be taken for."""
+
+    def queries(self, ctx: AttackContext, plan: PoisonPlan) -> list[Query]:
+        """The evaluation texts of an attack on captions; none of an attack on images."""
+        return []

@@ -213,9 +213,18 @@ class Defense(Plugin):
         """What the defense holds of every pair, for telemetry.
 
         "safe" bool (pairs,); "similarity" of image and caption, float32 (pairs,); "image_neighbour" and "text_neighbour", the
-        pair whose embedding last stood in for this one's in the epoch that just ended, int64 (pairs,), -1 for none.
+        pair whose embedding last stood in for this one's in the epoch that just ended, int64 (pairs,), -1 for none;
+        "reference", the set of pairs among which this one was scored, int64 (pairs,).
         """
         return {}
+
+    def scores(self) -> NDArray[np.float32] | None:
+        """How suspicious each pair is, for measuring detection: float32 (pairs,), higher is more, NaN where it was not scored.
+
+        Asked once, after the last epoch; None where the defense does not score pairs. Whichever pairs it trusts at its own
+        threshold are "safe" in `observed`.
+        """
+        return None
 
     def telemetry(self) -> dict[str, float]:
         """Numbers about the epoch that just ended."""

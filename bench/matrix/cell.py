@@ -17,7 +17,7 @@ from bench.data import thesaurus
 from bench.data.captions import CaptionTokens, TokenRows
 from bench.data.poisoned import PoisonedPairs
 from bench.errors import UserError
-from bench.matrix import schema
+from bench.matrix import pair_scores, schema
 from bench.matrix.expand import Cell
 from bench.matrix.provenance import provenance
 from bench.matrix.runtime import Runtime
@@ -87,6 +87,7 @@ def train(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> N
         stream.write(weights)
     write_manifest(spec, workspace, store)
     defense, params = trainer.defense, trainer.defense.params
+    pair_scores.write(folder, defense, pairs.poisoned)
     record = schema.RunRecord(
         spec=schema.Spec.of(spec.model_dump(mode="json")),
         provenance=provenance(runtime.device, runtime.ranks.count, runtime.command, started),

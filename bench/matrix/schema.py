@@ -203,6 +203,8 @@ class Metric(Part):
     unit: str = "fraction"
     better: str = "neither"
     description: str = ""
+    role: str = "number"
+    axis: str = ""
 
 
 class Measurement(Part):

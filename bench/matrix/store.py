@@ -6,6 +6,7 @@ runs/KEY/run.json               a trained cell
 runs/KEY/evals/NAME-KEY.json    what an evaluator measured on it
 runs/KEY/failure.json           why it failed the last time
 runs/KEY/poison.json            the poison manifest
+runs/KEY/scores.safetensors     how suspicious the defense finds each training pair, where it scores them
 runs/KEY/model.safetensors      weights; checkpoint.pt and checkpoint.previous.pt while it trains
 locks/KEY.lock                  held by the process that works on a cell; KEY.json beside it says who that is
 """

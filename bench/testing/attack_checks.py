@@ -143,6 +143,15 @@ def check_probes(entry: Entry) -> None:
         assert probe.label not in shown, f"probe {probe.index} of {probe.split} shows the class it is to be taken for"
 
 
+def check_queries(entry: Entry) -> None:
+    attack, plan = _planned(entry)
+    queries, targets = attack.queries(attack_context(), plan), {poison.target for poison in plan.poisons}
+    assert queries == _attack(entry).queries(attack_context(), plan), "two calls of queries() with equal seed differ"
+    for query in queries:
+        assert query.text.strip(), "a query has no text"
+        assert query.label in targets, f"a query's label {query.label} is no target of the plan"
+
+
 def _edits(attack: Attack, plan: PoisonPlan) -> list[tuple[torch.Tensor, list[Edit]]]:
     """Images of every split with the edits that the plan has for them."""
     probes = attack.probes(attack_context(), plan)
@@ -171,4 +180,5 @@ CHECKS: tuple[Callable[[Entry], None], ...] = (
     check_edits_change_pixels,
     check_training_and_evaluation_edit_alike,
     check_probes,
+    check_queries,
 )

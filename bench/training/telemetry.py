@@ -37,7 +37,8 @@ def poison_telemetry(observed: Mapping[str, NDArray[Any]], poisoned: NDArray[np.
 
     safe_poisons: a count; safe_poison_rate: their share of the safe set; safe_poison_recall: the share of all poisons that is
     in it; similarity_clean, similarity_poison: counts in `BINS` equal bins over [-1, 1]; image_neighbour_poisons,
-    text_neighbour_poisons: the share of clean pairs for which a poisoned pair's embedding stood in, of those that had one.
+    text_neighbour_poisons: the share of clean pairs for which a poisoned pair's embedding stood in, of those that had one;
+    reference_poisons: how many poisons are in the reference set of a poisoned pair, the mean over all of these.
     """
     found: dict[str, Any] = {}
     observed = {name: np.array(values) for name, values in observed.items()}  # a subclass could watch `poisoned`
@@ -55,7 +56,15 @@ def poison_telemetry(observed: Mapping[str, NDArray[Any]], poisoned: NDArray[np.
             met = neighbours[neighbours >= 0]
             if len(met):
                 found[f"{name}_poisons"] = float(poisoned[met].mean())
+    if "reference" in observed and poisoned.any():
+        found["reference_poisons"] = _companions(observed["reference"][poisoned])
     return found
+
+
+def _companions(sets: NDArray[np.int64]) -> float:
+    """How many there are of a member's set, the mean over members; sets: int64 (n,), n > 0."""
+    _, counts = np.unique(sets, return_counts=True)
+    return float((counts**2).sum() / counts.sum())
 
 
 def similarity_map(scorer: PairScorer, pairs: PoisonedPairs, names: Sequence[str]) -> dict[str, Any] | None:

@@ -60,11 +60,11 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[NDArray[np.float32]]:
     """The similarities that the clean model gave, for each selection; the more similar half is kept."""
     calls = []
 
-    def keep(self: CLIPFilter, scorer: Scorer) -> NDArray[np.bool_]:
+    def judge(self: CLIPFilter, scorer: Scorer) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         calls.append(scorer.similarities())
-        return calls[-1] >= np.median(calls[-1])
+        return -calls[-1], calls[-1] >= np.median(calls[-1])
 
-    monkeypatch.setattr(CLIPFilter, "keep", keep)
+    monkeypatch.setattr(CLIPFilter, "judge", judge)
     return calls
 
 
