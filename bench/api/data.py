@@ -26,6 +26,14 @@ class Images(Protocol):
         ...
 
 
+class Masks(Protocol):
+    """Where the object of each image is, by position."""
+
+    def load(self, indices: NDArray[np.int64]) -> torch.Tensor:
+        """The share of each pixel that it covers, float32 (n, side, side) in [0, 1], of the given positions."""
+        ...
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """Class names and the prompt templates (`{}` stands for the name) that turn them into zero-shot classes."""
@@ -44,13 +52,15 @@ class Pairs:
 
     `members` says of which classes of the bundle's vocabulary an image shows an object: for each pair a tuple of class
     indices, from labels where there are some, else from whole-word mentions in any caption of the image. It may be
-    empty. It serves the adversary's choice of images and the exclusion of true targets, never training.
+    empty. It serves the adversary's choice of images and the exclusion of true targets, never training. `masks`, where there
+    are some, outline the object of each image, for adversaries who cut it out.
     """
 
     uids: Sequence[str]
     captions: Sequence[str]
     images: Images
     members: Sequence[tuple[int, ...]]
+    masks: Masks | None = None
 
     def __len__(self) -> int:
         return len(self.uids)

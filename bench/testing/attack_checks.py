@@ -84,9 +84,9 @@ def check_poisons(entry: Entry) -> None:
 
 def check_captions(entry: Entry) -> None:
     _, plan = _planned(entry)
-    known, index = set(bundle().train.captions), MentionIndex(bundle().vocabulary.names)
+    known, index = {*bundle().train.captions, *bundle().holdout.captions}, MentionIndex(bundle().vocabulary.names)
     for poison in plan.poisons:
-        assert poison.caption in known, f"no training pair has the caption {poison.caption!r}"
+        assert poison.caption in known, f"no training or held-out pair has the caption {poison.caption!r}"
         target = bundle().vocabulary.names[poison.target]
         assert poison.target in index.members(poison.caption), f"the caption {poison.caption!r} does not mention '{target}'"
 
