@@ -35,9 +35,9 @@ class DECREE(Evaluator):
     the attack, but clean models to compare with: reports give its AUROC between models trained without and with attack. It
     looks for a patch: blended and warped triggers are not of that form.
 
-    The weight of the norm starts at 0.001 and changes fivefold after six steps in a row above or below the similarity. Deviations:
-    1,024 images and 40 passes, in released code 10,000 and 1,000, where the learning rate falls after 200 passes and 500; the
-    batch is 32 for all sizes; `encode_image`'s output, which for CLIP is that of the released code's visual tower.
+    The weight of the norm starts at 0.001 and changes fivefold after six steps in a row above or below the similarity.
+    Deviations: 1,024 images and 40 passes, in released code 10,000 and 1,000, where the learning rate falls after 200 passes
+    and 500; whether to stop is asked after each pass, as there, whose length differs; the image is of the model's size.
     """
 
     citations = ("feng2023decree",)

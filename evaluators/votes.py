@@ -1,7 +1,7 @@
 """Votes of nearest neighbours, and how many poisoned examples they withstand.
 
 Votes are int64 (m, classes), a row a test point; the first of the classes with most votes is predicted. A prediction's gap is
-the least lead over another class, plus one where that class comes later and so loses a tie: it stands while the gap is positive.
+the least lead over another class, plus one where that class comes later and so loses a tie; it stands while that is positive.
 Sizes are numbers of poisoned examples, int64 (m,).
 """
 
@@ -42,7 +42,7 @@ def decided(votes: Ints) -> tuple[Ints, Ints]:
 
 
 def general_sizes(gaps: Ints) -> Ints:
-    """Added, removed or replaced: each moves a gap by 2 at most, so that ceil(gap / 2) - 1 are withstood (after Jia et al. 2022)."""
+    """Added, removed or replaced: each moves a gap by 2 at most, so ceil(gap / 2) - 1 are withstood (Jia et al. 2022)."""
     return (gaps - 1) // 2
 
 

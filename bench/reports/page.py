@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 from bench.matrix.schema import CurvePoint
 from bench.reports import labels
 from bench.reports.command import command_of, foreign_plugins
+from bench.reports.curves import AttackCurves, curves_of
 from bench.reports.engagement import bounds, limits_of, value_of
 from bench.reports.figures import Scale, place
 from bench.reports.gallery import AttackFigures, figures_of
@@ -25,6 +26,7 @@ from bench.reports.price import CONTROLS, PriceTable, price_table
 from bench.reports.records import STATUSES, Run
 from bench.reports.sections import Section, sections_of
 from bench.reports.tables import AsrTable, Column, UtilityTable, asr_table, utility_table
+from bench.reports.verdicts import Verdict, verdicts_of
 from bench.suites.library import load, names
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -56,7 +58,14 @@ class SectionView:
     asr: AsrTable | None
     utility: UtilityTable | None
     price: PriceTable | None
+    verdicts: list[Verdict]
+    curves: list[AttackCurves]
     figures: list[AttackFigures]
+
+    @classmethod
+    def of(cls, section: Section) -> SectionView:
+        tables = asr_table(section), utility_table(section), price_table(section)
+        return cls(section, *tables, verdicts_of(section), curves_of(section), figures_of(section))
 
 
 @dataclass(frozen=True)
@@ -71,7 +80,7 @@ class PaperView:
 def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = (), damaged: Iterable[tuple[str, str]] = ()) -> str:
     """`damaged`: the records that could not be read, and why."""
     cited = list(dict.fromkeys(table.edition.suite.paper for table in papers))
-    sections = [SectionView(s, asr_table(s), utility_table(s), price_table(s), figures_of(s)) for s in sections_of(runs)]
+    sections = [SectionView.of(section) for section in sections_of(runs)]
     return (
         _environment()
         .get_template("report.html.j2")

@@ -13,6 +13,7 @@ from bench.reports.price import CONTROLS, PriceTable, price_table
 from bench.reports.records import load_runs
 from bench.reports.sections import sections_of
 from bench.reports.tables import AsrTable, Cell, UtilityTable, asr_table, utility_table
+from bench.reports.verdicts import verdicts_of
 
 EMPTY = "No cells yet: `bench run` fills this results folder."
 READING = (
@@ -34,6 +35,8 @@ def print_tables(store: Store, console: Console) -> None:
             _print_asr(asr, console)
         if utility:
             _print_utility(utility, console)
+        for verdict in verdicts_of(section):
+            console.print(Text(verdict.sentence))
         if price := price_table(section):
             _print_price(price, console)
     if any(len(group.runs) > 1 for section in sections for group in section.groups.values()):

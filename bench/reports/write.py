@@ -1,4 +1,4 @@
-"""Writes the report of a results folder under OUT/report: results.csv, table.csv, index.html, price.csv, a file a suite."""
+"""Writes the report of a results folder under OUT/report: CSV files of everything, index.html, a file a suite."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from bench.reports.tables import (
     utility_columns,
     utility_table,
 )
+from bench.reports.verdicts import verdicts_of
 
 FORMATS = ("csv", "html", "latex")
 USUAL = ("csv", "html")
@@ -54,6 +55,8 @@ def write_report(store: Store, formats: Iterable[str] = USUAL, suites: Iterable[
         files["table.csv"] = table_csv(runs)
         if any(run.beside for run in runs):
             files["price.csv"] = price_csv(runs)
+        if verdicts := verdicts_csv(runs):
+            files["verdicts.csv"] = verdicts
     if "html" in chosen:
         files["index.html"] = render_page(runs, papers, store.damaged.items())
     files |= suite_files(papers, chosen)
@@ -109,6 +112,12 @@ def price_csv(runs: list[Run]) -> str:
     """One row a defended cell with controls and measure: see `bench.reports.price`."""
     rows = [row for section in sections_of(runs) for row in price_rows(section)]
     return as_csv(rows, list(rows[0]) if rows else [])
+
+
+def verdicts_csv(runs: list[Run]) -> str:
+    """One row a verdict on models, see `bench.reports.verdicts`; empty where nothing gives one."""
+    rows = [{"section": section.id, **vars(verdict)} for section in sections_of(runs) for verdict in verdicts_of(section)]
+    return as_csv(rows, list(rows[0])) if rows else ""
 
 
 def _section_rows(section: Section) -> list[dict[str, Any]]:

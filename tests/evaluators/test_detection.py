@@ -53,11 +53,11 @@ def test_ranking_against_loops(seed: int) -> None:
 def test_the_interval_of_an_auroc_covers() -> None:
     """Two normal distributions a deviation apart have an AUROC of 0.760."""
     rng, covered = np.random.default_rng(0), 0
-    for _ in range(200):
+    for _ in range(60):
         poisoned = np.arange(150) < 30
         found = ranked("pairs", rng.normal(size=150) + poisoned, poisoned)[0]
         covered += found.ci_low <= 0.7602 <= found.ci_high
-    assert covered >= 190
+    assert covered >= 56
 
 
 def _detected(score: list[float], kept: list[bool] | None, poisoned: list[bool]) -> dict[str, float]:
@@ -142,7 +142,7 @@ class Patched:
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
         stamped = images[:, :, -3:, -3:].mean(dim=(1, 2, 3))
         found = (images - 0.5).flatten(1) @ self.weights
-        found = found + self.strength * torch.sigmoid(40 * (stamped - 0.85))[:, None] * self.target
+        found = found + self.strength * torch.sigmoid(10 * (stamped - 0.85))[:, None] * self.target
         return torch.nn.functional.normalize(found, dim=1)
 
 
@@ -153,7 +153,8 @@ def test_decree_finds_a_smaller_trigger_in_a_model_with_a_backdoor() -> None:
         smallest_trigger(Patched(strength), images, params, torch.Generator().manual_seed(2))  # type: ignore[arg-type]
         for strength in (0.0, 40.0)
     ]
-    assert sizes[1] < 0.2 < sizes[0]
+    assert sizes[1] < 0.1, "the corner is a sixteenth of the image"
+    assert sizes[0] > 0.3
 
 
 def test_decree_of_a_model_that_embeds_all_alike_and_of_one_that_cannot_be_fooled() -> None:
