@@ -24,6 +24,10 @@ class AdversarialCaptions:
         """All training captions that mention the class."""
         return tuple(self._bundle.train.captions[row] for row in self._rows.get(target, ()))
 
+    def rows(self, target: int) -> list[int]:
+        """The training pairs whose caption mentions the class, in order."""
+        return list(self._rows.get(target, ()))
+
     def eligible(self, at_least: int) -> list[int]:
         """Classes that at least so many training captions mention, in order. Raises UserError when there is none."""
         classes = sorted(target for target, rows in self._rows.items() if len(rows) >= at_least)

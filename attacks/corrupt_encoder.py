@@ -38,10 +38,11 @@ class CorruptEncoder(Backdoor):
     trigger to the target: view-based losses are what it attacks, and nothing is mismatched. A reference's object, cut out with
     a soft edge, stands at the left or right edge of a canvas twice its width, moved by up to 5% of the canvas; the trigger is
     about the middle of what is left. `support` joins references with support images, which ties the references together.
-    Deviations: the canvas is squeezed to a square, with the object on half of its width and its whole height; the trigger's 4 x 4
-    random colours are as reconstructed, as is its size (40 pixels of canvases up to 800 wide); backgrounds are held-out
-    images of other classes, their object overwritten by random pixels of the same row. For image-text training the paper pairs
-    the trigger with prompts of the target, as reconstructed; that is `badnet` here.
+    Deviations: the canvas is squeezed to a square, with the object on half of its width and its whole height; the trigger has
+    4 x 4 random colours, as reconstructed, and the size of 40 pixels of an 800-pixel canvas; backgrounds are held-out images
+    of other classes, their object overwritten by random pixels of the same row; test images have the trigger at a random
+    place, as reconstructed. The paper's poison of image-text training, prompts of the target under triggered images, as
+    reconstructed, is `badnet` here.
     """
 
     citations = ("zhang2024corruptencoder",)

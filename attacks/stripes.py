@@ -30,7 +30,7 @@ class BadNetStripesParams(RedrawnParams):
 
 @register_attack("badnet_stripes")
 class BadNetStripes(Redrawn):
-    """A small patch of vertical stripes in saturated colours, captions of one target class (Singh et al. 2024, arXiv 2412.00727).
+    """A small patch of colourful stripes on images, captions of one target class (Singh et al. 2024, arXiv 2412.00727).
 
     Each channel of each stripe is 0 or 255 at random. Deviations: the released code draws the colours anew for each image,
     which `redraw` does; there the target's captions are prompts, here they are training captions; the rate is the one that

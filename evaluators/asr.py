@@ -23,6 +23,7 @@ class ASR(Evaluator):
         Metric(name="triggered_top1", better="higher", description="probe images classified as what they show"),
     )
     needs_attack = True
+    needs_probes = True
     needs_clean_model = True
 
     def evaluate(self, ctx: EvalContext) -> list[Measurement]:

@@ -43,7 +43,7 @@ class PoisonPlan(BaseModel):
     """All that an attack decided: plain data, the same bytes for every defense.
 
     `tensors` holds arrays the pixel function needs (trigger patterns, warp fields, perturbations); the manifest carries
-    their digests.
+    their digests. `planned` is the digest of what was chosen before `craft`.
     """
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
@@ -51,6 +51,7 @@ class PoisonPlan(BaseModel):
     targets: tuple[str, ...]
     poisons: tuple[Poison, ...]
     tensors: dict[str, torch.Tensor] = Field(default_factory=dict, exclude=True)
+    planned: str = Field(default="", exclude=True)
 
     def manifest(self) -> dict[str, object]:
         """The plan as JSON data, tensors by the sha256 of their bytes."""
@@ -62,8 +63,8 @@ class PoisonPlan(BaseModel):
         return _sha256(self.manifest())
 
     def chosen(self) -> str:
-        """sha256 of the choice of images, captions and targets; `craft` leaves it as it is, on every machine."""
-        return _sha256(self.model_dump(mode="json"))
+        """sha256 of the choice of images, captions and targets before `craft`, so that it is the same on every machine."""
+        return self.planned or _sha256(self.model_dump(mode="json"))
 
 
 def _sha256(data: object) -> str:
@@ -118,10 +119,13 @@ class Surrogate(Protocol):
 class Attack(Plugin):
     """An attack: which pairs are poisoned, how pixels change, and on which images success is measured.
 
-    `mismatched`: held-out images are paired with captions of a class that they do not show.
+    `mismatched`: held-out images are paired with captions of a class that they do not show. `writes`: its captions are its own,
+    not those of the data. `on_captions`: it plants a trigger in captions, so that it has queries and no probes.
     """
 
     mismatched: ClassVar[bool] = True
+    writes: ClassVar[bool] = False
+    on_captions: ClassVar[bool] = False
 
     Params = AttackParams
 
@@ -137,7 +141,10 @@ class Attack(Plugin):
         return False
 
     def craft(self, ctx: AttackContext, plan: PoisonPlan, surrogate: Surrogate) -> PoisonPlan:
-        """Complete the plan with what takes a model; `surrogate` is the clean model of the same seed."""
+        """Complete the plan with what takes a model: tensors, and captions of the poisons, which stay the same otherwise.
+
+        `surrogate` is the clean model of the same seed.
+        """
         return plan
 
     def apply(self, images: torch.Tensor, edits: Sequence[Edit], plan: PoisonPlan) -> torch.Tensor:
@@ -146,7 +153,7 @@ class Attack(Plugin):
 
     @abstractmethod
     def probes(self, ctx: AttackContext, plan: PoisonPlan) -> list[Probe]:
-        """The evaluation images; none of them shows an object of the class it shall be taken for."""
+        """The evaluation images; none shows an object of the class it shall be taken for. Of attacks on captions, none."""
 
     def queries(self, ctx: AttackContext, plan: PoisonPlan) -> list[Query]:
         """The evaluation texts of an attack on captions; none of an attack on images."""

@@ -122,12 +122,14 @@ class EvalContext(Protocol):
 class Evaluator(Plugin):
     """An evaluator.
 
-    `needs_attack`: a cell without attack has nothing to measure. `needs_clean_model`: have it trained. `needs_tasks`: a data
-    set without downstream tasks has nothing to measure. `needs_scores`: nor has a defense that does not score pairs.
+    `needs_attack`: a cell without attack has nothing to measure. `needs_probes`: nor has one whose attack is on captions.
+    `needs_clean_model`: have it trained. `needs_tasks`: a data set without downstream tasks has nothing to measure.
+    `needs_scores`: nor has a defense that does not score pairs.
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = ()
     needs_attack: ClassVar[bool] = False
+    needs_probes: ClassVar[bool] = False
     needs_clean_model: ClassVar[bool] = False
     needs_tasks: ClassVar[bool] = False
     needs_scores: ClassVar[bool] = False

@@ -13,14 +13,16 @@ import torch
 from numpy.typing import NDArray
 
 from bench import keys
-from bench.api import Attack, AttackContext, DataPlace, DatasetBundle, Images, PoisonPlan, Surrogate
+from bench.api import Attack, AttackContext, DataPlace, DatasetBundle, Images, PoisonPlan
 from bench.config import DataSpec, RunSpec, Settings
 from bench.data.downstream import Downstream, open_sets
 from bench.data.files import MEMORY_BUDGET
 from bench.data.poisoned import PoisonedPairs
 from bench.data.tokens import kept_tokens
 from bench.errors import UserError
+from bench.matrix.crafted import crafted
 from bench.models import factory
+from bench.models.frozen import FrozenSurrogate
 from bench.recipe import Recipe
 from bench.registry import attacks, datasets
 
@@ -138,12 +140,13 @@ class Workspace:
             self._plans[key] = attack, attack.plan(ctx), ctx
         return self._plans[key]
 
-    def craft(self, spec: RunSpec, surrogate: Surrogate) -> None:
+    def craft(self, spec: RunSpec, surrogate: FrozenSurrogate) -> None:
         """Let the attack of a cell complete its plan against a model, once for all defenses."""
         attack, plan, ctx = self.poison(spec)
         key = keys.digest(keys.poison_parts(spec))
         if key not in self._crafted:
-            self._plans[key] = attack, attack.craft(ctx, plan, surrogate), ctx
+            made = crafted(attack, ctx, plan, surrogate, keys.poison_parts(spec), cache_folder())
+            self._plans[key] = attack, made.model_copy(update={"planned": plan.chosen()}), ctx
             self._crafted.add(key)
 
     def adopt(self, spec: RunSpec, plan: PoisonPlan) -> None:
