@@ -30,7 +30,8 @@ def draw(rows: pd.DataFrame, file: Path) -> None:
 
     plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "bench", "font.size": 11, "axes.titlesize": 11})
     defenses, attacks = list(rows.defense.unique()), list(rows.attack.unique())
-    figure, axes = plt.subplots(1, 2, figsize=(7.5, 1.6 + 0.5 * len(defenses)), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(6.6, 1.6 + 0.5 * len(defenses)), sharey=True, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.15)
     success, utility = axes
     for place, (attack, colour) in enumerate(zip(attacks, COLOURS, strict=False)):
         found = rows[rows.attack == attack]
@@ -39,7 +40,8 @@ def draw(rows: pd.DataFrame, file: Path) -> None:
         success.scatter(found.asr_floor, y, marker="|", color="#777777", s=70, label="" if place else "floor (no poison)")
         success.scatter(found.asr, y, color=colour, label=attack, zorder=3)
         utility.scatter(found["zero_shot.top1"], y, color=colour, label="" if place else "zero-shot")
-        utility.scatter(found["linear_probe.top1"], y, color=colour, marker="D", s=24, facecolor="white", label="" if place else "linear probe")
+        probe = {"marker": "D", "s": 24, "facecolor": "white", "edgecolor": colour}
+        utility.scatter(found["linear_probe.top1"], y, label="" if place else "linear probe", **probe)
     success.set(title="Attack success rate, %\nlower is better", ylim=(len(defenses) - 0.5, -0.5))
     success.set_yticks(range(len(defenses)), defenses)
     utility.set(title="Accuracy, %\nhigher is better")
@@ -49,7 +51,7 @@ def draw(rows: pd.DataFrame, file: Path) -> None:
         axis.set_axisbelow(True)
         axis.tick_params(length=0)
         axis.spines[:].set_visible(False)
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3, frameon=False, handletextpad=0.2, columnspacing=1)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, frameon=False, handletextpad=0.2, columnspacing=1)
     figure.savefig(file, metadata={"Date": None, "Description": rows.to_csv(index=False)}, facecolor="white")
 
 

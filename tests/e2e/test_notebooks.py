@@ -1,4 +1,4 @@
-"""The notebooks of the docs: cells run in their order, with a tiny setting in place of the one in the cell tagged "parameters"."""
+"""The notebooks of the docs run from their first cell to the last, with tiny values for the cell tagged "parameters"."""
 
 from __future__ import annotations
 
