@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from pathlib import Path
 
 import pandas as pd
@@ -30,10 +31,11 @@ def draw(rows: pd.DataFrame, file: Path) -> None:
 
     plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "bench", "font.size": 11, "axes.titlesize": 11})
     defenses, attacks = list(rows.defense.unique()), list(rows.attack.unique())
-    figure, axes = plt.subplots(1, 2, figsize=(6.6, 1.6 + 0.5 * len(defenses)), sharey=True, layout="constrained")
+    height = 1.6 + max(0.5, 0.12 * len(attacks)) * len(defenses)
+    figure, axes = plt.subplots(1, 2, figsize=(6.6, height), sharey=True, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.15)
     success, utility = axes
-    for place, (attack, colour) in enumerate(zip(attacks, COLOURS, strict=False)):
+    for place, (attack, colour) in enumerate(zip(attacks, cycle(COLOURS), strict=False)):
         found = rows[rows.attack == attack]
         y = found.defense.map(defenses.index) + (place + 0.5) / len(attacks) * 0.6 - 0.3
         success.hlines(y, found.asr_pooled_low, found.asr_pooled_high, color=colour, linewidth=2, alpha=0.5)
