@@ -40,25 +40,25 @@ class ActivationClustering(Filter):
     Params = ActivationClusteringParams
     params: ActivationClusteringParams
 
-    def keep(self, scorer: Scorer) -> NDArray[np.bool_]:
+    def judge(self, scorer: Scorer) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         images, classes = self.labelled_images(scorer)
         seed = int(self.setup.rng("clusters").integers(2**31))
-        kept = np.ones(len(classes), dtype=bool)
+        shares = np.ones(len(classes))
         for pairs in members(classes):
-            kept[pairs[small_cluster(images[pairs], self.params.dimensions, self.params.smallest, seed)]] = False
-        return kept
+            shares[pairs] = cluster_shares(images[pairs], self.params.dimensions, seed)
+        return (1 - shares).astype(np.float32), shares >= self.params.smallest
 
 
-def small_cluster(rows: NDArray[np.float32], dimensions: int, smallest: float, seed: int) -> NDArray[np.bool_]:
-    """Which rows of (n, d) are in the smaller of two clusters, where it holds less than `smallest` of them: bool (n,)."""
+def cluster_shares(rows: NDArray[np.float32], dimensions: int, seed: int) -> NDArray[np.float64]:
+    """The share of rows (n, d) in the cluster, of two, that each is in: float64 (n,); 1 where there is nothing to part."""
     values = rows.astype(np.float64)
     rank = int(np.linalg.matrix_rank(np.cov(values, rowvar=False), hermitian=True)) if len(values) > 1 else 0
     if not rank:
-        return np.zeros(len(values), dtype=bool)
+        return np.ones(len(values))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", "There are some small singular values")
         ica = FastICA(min(dimensions, rank), whiten="unit-variance", whiten_solver="eigh", random_state=seed)
         clusters = KMeans(2, n_init=10, random_state=seed).fit_predict(ica.fit_transform(values)).astype(bool)
-    small = clusters if clusters.mean() < 0.5 else ~clusters
-    return small if small.mean() < smallest else np.zeros(len(values), dtype=bool)
+    shares: NDArray[np.float64] = np.where(clusters, clusters.mean(), (~clusters).mean())
+    return shares

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from bench.api import Batch, Defense, Encoder, Phase
@@ -18,7 +20,7 @@ class CLIP(Defense):
       square crop with at least a given share of the image's area (option `train.crop`; 1 turns it off).
     """
 
-    citations = ("radford2021clip",)
+    citations: ClassVar[tuple[str, ...]] = ("radford2021clip",)
 
     def loss(self, batch: Batch, encoder: Encoder, phase: Phase) -> torch.Tensor:
         return clip_loss(encoder.encode_image(batch.images[0]), encoder.encode_text(batch.texts[0]), encoder.logit_scale)

@@ -62,14 +62,15 @@ class CLIPFilter(Filter):
     def selects_with(cls, params: Any) -> Guide | None:
         return params.model or "clean"
 
-    def keep(self, scorer: Scorer) -> NDArray[np.bool_]:
+    def judge(self, scorer: Scorer) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         similarities, image_sum, text_sum = [], np.zeros(1), np.zeros(1)
         for images, texts in self.embeddings(scorer):
             similarities.append((images * texts).sum(axis=1, dtype=np.float64))
             image_sum, text_sum = image_sum + images.sum(axis=0), text_sum + texts.sum(axis=0)
         pairs: NDArray[np.float64] = np.concatenate(similarities)
         mismatched = float(image_sum @ text_sum) / len(pairs) ** 2
-        return np.asarray(pairs >= mismatched + self.params.threshold * (pairs.mean() - mismatched))
+        kept = pairs >= mismatched + self.params.threshold * (pairs.mean() - mismatched)
+        return -pairs.astype(np.float32), kept
 
     def select(self, scorer: Scorer) -> None:
         super().select(scorer)

@@ -39,28 +39,33 @@ class DeepKNN(Filter):
     Params = DeepKNNParams
     params: DeepKNNParams
 
-    def keep(self, scorer: Scorer) -> NDArray[np.bool_]:
+    def judge(self, scorer: Scorer) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         images, classes = self.labelled_images(scorer)
         k = round(self.params.k * len(classes) / len(np.unique(classes)))
         device = self.setup.device
-        return ~outvoted(torch.from_numpy(images).to(device), torch.from_numpy(classes).to(device), k).cpu().numpy()
+        margins = outvoted(torch.from_numpy(images).to(device), torch.from_numpy(classes).to(device), k).cpu().numpy()
+        return margins, margins <= 0
 
 
 @torch.no_grad()
 def outvoted(rows: torch.Tensor, classes: torch.Tensor, k: int) -> torch.Tensor:
-    """Whether another class has more votes among the k nearest other rows than a row's own class: bool (n,).
+    """By what share of the votes another class has more of the k nearest other rows than a row's own class: float32 (n,).
 
-    rows: float32 (n, d), of unit length; classes: int64 (n,). k is cut to 1..n - 1.
+    It is negative where the own class has most. rows: float32 (n, d), of unit length; classes: int64 (n,). k is cut to
+    1..n - 1.
     """
     n = len(rows)
     if n < 2:
-        return torch.zeros(n, dtype=torch.bool, device=rows.device)
+        return torch.zeros(n, device=rows.device)
+    k = min(max(k, 1), n - 1)
     results = []
     for chunk in torch.split(torch.arange(n, device=rows.device), max(1, _SIMILARITIES // n)):
         similarities = rows[chunk] @ rows.T
         similarities[torch.arange(len(chunk), device=rows.device), chunk] = -torch.inf
-        nearest = similarities.topk(min(max(k, 1), n - 1), dim=1).indices
+        nearest = similarities.topk(k, dim=1).indices
         votes = torch.zeros(len(chunk), int(classes.max()) + 1, dtype=torch.int64, device=rows.device)
         votes.scatter_add_(1, classes[nearest], torch.ones_like(nearest))
-        results.append(votes.gather(1, classes[chunk][:, None])[:, 0] < votes.amax(dim=1))
+        own = classes[chunk][:, None]
+        own_votes = votes.gather(1, own)[:, 0]
+        results.append((votes.scatter(1, own, 0).amax(dim=1) - own_votes) / k)
     return torch.cat(results)

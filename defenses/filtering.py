@@ -18,13 +18,14 @@ _CHUNK = 8192
 
 
 class Filter(CLIP):
-    """Plain CLIP from fresh weights on the pairs that `keep` chooses."""
+    """Plain CLIP from fresh weights on the pairs that `judge` keeps."""
 
     params: Any
 
     def __init__(self, params: Params, setup: TrainSetup) -> None:
         super().__init__(params, setup)
         self._kept = np.ones(setup.pairs, dtype=bool)
+        self._scores = np.full(setup.pairs, np.nan, dtype=np.float32)
 
     @classmethod
     def selects_with(cls, params: Any) -> Guide | None:
@@ -43,11 +44,11 @@ class Filter(CLIP):
         return Meaning(safe_share="safe_share")
 
     @abstractmethod
-    def keep(self, scorer: Scorer) -> NDArray[np.bool_]:
-        """Which pairs are trained on: bool (pairs,)."""
+    def judge(self, scorer: Scorer) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """How suspicious each pair is, float32 (pairs,), higher is more, and which are trained on, bool (pairs,)."""
 
     def select(self, scorer: Scorer) -> None:
-        self._kept = self.keep(scorer)
+        self._scores, self._kept = self.judge(scorer)
         if not self._kept.any():
             raise ValueError(f"{self.name} drops every pair; use milder parameters")
 
@@ -57,14 +58,17 @@ class Filter(CLIP):
     def observed(self) -> dict[str, NDArray[Any]]:
         return {"safe": self._kept}
 
+    def scores(self) -> NDArray[np.float32]:
+        return self._scores
+
     def telemetry(self) -> dict[str, float]:
         return {"safe_share": float(self._kept.mean()), "dropped": int((~self._kept).sum())}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"kept": torch.from_numpy(self._kept)}
+        return {"kept": torch.from_numpy(self._kept), "scores": torch.from_numpy(self._scores)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._kept = state["kept"].numpy().copy()
+        self._kept, self._scores = state["kept"].numpy().copy(), state["scores"].numpy().copy()
 
     def embeddings(self, scorer: Scorer) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Yield image and text embeddings of all pairs, in order and in chunks: float32 (n, d) each."""

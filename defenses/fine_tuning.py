@@ -14,7 +14,7 @@ from bench.defenses.clip import CLIP
 from bench.registry import register_defense
 
 
-class FineTuningParams(Params):
+class TuningParams(Params):
     clean: float = Field(default=1 / 30, gt=0, le=1, description="trusted clean pairs, as a share of the training pairs")
     epochs: int = Field(default=10, ge=1, description="epochs of fine-tuning")
     step_share: float = Field(
@@ -22,6 +22,9 @@ class FineTuningParams(Params):
     )
     batch_size: int = Field(default=64, ge=2, description="batch size of fine-tuning")
     lr: float = Field(default=0.02, gt=0, description="peak learning rate, as a share of the recipe's")
+
+
+class FineTuningParams(TuningParams):
     warmup_steps: int = Field(default=50, ge=0, description="steps of linear warm-up")
 
 
@@ -50,11 +53,7 @@ class FineTuning(CLIP):
 
     @classmethod
     def training(cls, params: Any, train: TrainRecipe) -> dict[str, int | float]:
-        steps = max(1, round(params.clean * train.pairs) // params.batch_size)
-        epochs = params.epochs
-        if params.step_share:
-            pretraining = train.epochs * max(1, train.pairs // train.batch_size)
-            epochs = max(1, int(params.step_share * pretraining / steps + 0.5))
+        steps, epochs = duration(params, train)
         return {
             "epochs": epochs,
             "batch_size": params.batch_size,
@@ -64,3 +63,12 @@ class FineTuning(CLIP):
 
     def phases(self, epoch: int) -> Sequence[Phase]:
         return (Phase("finetune", self._clean, ("plain",)),)
+
+
+def duration(params: TuningParams, train: TrainRecipe) -> tuple[int, int]:
+    """Steps in an epoch of fine-tuning, and epochs."""
+    steps = max(1, round(params.clean * train.pairs) // params.batch_size)
+    if not params.step_share:
+        return steps, params.epochs
+    pretraining = train.epochs * max(1, train.pairs // train.batch_size)
+    return steps, max(1, int(params.step_share * pretraining / steps + 0.5))

@@ -37,3 +37,22 @@ def in_modal_loss(
 ) -> torch.Tensor:
     """CleanCLIP's in-modal loss (Bansal et al. 2023): InfoNCE of examples and their augmentations, averaged over modalities."""
     return (contrast(images, augmented_images, logit_scale) + contrast(texts, augmented_texts, logit_scale)) / 2
+
+
+def nt_xent(one: torch.Tensor, other: torch.Tensor, logit_scale: float) -> torch.Tensor:
+    """SimCLR's loss (Chen et al. 2020, Eq. 1): each view against the other view of its example and all other rows of both."""
+    own = torch.eye(len(one), device=one.device) * -1e9
+    targets = torch.arange(len(one), device=one.device)
+    across = logit_scale * one @ other.T
+    sides = (
+        torch.cat([across, logit_scale * one @ one.T + own], dim=1),
+        torch.cat([across.T, logit_scale * other @ other.T + own], dim=1),
+    )
+    return (F.cross_entropy(sides[0], targets) + F.cross_entropy(sides[1], targets)) / 2
+
+
+def pair_losses(images: torch.Tensor, texts: torch.Tensor, logit_scale: torch.Tensor) -> torch.Tensor:
+    """`clip_loss` of each pair: (n,)."""
+    logits = logit_scale * images @ texts.T
+    own = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, own, reduction="none") + F.cross_entropy(logits.T, own, reduction="none")) / 2

@@ -37,8 +37,11 @@ class Pool:
         return self._held
 
     @torch.no_grad()
-    def push(self, embeddings: torch.Tensor, pairs: torch.Tensor) -> None:
-        """Replace the oldest entries by embeddings (n, d) of `pairs` (n,). If n exceeds the size, the last ones are kept."""
+    def push(self, embeddings: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
+        """Replace the oldest entries by embeddings (n, d) of `pairs` (n,) and return their slots, int64 (n,).
+
+        If n exceeds the size, the last ones are kept.
+        """
         size = len(self.embeddings)
         new = embeddings.detach()[-size:]
         slots = (self._next + torch.arange(len(new), device=new.device)) % size
@@ -46,6 +49,7 @@ class Pool:
         self.pairs[slots] = pairs[-size:]
         self._next = int((self._next + len(new)) % size)
         self._held = min(size, self._held + len(new))
+        return slots
 
     @torch.no_grad()
     def nearest(self, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

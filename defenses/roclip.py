@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ class RoCLIP(CLIP):
     - A batch that exceeds the end of the pool wraps around; that code drops the rest.
     """
 
-    citations = ("yang2023roclip",)
+    citations: ClassVar[tuple[str, ...]] = ("yang2023roclip",)
     Params = RoCLIPParams
     params: RoCLIPParams
 

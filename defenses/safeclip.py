@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,8 @@ from pydantic import Field
 
 from bench.api import Batch, Encoder, ImageView, Limit, Meaning, Mixture, Params, Phase, Scorer, Stage, TextView, TrainSetup
 from bench.defenses import mismatches, split
-from bench.defenses.clip import CLIP
-from bench.defenses.losses import clip_loss, nn_contrastive_loss
-from bench.defenses.pool import Pool
+from bench.defenses.losses import clip_loss
+from bench.defenses.unimodal import Unimodal
 from bench.registry import register_defense
 
 _LONGEST_WARMUP = 0.25
@@ -46,7 +44,7 @@ class SafeCLIPParams(Params):
 
 
 @register_defense("safeclip")
-class SafeCLIP(CLIP):
+class SafeCLIP(Unimodal):
     """CLIP loss on a growing safe set, unimodal contrastive learning on the rest (Yang et al. 2024, ICML, Algorithm 1).
 
     1. Unimodal warm-up: nearest-neighbour contrastive learning of each modality on all pairs.
@@ -85,8 +83,6 @@ class SafeCLIP(CLIP):
 
     def __init__(self, params: SafeCLIPParams, setup: TrainSetup) -> None:
         super().__init__(params, setup)
-        self._pools = {name: Pool(params.pool, setup.embed_dim, setup.device) for name in ("image", "text")}
-        self._found = {name: torch.full((setup.pairs,), -1, device=setup.device) for name in self._pools}
         self._similarities = np.zeros(setup.pairs, dtype=np.float32)
         self._safe = np.zeros(setup.pairs, dtype=bool)
         self._share = 0.0
@@ -116,25 +112,15 @@ class SafeCLIP(CLIP):
         )
 
     @property
-    def _unimodal_epochs(self) -> int:
-        share = self.params.unimodal
-        return max(1, int(share * self.setup.epochs + 0.5)) if share else 0
-
-    @property
     def _warmup(self) -> int:
         return self._unimodal_epochs + self._clip_epochs
 
     def before_epoch(self, epoch: int, scorer: Scorer) -> None:
-        for found in self._found.values():
-            found.fill_(-1)
+        self._forget_neighbours()
         if epoch == self._warmup and not self._safe.any():
             self._split(scorer)
-        if self.params.use_pool and not len(self._pools["image"]):
-            chosen = self.setup.rng("pool").permutation(self.setup.pairs)[: self.params.pool]
-            images, texts = scorer.embeddings(chosen)
-            pairs = torch.from_numpy(chosen).to(self.setup.device)
-            self._pools["image"].push(images, pairs)
-            self._pools["text"].push(texts, pairs)
+        if self.params.use_pool:
+            self._fill_pools(scorer)
 
     def phases(self, epoch: int) -> Sequence[Phase]:
         if epoch < self._unimodal_epochs:
@@ -147,30 +133,15 @@ class SafeCLIP(CLIP):
         risky = np.flatnonzero(~self._safe)
         return (self._unimodal(risky), safe) if self.params.risky_unimodal and len(risky) else (safe,)
 
-    def _unimodal(self, indices: NDArray[np.int64] | None) -> Phase:
-        share = self.params.unimodal_lr
-        return Phase("unimodal", indices, ("strong", "strong"), ("eda", "eda"), lr_share=share, clip_loss=False)
-
     def loss(self, batch: Batch, encoder: Encoder, phase: Phase) -> torch.Tensor:
         if phase.name != "unimodal":
             return super().loss(batch, encoder, phase)
+        if self.params.use_pool:
+            return self._unimodal_loss(batch, encoder)
         scale = encoder.logit_scale.detach()
-        with torch.no_grad() if self.params.use_pool else nullcontext():
-            first_images = encoder.encode_image(batch.images[0])
-            first_texts = encoder.encode_text(batch.texts[0])
-        images = encoder.encode_image(batch.images[1])
-        texts = encoder.encode_text(batch.texts[1])
-        if not self.params.use_pool:
-            return clip_loss(first_images, images, scale) + clip_loss(first_texts, texts, scale)
-        image_neighbours = self._neighbours("image", first_images, batch.indices)
-        text_neighbours = self._neighbours("text", first_texts, batch.indices)
-        return nn_contrastive_loss(image_neighbours, images, scale) + nn_contrastive_loss(text_neighbours, texts, scale)
-
-    def _neighbours(self, modality: str, anchors: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
-        """The nearest embeddings in the pool; afterwards the batch enters the pool."""
-        neighbours, self._found[modality][pairs] = self._pools[modality].nearest(anchors)
-        self._pools[modality].push(anchors, pairs)
-        return neighbours
+        first_images, images = (encoder.encode_image(view) for view in batch.images)
+        first_texts, texts = (encoder.encode_text(view) for view in batch.texts)
+        return clip_loss(first_images, images, scale) + clip_loss(first_texts, texts, scale)
 
     def after_epoch(self, epoch: int, scorer: Scorer) -> None:
         if epoch < self._warmup - 1:
@@ -217,8 +188,10 @@ class SafeCLIP(CLIP):
         return np.flatnonzero(split.top(self._similarities, self.params.rescored))
 
     def observed(self) -> dict[str, NDArray[Any]]:
-        found = {f"{modality}_neighbour": pairs.cpu().numpy() for modality, pairs in self._found.items()}
-        return found | ({"safe": self._safe, "similarity": self._similarities} if self._fit else {})
+        return super().observed() | ({"safe": self._safe, "similarity": self._similarities} if self._fit else {})
+
+    def scores(self) -> NDArray[np.float32] | None:
+        return -self._similarities if self._fit else None
 
     def telemetry(self) -> dict[str, float]:
         if self._fit is None:
@@ -237,9 +210,7 @@ class SafeCLIP(CLIP):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "pools": {name: pool.state_dict() for name, pool in self._pools.items()},
-            "found": self._found,
+        return super().state_dict() | {
             "similarities": torch.from_numpy(self._similarities),
             "safe": torch.from_numpy(self._safe),
             "share": self._share,
@@ -248,10 +219,7 @@ class SafeCLIP(CLIP):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name, pool in self._pools.items():
-            pool.load_state_dict(state["pools"][name])
-        for name, found in self._found.items():
-            found.copy_(state["found"][name])
+        super().load_state_dict(state)
         self._similarities = state["similarities"].numpy().copy()
         self._safe = state["safe"].numpy().copy()
         self._share = float(state["share"])

@@ -36,18 +36,19 @@ class SpectralSignatures(Filter):
     Params = SpectralSignaturesParams
     params: SpectralSignaturesParams
 
-    def keep(self, scorer: Scorer) -> NDArray[np.bool_]:
+    def judge(self, scorer: Scorer) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         images, classes = self.labelled_images(scorer)
-        kept = np.ones(len(classes), dtype=bool)
+        scores, kept = np.zeros(len(classes), dtype=np.float32), np.ones(len(classes), dtype=bool)
         share = min(1.0, self.params.factor * self.params.poison)
         for pairs in members(classes):
-            count = round(share * len(pairs))
-            if count:
-                kept[pairs[np.argsort(-scores(images[pairs]), kind="stable")[:count]]] = False
-        return kept
+            if len(pairs) > 1:
+                outlying = outlyingness(images[pairs])
+                scores[pairs] = outlying
+                kept[pairs[np.argsort(-outlying, kind="stable")[: round(share * len(pairs))]]] = False
+        return scores, kept
 
 
-def scores(rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Squared projections of the centred rows (n, d), n > 1, onto their top right singular vector: float64 (n,)."""
+def outlyingness(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Squared projections of the centred rows (n, d), n > 1, on their top right singular vector: float64 (n,)."""
     projected: NDArray[np.float64] = PCA(1, svd_solver="covariance_eigh").fit_transform(rows.astype(np.float64))
     return np.square(projected[:, 0])

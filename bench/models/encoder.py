@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bench.models import tokens as parts
 from bench.models import trunk
 
 _MAX_LOG_SCALE = 4.6051702  # ln 100, Radford et al. 2021
@@ -56,6 +57,19 @@ class ClipEncoder(nn.Module):
         """Features before the projection, float32 (n, trunk_dim), not normalised. Images as in `encode_image`."""
         with self._autocast(self._precision == "bf16"):
             return trunk.features(self.model.visual, self._pixels(images)).float()
+
+    def image_parts(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        with self._autocast(self._precision == "bf16"):
+            whole, places = parts.of_images(self.model.visual, self._pixels(images))
+        return F.normalize(whole.float(), dim=-1), F.normalize(places.float(), dim=-1)
+
+    def text_parts(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        with self._autocast(self._precision == "bf16" and self.device.type != "cpu"):
+            whole, words = parts.of_texts(self.model, tokens)
+        words = F.normalize(words.float(), dim=-1)
+        return F.normalize(whole.float(), dim=-1), words if words.shape[1] != tokens.shape[1] else words * (tokens != 0)[
+            ..., None
+        ]
 
     @torch.no_grad()
     def trunk_dim(self, side: int) -> int:

@@ -15,10 +15,10 @@ def features(visual: Any, pixels: torch.Tensor) -> torch.Tensor:
     if hasattr(visual, "trunk"):  # timm's
         return _pooled(visual.trunk(pixels))
     if hasattr(visual, "attnpool"):
-        with _replaced(visual, "attnpool", nn.Identity()):
+        with replaced(visual, "attnpool", nn.Identity()):
             return _pooled(visual(pixels))
     if getattr(visual, "proj", None) is not None:
-        with _replaced(visual, "proj", None):
+        with replaced(visual, "proj", None):
             return _pooled(visual(pixels))
     return _pooled(visual(pixels))
 
@@ -29,7 +29,7 @@ def _pooled(output: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def _replaced(module: nn.Module, name: str, value: Any) -> Iterator[None]:
+def replaced(module: nn.Module, name: str, value: Any) -> Iterator[None]:
     before = getattr(module, name)
     setattr(module, name, value)
     try:

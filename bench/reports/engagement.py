@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from bench.matrix.schema import Limit
+from bench.matrix.schema import LimitRecord
 from bench.reports.labels import number, percent_of
 from bench.reports.notes import Notes
 from bench.reports.records import Run
@@ -14,7 +14,7 @@ ENGAGEMENT = ("defense_engaged", "engagement")
 """Columns of CSV files: yes, no or empty; and the limits that were missed."""
 
 
-def limits_of(run: Run) -> Sequence[Limit]:
+def limits_of(run: Run) -> Sequence[LimitRecord]:
     """Each limit with its value; none in older records, or if the defense declares none."""
     return run.record.engagement if run.record else ()
 
@@ -25,7 +25,7 @@ def engaged(runs: Iterable[Run]) -> str:
     return "" if not met else "yes" if all(met) else "no"
 
 
-def missed(runs: Iterable[Run]) -> Iterator[tuple[Run, Limit]]:
+def missed(runs: Iterable[Run]) -> Iterator[tuple[Run, LimitRecord]]:
     return ((run, limit) for run in runs for limit in limits_of(run) if not limit.engaged)
 
 
@@ -45,13 +45,13 @@ def engagement_columns(runs: Sequence[Run]) -> dict[str, str]:
     return dict(zip(ENGAGEMENT, (engaged(runs), ". ".join(dict.fromkeys(messages))), strict=True))
 
 
-def value_of(limit: Limit) -> str:
+def value_of(limit: LimitRecord) -> str:
     if limit.value is None:
         return "not measured"
     return f"{number(limit.value)}%" if limit.unit == "fraction" else number(limit.value, "")
 
 
-def bounds(limit: Limit) -> str:
+def bounds(limit: LimitRecord) -> str:
     given = [("at least", limit.low), ("at most", limit.high)]
     shown = percent_of if limit.unit == "fraction" else "{:g}".format
     return " and ".join(f"{word} {shown(bound)}" for word, bound in given if bound is not None)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.matrix.schema import Measurement
+from bench.matrix.schema import MeasurementRecord
 from bench.reports.records import Evaluation, Run
 
 COLUMNS = [
@@ -59,7 +59,7 @@ def _rows(run: Run, evaluation: Evaluation) -> list[dict[str, Any]]:
     return rows + [base | {"task": task, "status": "skipped", "reason": reason} for task, reason in skipped]
 
 
-def _measured(evaluation: Evaluation, measurement: Measurement) -> dict[str, Any]:
+def _measured(evaluation: Evaluation, measurement: MeasurementRecord) -> dict[str, Any]:
     declared = evaluation.metric(measurement.metric)
     found = {name: getattr(measurement, name) for name in ("task", "metric", "value", "n", "ci_low", "ci_high")}
     return found | {"unit": declared.unit, "better": declared.better}

@@ -9,14 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.canonical import identity
-from bench.matrix.schema import Plugin
+from bench.matrix.schema import PluginRecord
 
 
 class Labels:
     """Unique labels of plugin specs: the name, with the parameters that differ between specs of this name."""
 
-    def __init__(self, specs: Iterable[Plugin]) -> None:
-        by_name: dict[str, dict[str, Plugin]] = defaultdict(dict)
+    def __init__(self, specs: Iterable[PluginRecord]) -> None:
+        by_name: dict[str, dict[str, PluginRecord]] = defaultdict(dict)
         for spec in specs:
             by_name[spec.name][spec.identity] = spec
         self._labels: dict[str, str] = {}
@@ -26,7 +26,7 @@ class Labels:
                 unique = list(named.values()).count(label) == 1
                 self._labels[key] = label if unique else f"{label} #{short_hash(key)}"
 
-    def of(self, spec: Plugin) -> str:
+    def of(self, spec: PluginRecord) -> str:
         return self._labels[spec.identity]
 
 
@@ -37,7 +37,7 @@ class Flat(dict[str, Any]):
         return None
 
 
-def _describe(spec: Plugin, variants: Iterable[Plugin]) -> str:
+def _describe(spec: PluginRecord, variants: Iterable[PluginRecord]) -> str:
     flat = flatten(spec.params.dump())
     title = f"{spec.name} {percent_of(flat['rate'])}" if type(flat["rate"]) in (int, float) else spec.name
     changing = varying([flatten(variant.params.dump()) for variant in variants])
@@ -111,6 +111,11 @@ def number(value: float | None, unit: str = "fraction") -> str:
         return "–"
     text = f"{value * 100:.1f}" if unit == "fraction" else f"{value:.3g}"
     return text.replace("-", "−")
+
+
+def probability(value: float) -> str:
+    """A p value."""
+    return "<.001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
 
 
 def duration(seconds: float | None) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from bench.matrix.old_records import meaning_of
-from bench.matrix.schema import CurvePoint, RunRecord, Spec
+from bench.matrix.schema import CurvePoint, RunRecord, SpecRecord
 from bench.reports.labels import flatten
 from bench.reports.records import Evaluation, Run
 from bench.reports.stats import OVERALL, Point, point_of, pooled, task_mean
@@ -123,7 +123,7 @@ def _observed(run: Run, record: RunRecord, metric: str) -> Point | None:
     return None if value is None else Point(float(value), n=n)
 
 
-def _setting(spec: Spec, record: RunRecord, name: str) -> float | None:
+def _setting(spec: SpecRecord, record: RunRecord, name: str) -> float | None:
     """A training option; or a parameter that is a share of the learning rate, multiplied by it."""
     if name not in meaning_of(record).lr_shares:
         return flatten(spec.train.dump())[name]  # type: ignore[no-any-return]

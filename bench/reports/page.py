@@ -16,13 +16,16 @@ from markupsafe import Markup, escape
 
 from bench.matrix.schema import CurvePoint
 from bench.reports import labels
+from bench.reports.answer import Answer, answer
 from bench.reports.command import command_of, foreign_plugins
+from bench.reports.comparisons import Comparison, comparisons
 from bench.reports.engagement import bounds, limits_of, value_of
 from bench.reports.figures import Scale, coordinate
 from bench.reports.gallery import AttackFigures, figures_of
 from bench.reports.paper import PaperTable, labels_of
 from bench.reports.price import CONTROLS, PriceTable, price_table
 from bench.reports.records import STATUSES, Run
+from bench.reports.scatter import Scatter, scatter
 from bench.reports.sections import Section, sections_of
 from bench.reports.tables import AsrTable, Column, UtilityTable, asr_table, utility_table
 from bench.suites.library import load, names
@@ -56,6 +59,9 @@ class SectionView:
     asr: AsrTable | None
     utility: UtilityTable | None
     price: PriceTable | None
+    answer: Answer | None
+    scatter: Scatter | None
+    comparisons: list[Comparison]
     figures: list[AttackFigures]
 
 
@@ -71,7 +77,7 @@ class PaperView:
 def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = (), damaged: Iterable[tuple[str, str]] = ()) -> str:
     """Render the report. `damaged` are the records that could not be read, with the reasons."""
     cited = list(dict.fromkeys(table.variant.suite.paper for table in papers))
-    sections = [SectionView(s, asr_table(s), utility_table(s), price_table(s), figures_of(s)) for s in sections_of(runs)]
+    sections = [_view(section) for section in sections_of(runs)]
     return (
         _environment()
         .get_template("report.html.j2")
@@ -92,6 +98,20 @@ def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = (), damaged:
     )
 
 
+def _view(section: Section) -> SectionView:
+    found = answer(section)
+    return SectionView(
+        section=section,
+        asr=asr_table(section),
+        utility=utility_table(section),
+        price=price_table(section),
+        answer=found,
+        scatter=scatter(found) if found else None,
+        comparisons=comparisons(section),
+        figures=figures_of(section),
+    )
+
+
 @cache
 def _environment() -> jinja2.Environment:
     """The Jinja environment, created once."""
@@ -105,6 +125,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "number": labels.number,
+        "probability": labels.probability,
         "duration": labels.duration,
         "plain": labels.plain,
         "header": header_groups,

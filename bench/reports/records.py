@@ -10,7 +10,16 @@ from functools import cached_property
 from typing import Any, Literal
 
 from bench.canonical import identity
-from bench.matrix.schema import AskedCell, EvalRecord, Failure, Measurement, Metric, Plugin, RunRecord, Spec
+from bench.matrix.schema import (
+    EvalRecord,
+    Failure,
+    MeasurementRecord,
+    MetricRecord,
+    PluginRecord,
+    RequestedCell,
+    RunRecord,
+    SpecRecord,
+)
 from bench.matrix.store import Store
 
 Status = Literal["done", "failed", "missing", "unsupported"]
@@ -31,7 +40,7 @@ class Evaluation:
     record: EvalRecord | None = None
 
     @property
-    def measurements(self) -> Sequence[Measurement]:
+    def measurements(self) -> Sequence[MeasurementRecord]:
         return self.record.measurements if self.record else ()
 
     @property
@@ -44,10 +53,10 @@ class Evaluation:
         found = self.record.downstream if self.record else None
         return {} if found is None else found.skipped if kind == "skipped" else found.partial
 
-    def metric(self, name: str) -> Metric:
+    def metric(self, name: str) -> MetricRecord:
         """The declaration of a metric: unit, direction, description."""
         declared = self.record.metrics if self.record else []
-        return next((metric for metric in declared if metric.name == name), Metric(name=name))
+        return next((metric for metric in declared if metric.name == name), MetricRecord(name=name))
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ class Run:
     attack_rate: float | None
     defense: str
     seed: int
-    spec: Spec
+    spec: SpecRecord
     record: RunRecord | None
     failure: Failure | None
     evaluations: tuple[Evaluation, ...]
@@ -78,7 +87,7 @@ class Run:
         return "unsupported"
 
     @property
-    def beside(self) -> Plugin | None:
+    def beside(self) -> PluginRecord | None:
         """For a control, the defense it belongs to; None for any other cell."""
         return self.spec.defense.beside if self.spec.defense else None
 
@@ -97,7 +106,7 @@ class Run:
 def load_runs(store: Store) -> list[Run]:
     """All requested cells and all run records, in a fixed order; unreadable files are listed in `store.damaged`."""
     store = store.for_reports()
-    cells: dict[str, list[AskedCell]] = defaultdict(list)
+    cells: dict[str, list[RequestedCell]] = defaultdict(list)
     for request in store.requests():
         for cell in request.cells:
             cells[cell.run_key].append(cell)
@@ -113,12 +122,12 @@ def _order(run: Run) -> tuple[Any, ...]:
     return run.data, run.model, recipe, run.attack, rate, attack, run.defense, defense, run.seed, run.key
 
 
-def _run(store: Store, key: str, cells: Sequence[AskedCell]) -> Run | None:
+def _run(store: Store, key: str, cells: Sequence[RequestedCell]) -> Run | None:
     record = store.run_record(key)
     if record is None and not cells:
         return None  # a damaged record that was not requested: nothing is known about it
-    cell = cells[0] if cells else AskedCell.model_construct(run_key=key)
-    spec = (record and record.spec) or cell.spec or Spec()
+    cell = cells[0] if cells else RequestedCell.model_construct(run_key=key)
+    spec = (record and record.spec) or cell.spec or SpecRecord()
     rated = spec.attack is not None and "rate" in spec.attack.params.model_fields_set
     failure = store.failure(key)
     return Run(
@@ -137,12 +146,12 @@ def _run(store: Store, key: str, cells: Sequence[AskedCell]) -> Run | None:
     )
 
 
-def _name(plugin: Plugin | None) -> str:
+def _name(plugin: PluginRecord | None) -> str:
     return plugin.name if plugin and plugin.name else "unknown"
 
 
 def _evaluations(
-    store: Store, key: str, cells: Sequence[AskedCell], record: RunRecord | None, failure: Failure | None
+    store: Store, key: str, cells: Sequence[RequestedCell], record: RunRecord | None, failure: Failure | None
 ) -> tuple[Evaluation, ...]:
     done = _latest_evals(store, key) if record else {}
     asked: dict[str, list[str | None]] = defaultdict(list)

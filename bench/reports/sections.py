@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bench.canonical import identity
-from bench.matrix.schema import Attack, AttackParams, Plugin
+from bench.matrix.schema import AttackParamsRecord, AttackRecord, PluginRecord
 from bench.reports.labels import Labels, setting_titles, short_hash
 from bench.reports.records import Evaluation, Run
 
@@ -73,7 +73,7 @@ class Section:
 class VersionedLabels:
     """Labels of the plugins of runs, marked with EARLIER if a later run has other code under the same name."""
 
-    def __init__(self, plugins: Iterable[tuple[Plugin, Run]]) -> None:
+    def __init__(self, plugins: Iterable[tuple[PluginRecord, Run]]) -> None:
         known = list(plugins)
         self._labels = Labels(spec for spec, _ in known)
         last: dict[str, dict[str, str]] = defaultdict(dict)
@@ -82,12 +82,12 @@ class VersionedLabels:
             made[code] = max(made.get(code, ""), _finished(run))
         self._present = {name: max(made, key=made.__getitem__) for name, made in last.items()}
 
-    def of(self, spec: Plugin) -> str:
+    def of(self, spec: PluginRecord) -> str:
         earlier = self._present[spec.name] != _code(spec)
         return f"{self._labels.of(spec)}{EARLIER}" if earlier else self._labels.of(spec)
 
 
-def _code(spec: Plugin) -> str:
+def _code(spec: PluginRecord) -> str:
     return identity([spec.version, spec.source])
 
 
@@ -140,12 +140,12 @@ def _section(setting: str, titles: tuple[str, str], runs: list[Run]) -> Section:
     )
 
 
-def _attack(run: Run) -> Plugin:
-    return run.spec.attack or Attack(name=run.attack, params=AttackParams(rate=run.attack_rate))
+def _attack(run: Run) -> PluginRecord:
+    return run.spec.attack or AttackRecord(name=run.attack, params=AttackParamsRecord(rate=run.attack_rate))
 
 
-def _defense(run: Run) -> Plugin:
-    return run.spec.defense or Plugin(name=run.defense)
+def _defense(run: Run) -> PluginRecord:
+    return run.spec.defense or PluginRecord(name=run.defense)
 
 
 def _group(attack: str, defense: str, runs: list[Run]) -> Group:

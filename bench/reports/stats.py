@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench import intervals
-from bench.matrix.schema import Measurement
+from bench.matrix.schema import MeasurementRecord
 from bench.reports.labels import number
 from bench.reports.records import Evaluation
 
@@ -150,7 +150,7 @@ def task_mean(evaluation: Evaluation, metric: str, tasks: Sequence[str]) -> Poin
     return _point(evaluation, metric, statistics.fmean(values))
 
 
-def _measured(evaluation: Evaluation, found: Measurement) -> Point | None:
+def _measured(evaluation: Evaluation, found: MeasurementRecord) -> Point | None:
     if found.value is None:
         return None
     return replace(_point(evaluation, found.metric, found.value), n=found.n, low=found.ci_low, high=found.ci_high)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from bench.canonical import identity
-from bench.matrix.schema import AskedSuite, RequestRecord
+from bench.matrix.schema import RequestedSuite, RequestRecord
 from bench.reports.labels import short_hash
 from bench.suites.library import from_record, load, names, resolve
 from bench.suites.suite import Condition, Suite
@@ -76,7 +76,7 @@ def variants_of(requests: Sequence[RequestRecord], wanted: Iterable[str] = ()) -
     return variants
 
 
-def _stored(asked: Iterable[AskedSuite]) -> list[Suite]:
+def _stored(asked: Iterable[RequestedSuite]) -> list[Suite]:
     """The suites from files that are stored in requests, each version once."""
     suites = (from_record(part.name, part.content) for part in asked if part.content)
     return list(
@@ -84,7 +84,7 @@ def _stored(asked: Iterable[AskedSuite]) -> list[Suite]:
     )
 
 
-def _variants(suite: Suite, asked: Iterable[AskedSuite]) -> list[SuiteVariant]:
+def _variants(suite: Suite, asked: Iterable[RequestedSuite]) -> list[SuiteVariant]:
     """One variant of the suite for each replacement and options that were requested; seeds are collected in one variant.
 
     Requests of an earlier version of its file contribute the conditions that have not changed.
@@ -102,7 +102,7 @@ def _variants(suite: Suite, asked: Iterable[AskedSuite]) -> list[SuiteVariant]:
     return [found[key] for key in sorted(found)]
 
 
-def _collect(variant: SuiteVariant, part: AskedSuite) -> None:
+def _collect(variant: SuiteVariant, part: RequestedSuite) -> None:
     """Add the runs of a request to its variant."""
     suite, there = variant.suite, variant.replacement
     known = from_record(suite.name, part.content) if part.content else suite

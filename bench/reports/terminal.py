@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.matrix.store import Store
+from bench.reports.answer import Answer, answer
 from bench.reports.notes import Note
 from bench.reports.price import CONTROLS, PriceTable, price_table
 from bench.reports.records import load_runs
@@ -29,6 +30,8 @@ def print_tables(store: Store, console: Console) -> None:
         console.print(Text(EMPTY))
     for section in sections:
         console.print(Text(f"\n{section.title}", style="bold"), Text(f"\n{section.subtitle}", style="dim"))
+        if found := answer(section):
+            _print_answer(found, console)
         asr, utility = asr_table(section), utility_table(section)
         if asr:
             _print_asr(asr, console)
@@ -38,6 +41,14 @@ def print_tables(store: Store, console: Console) -> None:
             _print_price(price, console)
     if any(len(group.runs) > 1 for section in sections for group in section.groups.values()):
         console.print(Text(LEGEND, style="dim"))
+
+
+def _print_answer(found: Answer, console: Console) -> None:
+    console.print()
+    for verdict in found.verdicts:
+        console.print(Text.assemble((verdict.defense, "bold"), f" {verdict.sentence}"))
+    if found.caveat:
+        console.print(Text(found.caveat, style="dim"))
 
 
 def _print_asr(table: AsrTable, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""Write the report of a results folder to OUT/report: results.csv, table.csv, price.csv, index.html, and files for suites."""
+"""Write the report to OUT/report: results.csv, table.csv, comparisons.csv, price.csv, index.html, and files for suites."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from bench.disk import atomic_write
 from bench.errors import UserError, did_you_mean
-from bench.matrix.store import Store, atomic
+from bench.matrix.store import Store
+from bench.reports.comparisons import comparisons
 from bench.reports.engagement import ENGAGEMENT, engagement_columns
 from bench.reports.frames import COLUMNS, as_csv, wide_frame
 from bench.reports.latex import latex
@@ -64,6 +66,8 @@ def write_report(store: Store, formats: Iterable[str] = DEFAULT_FORMATS, suites:
     if "csv" in chosen:
         files["results.csv"] = results_csv(runs)
         files["table.csv"] = table_csv(runs)
+        if rows := comparison_rows(runs):
+            files["comparisons.csv"] = as_csv(rows, list(rows[0]))
         if any(run.beside for run in runs):
             files["price.csv"] = price_csv(runs)
     if "html" in chosen:
@@ -72,7 +76,7 @@ def write_report(store: Store, formats: Iterable[str] = DEFAULT_FORMATS, suites:
     paths = {}
     for name, text in files.items():
         paths[name] = store.root / "report" / name
-        with atomic(paths[name]) as stream:
+        with atomic_write(paths[name]) as stream:
             stream.write(text.encode())
     return paths
 
@@ -115,6 +119,15 @@ def table_csv(runs: list[Run]) -> str:
     ]  # fmt: skip
     measured = sorted({name for row in rows for name in row} - {*fixed, *ENGAGEMENT})
     return as_csv(rows, fixed + measured)
+
+
+def comparison_rows(runs: list[Run]) -> list[dict[str, Any]]:
+    """Paired differences as fractions, a row each: see `bench.reports.comparisons`."""
+    return [
+        {"section": section.id, "data": section.data, "model": section.model, "setting": section.subtitle, **row.as_dict()}
+        for section in sections_of(runs)
+        for row in comparisons(section)
+    ]
 
 
 def price_csv(runs: list[Run]) -> str:

@@ -92,7 +92,7 @@ def check_source_is_cited(entry: Entry[Any]) -> None:
 
 def check_citations_are_bibtex(entry: Entry[Any]) -> None:
     try:
-        references.of_plugin(entry.plugin)
+        references.for_plugin(entry.plugin)
     except UserError as error:
         raise AssertionError(str(error)) from error
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 
 from bench.api import Defense
@@ -23,6 +24,7 @@ _OBSERVED = {
     "similarity": torch.float32,
     "image_neighbour": torch.int64,
     "text_neighbour": torch.int64,
+    "reference": torch.int64,
 }
 
 
@@ -69,6 +71,17 @@ def check_telemetry(entry: Entry[Defense]) -> None:
             wanted = (_OBSERVED[name], (spy.defense.setup.pairs,))
             found = (torch.as_tensor(values).dtype, tuple(values.shape))
             assert found == wanted, f"observed() returns '{name}' as {found}, not as {wanted}"
+
+
+def check_scores(entry: Entry[Defense]) -> None:
+    defense = _plain(entry).spy.defense
+    scores = defense.scores()
+    if scores is None:
+        return
+    found, wanted = (str(scores.dtype), scores.shape), ("float32", (defense.setup.pairs,))
+    assert found == wanted, f"scores() gives {found}, not {wanted}"
+    assert not np.isnan(scores).all(), "scores() scores no pair; give None where the defense does not score pairs"
+    assert not np.isinf(scores).any(), "scores() has infinite values; give NaN for a pair that was not scored"
 
 
 def check_limits(entry: Entry[Defense]) -> None:
@@ -160,6 +173,7 @@ CHECKS: tuple[Callable[[Entry[Defense]], None], ...] = (
     check_training,
     check_what_has_gradient_is_optimised,
     check_telemetry,
+    check_scores,
     check_limits,
     check_meaning,
     check_training_follows_the_seed,

@@ -187,7 +187,7 @@ def test_where_in_a_plugin_an_exception_came_from(registries: None, tmp_path: Pa
     with pytest.raises(Exception) as raised:  # noqa: PT011  whatever PyTorch raises, deep inside
         faulty.loss(torch.zeros(2, 2), torch.zeros(2, dtype=torch.int64), None)  # type: ignore[arg-type]
     line = FAULTY.splitlines().index("    def loss(self, batch, encoder, phase):") + 2
-    assert plugins.place_of(raised.value) == f" (plugin.py, line {line})"
+    assert plugins.plugin_location(raised.value) == f" (plugin.py, line {line})"
     with pytest.raises(UserError) as ours:
         plugins.load([tmp_path / "none.py"])
-    assert plugins.place_of(ours.value) == ""
+    assert plugins.plugin_location(ours.value) == ""

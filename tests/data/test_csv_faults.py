@@ -74,7 +74,7 @@ def test_verify_reports_its_findings_if_no_image_is_left(root: Path, capsys: pyt
     assert "malformed: 20\n" in printed.out
     assert "line 2 has 3 fields" in printed.out
     assert "missing: 1\n" in printed.out
-    assert "not looked for" not in printed.out
+    assert "not checked" not in printed.out
     assert "0 usable images" in printed.err
 
 

@@ -19,7 +19,7 @@ from bench.defenses.clip import CLIP
 from bench.matrix.store import Store
 from bench.registry import register_defense
 from bench.testing import small
-from bench.training.telemetry import first_look, poison_telemetry
+from bench.training.telemetry import poison_telemetry, sampled_histograms
 
 from .leakage import RATE, assert_no_better_than_chance, prepared_trainer, trial
 from .small import raw, small_matrix
@@ -169,7 +169,7 @@ def test_the_first_scoring_is_in_the_order_of_the_pairs() -> None:
             asked.append(rows)
             return np.zeros(len(rows), dtype=np.float32)
 
-    first_look(Scored(), np.arange(500) % 50 == 0, np.random.default_rng(0))  # type: ignore[arg-type]
+    sampled_histograms(Scored(), np.arange(500) % 50 == 0, np.random.default_rng(0))  # type: ignore[arg-type]
     assert (np.diff(asked[0]) > 0).all()
 
 

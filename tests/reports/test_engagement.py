@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench.matrix.schema import Limit, RunRecord
+from bench.matrix.schema import LimitRecord, RunRecord
 from bench.matrix.store import Store, read_json, write_json
 from bench.reports.engagement import bounds, value_of
 from bench.reports.paper_terminal import print_papers
@@ -157,5 +157,5 @@ def test_a_limit_with_a_part_of_another_kind_is_a_damaged_record(tmp_path: Path,
     ],
 )
 def test_values_and_bounds(limit: dict[str, Any], shown: tuple[str, str]) -> None:
-    held = Limit.of({"what": WHAT, "advice": ADVICE, "engaged": False, **limit})
+    held = LimitRecord.of({"what": WHAT, "advice": ADVICE, "engaged": False, **limit})
     assert (value_of(held), bounds(held)) == shown

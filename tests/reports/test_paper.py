@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from bench.errors import UserError
-from bench.matrix.schema import RunRecord, Spec
+from bench.matrix.schema import RunRecord, SpecRecord
 from bench.matrix.store import Store
 from bench.reports.measures import Metric, Problem, point_for
 from bench.reports.paper import PaperCell, PaperTable, shown
@@ -196,7 +196,7 @@ def test_the_increase_of_time_counts_what_a_run_builds_on() -> None:
         below = {"name": builds_on} if builds_on else None
         spec = {"defense": {"name": "any", "builds_on": below}}
         record = {"spec": spec, "timing": {"stages": {"step": seconds - 3, "selection": 3.0}, **timing}}
-        return Run("key", "scenes", "small", "none", None, "any", 0, Spec.of(spec), RunRecord.of(record), None, ())
+        return Run("key", "scenes", "small", "none", None, "any", 0, SpecRecord.of(spec), RunRecord.of(record), None, ())
 
     def increase(defended: Run) -> Point | Problem:
         return point_for(defended, run(20), "time.increase", "")
@@ -222,7 +222,7 @@ def test_stages_are_those_that_the_defense_declares() -> None:
     record = {"spec": spec, "curves": epochs, "timing": {"stages": {"scoring": 3.0}}, "meaning": meaning}
     plain = {"curves": [{"seconds": 1.5}, {"seconds": 2.5}]}
     defended, undefended = (
-        Run("key", "scenes", "small", "none", None, "any", 0, Spec.of(spec), RunRecord.of(each), None, ())
+        Run("key", "scenes", "small", "none", None, "any", 0, SpecRecord.of(spec), RunRecord.of(each), None, ())
         for each in (record, plain)
     )
 

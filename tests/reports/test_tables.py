@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.canonical import digest, identity, without_nulls
-from bench.matrix.schema import EvalRecord, Plugin, RunRecord
+from bench.matrix.schema import EvalRecord, PluginRecord, RunRecord
 from bench.matrix.store import Store, read_json
 from bench.reports.labels import Labels, number, ranges, setting_titles
 from bench.reports.records import Evaluation, load_runs
@@ -221,16 +221,16 @@ def test_best_of() -> None:
 
 
 def test_labels_are_unique() -> None:
-    one = Plugin.of({"name": "a", "version": "1", "params": {"rate": 0.01, "patch": {"size": 6}}})
-    other = Plugin.of({"name": "a", "version": "1", "params": {"rate": 0.01, "patch": {"size": 4}}})
-    newer = Plugin.of({**one.dump(), "version": "2", "source": None})
-    assert Labels([one]).of(Plugin.of({**one.dump(), "source": None})) == "a 1%"
+    one = PluginRecord.of({"name": "a", "version": "1", "params": {"rate": 0.01, "patch": {"size": 6}}})
+    other = PluginRecord.of({"name": "a", "version": "1", "params": {"rate": 0.01, "patch": {"size": 4}}})
+    newer = PluginRecord.of({**one.dump(), "version": "2", "source": None})
+    assert Labels([one]).of(PluginRecord.of({**one.dump(), "source": None})) == "a 1%"
     labels = Labels([one, other])
     assert (labels.of(one), labels.of(other)) == ("a 1% (patch.size=6)", "a 1% (patch.size=4)")
     labels = Labels([one, newer])
     assert (labels.of(one), labels.of(newer)) == ("a 1% (version=1)", "a 1% (version=2)")
-    close = Plugin.of({"name": "a", "params": {"rate": 0.010000001}})
-    labels = Labels([Plugin.of({"name": "a", "params": {"rate": 0.01}}), close])
+    close = PluginRecord.of({"name": "a", "params": {"rate": 0.010000001}})
+    labels = Labels([PluginRecord.of({"name": "a", "params": {"rate": 0.01}}), close])
     assert labels.of(close).startswith("a 1% #")
 
 

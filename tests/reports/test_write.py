@@ -95,7 +95,7 @@ def test_the_same_bytes_twice_and_elsewhere(store: Store, tmp_path: Path) -> Non
     second = {name: path.read_bytes() for name, path in write_report(store).items()}
     elsewhere = {name: path.read_bytes() for name, path in write_report(make(tmp_path / "elsewhere")).items()}
     assert first == second == elsewhere
-    assert sorted(first) == ["index.html", "results.csv", "table.csv"]
+    assert sorted(first) == ["comparisons.csv", "index.html", "results.csv", "table.csv"]
     assert sorted(path.name for path in (store.root / "report").iterdir()) == sorted(first)
 
 
@@ -121,7 +121,7 @@ def test_the_page_stands_alone_and_its_links_lead_somewhere(store: Store) -> Non
     assert {link.removeprefix("#") for link in page.attributes("href")} <= set(ids)
     assert {f"run-{run.key}" for run in load_runs(store)} <= set(ids)
     assert "loss is NaN" in page.text  # the traceback
-    assert page.text.count("attack ineffective") == 2
+    assert page.text.count("attack ineffective") == 2  # the column and its note
     assert len([name for name in ids if name.startswith("curve-")]) == 17  # 14 + 2 + 1 trained runs have a curve
     pictures = [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("role") == "img"]
     assert all(attrs["aria-labelledby"] in ids for attrs in pictures)
@@ -153,7 +153,7 @@ def test_terminal_fits_80_columns_and_keeps_markup_as_text(store: Store) -> None
     write_evals(store, "badnet", "[red]x", 0, (0.5, 0.5, 0.5, 0.5))
     print_tables(store, console)
     text = console.export_text()
-    assert text.count("[red]x") == 3  # two blocks of attacks, one of utility
+    assert text.count("[red]x") == 4  # a verdict, two blocks of attacks, one of utility
     assert max(len(line) for line in text.splitlines()) <= 80
     assert "92.0 ± 2.8" in text
     assert "loss is NaN" in text

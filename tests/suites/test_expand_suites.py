@@ -10,7 +10,7 @@ import pytest
 from bench import plugins
 from bench.config import RunSpec
 from bench.errors import UserError
-from bench.matrix.expand import Request, expand
+from bench.matrix.expand import MatrixRequest, expand
 from bench.matrix.suites import SuitePlan, SuiteRequest, expand_suites, rescaled
 from bench.suites.library import load, resolve
 
@@ -56,7 +56,9 @@ def test_cells_are_those_of_a_plain_run() -> None:
     plan = plan_of("table1", seeds=(0, 2))
     names = ["badnet", "blended", "label_consistent", "tdpa", "wanet"]
     plain = expand(
-        Request("scenes", names, ["clip", "roclip", "safeclip"], ["asr", "zero_shot", "linear_probe"], (0, 2), options=SIZES)
+        MatrixRequest(
+            "scenes", names, ["clip", "roclip", "safeclip"], ["asr", "zero_shot", "linear_probe"], (0, 2), options=SIZES
+        )
     )
     assert {cell.key for cell in plain.cells} == set(plan.suites[0].cells)
     evaluations = {each.key for cell in plain.cells for each in cell.evaluations}
@@ -69,7 +71,7 @@ def test_controls_are_those_of_a_plain_run() -> None:
     names = ["badnet", "blended", "label_consistent", "tdpa", "wanet"]
     plan, without = plan_of("table1", controls=True, evaluators=["asr"]), plan_of("table1", evaluators=["asr"])
     defenses = ["clip", "roclip", "safeclip"]
-    plain = expand(Request("scenes", names, defenses, ["asr"], options=SIZES, controls=True))
+    plain = expand(MatrixRequest("scenes", names, defenses, ["asr"], options=SIZES, controls=True))
     assert {cell.key for cell in plain.cells} == set(plan.suites[0].cells)
     assert plan.suites[0].runs == without.suites[0].runs
     assert len(plan.suites[0].cells) == len(without.suites[0].cells) + 2 * 2 * len(names)

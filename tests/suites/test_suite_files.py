@@ -107,7 +107,7 @@ def test_errors_are_one_sentence_with_their_position(old: str, new: str, words: 
         ),
         (VARIANT + "set.unimodel = 5", "[defenses.\"x\"] set: safeclip has no option 'unimodel'; did you mean 'unimodal'?"),
         (VARIANT + "set.unimodal = 'a'", '[defenses."x"] set: unimodal: Input should be a valid number'),
-        (VARIANT + "scaled.use_pool = 1", "scaled: use_pool of safeclip is no number; give its value under set"),
+        (VARIANT + "scaled.use_pool = 1", "scaled: use_pool of safeclip is not a number; give its value under set"),
         (VARIANT.replace("safeclip", "safeclp"), "[defenses.\"x\"] plugin: unknown defense 'safeclp'"),
         ("[attacks.x]\nplugin = 'badnet'\nrates = 1", "attacks.x.rates: unknown key; did you mean 'rate'?"),
         ("[attacks.x]\nplugin = 'badnet'\nset.patch = -1", '[attacks."x"] set: patch: Input should be greater than 0'),

@@ -1,23 +1,23 @@
-"""How long the rest of something takes."""
+"""Estimated time to completion."""
 
 from __future__ import annotations
 
 import time
 
 
-class Pace:
-    """The pace since the first step of this process; what an interrupted run did before does not count."""
+class RemainingTime:
+    """Extrapolates from the first step of this process; what an interrupted run did before does not count."""
 
     def __init__(self) -> None:
         self._first: tuple[float, float] | None = None
 
     def step(self, share: float) -> None:
-        """`share` of the whole is done."""
+        """Record that the fraction `share` of the work is done."""
         if self._first is None:
             self._first = share, time.monotonic()
 
-    def seconds_left(self, share: float) -> float | None:
-        """Until the whole is done, `share` of which is; None before a second step."""
+    def seconds(self, share: float) -> float | None:
+        """Seconds until completion, with the fraction `share` done; None before a second step."""
         if self._first is None or share <= self._first[0]:
             return None
         first, since = self._first
