@@ -82,7 +82,11 @@ def test_the_cells_are_those_that_a_built_in_suite_would_have() -> None:
         ('data = "cc3m", ', "", "row 'CLIP', column 'ASR': no data set"),
         ('"zero_shot"', '"zero_shoot"', "column 'CA', metric: unknown metric 'zero_shoot'; did you mean 'zero_shot'?"),
         ("year = 2025", "", "paper.year is missing"),
-        ("year = 2025", 'year = 2025\nlink = "javascript:alert(1)"', "paper.link: expected an address that begins with https://"),
+        (
+            "year = 2025",
+            'year = 2025\nlink = "javascript:alert(1)"',
+            "paper.link: expected an address that begins with https://",
+        ),
         ("year = 2025", "year = 2025\ncite = 'a}b'", "paper.cite: expected a BibTeX key"),
         ('[paper]\nauthors = "Doe et al."\nyear = 2025', 'paper = "safecilp"', "did you mean 'safeclip'?"),
         ('data = "cc3m"', 'data = "cc3m", model = "RN51"', "--model RN51: unknown model; did you mean 'RN50'?"),
