@@ -125,7 +125,7 @@ def test_its_paper_is_cited_and_distinguished_from_others(store: Store, run: Run
     assert r"(Table 7 of Doe et al. 2025~\cite{doe2025}, measured on scenes" in tex
     assert r"\cite" not in paths["table1.tex"].read_text()
     alone = write_report(store, ["html"], ["mine"])["index.html"].read_text(encoding="utf-8")
-    assert "Tables of Doe et al. 2025 as they arrange them" in alone
+    assert "Tables of Doe et al. 2025 in their own layout" in alone
     assert "Table 7. Defenses" in alone
     console = Console(width=100, record=True, file=io.StringIO())
     print_papers(tables(store, "mine"), console)
