@@ -119,7 +119,7 @@ def asr_by_seed(section: Section, attack: str) -> dict[str, Values]:
 
 
 def utility_by_seed(section: Section, evaluator: str, names: Collection[str]) -> dict[str, Values]:
-    """An evaluator's mean over tasks, by defense of `names` and seed: the mean over the attacks that all of them were run with."""
+    """An evaluator's mean over tasks, by defense and seed, averaged over the attacks that all `names` were run with."""
     column = next((c for c in utility_columns(section) if c.name == evaluator and c.sums_up and c.better == "higher"), None)
     if column is None:
         return {}
