@@ -2,10 +2,10 @@
 
 from bench.meaning import Meaning, Mixture, Stage
 
-from .attack import Attack, AttackContext, AttackParams, Edit, Poison, PoisonPlan, Probe, Surrogate
-from .data import DataPlace, Dataset, DatasetBundle, Images, Pairs, Task, Vocabulary
+from .attack import Attack, AttackContext, AttackParams, Edit, Poison, PoisonPlan, Probe, Query, Surrogate
+from .data import DataPlace, Dataset, DatasetBundle, Images, Masks, Pairs, Task, Vocabulary
 from .defense import Batch, Budget, Defense, Encoder, Guide, ImageView, Phase, Scorer, TextView, TrainRecipe, TrainSetup
-from .evaluator import EvalContext, Evaluator, FrozenModel, Measurement, Metric, class_mean, share, wilson
+from .evaluator import EvalContext, Evaluator, FrozenModel, Measurement, Metric, PairScores, class_mean, share, wilson
 from .limit import Limit
 from .plugin import Params, Plugin
 
@@ -28,10 +28,12 @@ __all__ = [
     "ImageView",
     "Images",
     "Limit",
+    "Masks",
     "Meaning",
     "Measurement",
     "Metric",
     "Mixture",
+    "PairScores",
     "Pairs",
     "Params",
     "Phase",
@@ -39,6 +41,7 @@ __all__ = [
     "Poison",
     "PoisonPlan",
     "Probe",
+    "Query",
     "Scorer",
     "Stage",
     "Surrogate",
