@@ -88,8 +88,8 @@ def test_no_more_is_free_than_the_machine_has() -> None:
 def test_the_limit_of_a_control_group(tmp_path: Path, limit: str, left: float) -> None:
     for name, text in {"memory.max": limit, "memory.current": "700", "memory.stat": "anon 400\ninactive_file 200"}.items():
         (tmp_path / name).write_text(text + "\n")
-    assert memory._free_of_group(tmp_path) == left
-    assert memory._free_of_group(tmp_path / "none") == math.inf
+    assert memory._free_cgroup_bytes(tmp_path) == left
+    assert memory._free_cgroup_bytes(tmp_path / "none") == math.inf
 
 
 def test_a_cell_for_which_there_is_no_memory_fails_before_it_trains(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

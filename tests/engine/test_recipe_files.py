@@ -94,7 +94,7 @@ def test_what_a_worker_gets_holds_the_recipe_itself(tmp_path: Path) -> None:
     file.unlink()
     after = pickle.loads(sent)
     assert (after, hash(after)) == (source, hash(source))
-    assert Settings(*after.args).train().epochs == 12
+    assert Settings(*after.settings_args).train().epochs == 12
     assert source != small("small").workspace.source.absolute()
 
 
@@ -103,7 +103,7 @@ def test_what_a_worker_gets_holds_the_recipe_itself(tmp_path: Path) -> None:
     [
         ("train = ", "mine.toml: is not TOML"),
         ('base = "smal"', "mine.toml: base = smal: no such recipe; did you mean 'small'?"),
-        ("base = 3", "mine.toml: base: the name or file"),
+        ("base = 3", "mine.toml: base: expected the name or file"),
         ('base = "mine.toml"', "its bases form a cycle: "),
         ('base = "none.toml"', "none.toml: no such file"),
         ('base = "small"\n[trian]\nepochs = 3', "mine.toml: unknown section 'trian'; did you mean 'train'"),
