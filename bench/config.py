@@ -13,9 +13,10 @@ from bench import sources
 from bench.api.plugin import Params, Plugin
 from bench.canonical import digest
 from bench.errors import UserError, did_you_mean
-from bench.models import factory
+from bench.models import factory, pretrained
 from bench.recipe import SECTIONS, Recipe, holds, is_finite, merged
 from bench.registry import Entry, Registry
+
 
 
 class Spec(BaseModel):
@@ -24,12 +25,17 @@ class Spec(BaseModel):
 
 class ModelOptions(Spec):
     name: str = Field(description="an open_clip architecture or a configuration of this project")
+    pretrained: str | None = Field(default=None, description="weights to start from: a tag of open_clip or a file")
 
 
-class ModelSpec(ModelOptions):
-    """`config`: the digest of open_clip's configuration of that name."""
+class ModelSpec(Spec):
+    """`config` is the digest of open_clip's configuration of that name, `weights` that of the file of weights that every cell
+    starts from; None is from scratch.
+    """
 
+    name: str
     config: str
+    weights: str | None = None
 
 
 class TrainSpec(Spec):
@@ -115,11 +121,19 @@ class Settings:
 
     @property
     def model(self) -> ModelSpec:
-        name = self._validated(ModelOptions, self._tree.get("model", {}), "model").name
+        options = self._validated(ModelOptions, self._tree.get("model", {}), "model")
+        name = options.name
         if not holds(self._user, "model", "name") and name not in factory.model_names():
             hint = did_you_mean(name, factory.model_names())
             raise UserError(f"{self._named('model', 'name')}: unknown model '{name}'; {hint}")
-        return ModelSpec(name=name, config=digest(factory.config(name)))
+        config = digest(factory.config(name))
+        return ModelSpec(name=name, config=config, weights=self._weights(name, options.pretrained))
+
+    def _weights(self, model: str, asked: str | None) -> str | None:
+        try:
+            return pretrained.given(model, asked) if asked else None
+        except UserError as error:
+            raise UserError(f"{self._named('model', 'pretrained')}: {error}") from None
 
     def train(self, precision: str | None = None, defaults: Mapping[str, float] | None = None) -> TrainSpec:
         """The training section; `defaults` stand where neither recipe nor user gives a value."""

@@ -43,8 +43,8 @@ def poison_parts(spec: RunSpec) -> tuple[Any, ...]:
 
 
 def initial_parts(spec: RunSpec) -> tuple[Any, ...]:
-    """What the initial weights depend on: model, seed."""
-    return ("initial", spec.model.model_dump(mode="json"), spec.seed)
+    """What the initial weights depend on: model with the weights given, seed."""
+    return ("initial", spec.model.model_dump(mode="json", exclude_none=True), spec.seed)
 
 
 def order_parts(spec: RunSpec, poison: str | None) -> tuple[Any, ...]:

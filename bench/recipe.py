@@ -22,6 +22,8 @@ NAME = "name"
 PUBLISHED = "published"
 """The recipe of a data set that has none of its own."""
 SUFFIX = ".toml"
+PRETRAINED = "model.pretrained"
+"""The option of --set that --pretrained is short for."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from bench.quiet import quiet_libraries
 
 _COMMANDS = {
     "run": "Train and evaluate a matrix of attacks x defenses.",
+    "evaluate": "Measure a CLIP that was trained elsewhere.",
     "status": "Show what is done, running, failed and waiting in a results folder.",
     "report": "Make tables and an HTML page from the records of a results folder.",
     "profile": "Measure where the time of a training goes.",

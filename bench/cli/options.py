@@ -33,6 +33,11 @@ recipe_option = click.option(
     metavar="NAME|FILE",
     help="In place of the data set's recipe: one of `bench list recipes`, e.g. small, or a TOML file; --set wins.",
 )
+pretrained_option = click.option(
+    "--pretrained",
+    metavar="TAG|FILE",
+    help="Start every cell from these weights: a tag of open_clip such as openai, or a file of safetensors or of torch.save.",
+)
 device_option = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),

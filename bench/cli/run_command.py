@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from bench.cli.options import device_option, out_option, plugin_option, precision_option, recipe_option
+from bench.cli.options import device_option, out_option, plugin_option, precision_option, pretrained_option, recipe_option
 
 
 @click.command("run")
@@ -53,6 +53,7 @@ from bench.cli.options import device_option, out_option, plugin_option, precisio
     help="Names from `bench list`, or all.",
 )
 @click.option("--model", metavar="NAME", help="From `bench list models`; by default the recipe of the data set says which.")
+@pretrained_option
 @recipe_option
 @click.option("--seeds", multiple=True, default=["0"], show_default=True, metavar="LIST", help="Whole numbers, e.g. 0,1,2.")
 @click.option(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from bench.errors import UserError
 class Order:
     """How to run, the same for all cells of a command.
 
-    `request` is the key of one that the command wrote to the store, None where workers are on the same machine.
+    `request` is the key of one that the command wrote to the store, None where workers are on the same machine; `weights` are
+    files of given weights by their digests.
     """
 
     store: Path
@@ -25,6 +27,7 @@ class Order:
     checkpoint_seconds: float
     command: tuple[str, ...]
     track: str | None = None
+    weights: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from bench.matrix.runtime import Runtime
 from bench.matrix.stop import stoppable
 from bench.matrix.store import Store
 from bench.matrix.workspace import Source, Workspace
+from bench.models import pretrained
 from bench.quiet import quiet_libraries
 from bench.registry import Registry, attacks, defenses, evaluators
 
@@ -35,6 +36,7 @@ _DATA_SOURCES = 2
 def settle(order: Order, source: Source, cells: Sequence[Cell], progress: MatrixProgress | None = None) -> str:
     """Do the last of `cells`, which needs the others: its outcome, or HELD."""
     quiet_libraries()
+    pretrained.know(order.weights)
     torch.set_num_threads(order.threads)
     progress = progress or MatrixProgress(Console(quiet=True), 1)
     try:

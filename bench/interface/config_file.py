@@ -15,8 +15,8 @@ from bench.interface.toml import toml_text
 from bench.interface.values import data_and_root
 
 _WHAT = (
-    "suite", "attack", "defense", "data", "data_root", "downstream_root", "evaluator", "model", "recipe", "seeds", "set",
-    "plugin", "precision", "controls",
+    "suite", "attack", "defense", "data", "data_root", "downstream_root", "evaluator", "model", "pretrained", "recipe", "seeds",
+    "set", "plugin", "precision", "controls",
 )  # fmt: skip
 """The options that say what is run; the others say where and how."""
 _ARMS = ("attack", "defense")
@@ -65,6 +65,7 @@ def config_text(asked: RunOptions) -> str:
         "data": data,
         "data_root": _place(root) if root else None,
         "downstream_root": _place(asked.downstream_root) if asked.downstream_root else None,
+        "pretrained": _place(asked.pretrained) if asked.pretrained else None,
         "plugin": [_place(file) for file in asked.plugin],
         "recipe": _recipe(asked.recipe),
     }

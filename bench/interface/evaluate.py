@@ -141,7 +141,7 @@ def evaluate(
     given = {name: value for name, value in locals().items() if name not in ("network", "clean", "seed")}
     asked = RunOptions.of({**given, "seeds": seed})
     load_plugins(asked.plugin)
-    cell, workspace = _cell(asked, attack)
+    cell, workspace = undefended_cell(asked, attack)
     models = _InMemory(cell, workspace, network, clean, device_of(asked.device))
     needy = [each.evaluator.name for each in cell.evaluations if each.clean is not None and each.unsupported is None]
     if clean is None and (needy or cell.surrogate):
@@ -153,7 +153,7 @@ def evaluate(
     return pd.DataFrame(rows, columns=list(_COLUMNS), dtype=object).astype({name: COLUMNS[name] for name in _COLUMNS})
 
 
-def _cell(asked: RunOptions, attack: str) -> tuple[Cell, Workspace]:
+def undefended_cell(asked: RunOptions, attack: str) -> tuple[Cell, Workspace]:
     """The undefended cell whose probes are asked for."""
     data = data_and_recipe(asked, "scenes")
     precision = None if asked.precision == "auto" else asked.precision
@@ -165,7 +165,7 @@ def _cell(asked: RunOptions, attack: str) -> tuple[Cell, Workspace]:
         downstream_root=asked.downstream_root,
         model=asked.model,
         precision=precision,
-        options=asked.set,
+        options=asked.settings,
         **data,
     )
     matrix = expand(request)

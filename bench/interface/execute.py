@@ -27,20 +27,25 @@ if TYPE_CHECKING:
 
 def run(work: Work, asked: RunOptions, store: Store, console: Console, finish: Callable[[], Counter[str]]) -> Counter[str]:
     """Let `finish` settle every cell, and write the report; counts of outcomes."""
-    from bench.reports.terminal import print_tables
-    from bench.reports.write import write_report
-
     for request in work.requests:
         _write_request(store, request, asked)
     outcomes = finish()
-    with store.lock("report"):
-        paths = write_report(store)
-    print_tables(store, console)
-    say(console, f"Report: {paths['index.html']}")
+    tell(store, console)
     if outcomes["failed"]:
         cells = "1 cell" if outcomes["failed"] == 1 else f"{outcomes['failed']} cells"
         console.print(f"{cells} failed; the report says why", highlight=False)
     return outcomes
+
+
+def tell(store: Store, console: Console) -> None:
+    """Write the report of a results folder, and show its tables."""
+    from bench.reports.terminal import print_tables
+    from bench.reports.write import write_report
+
+    with store.lock("report"):
+        paths = write_report(store)
+    print_tables(store, console)
+    say(console, f"Report: {paths['index.html']}")
 
 
 def _write_request(store: Store, request: RequestRecord, asked: RunOptions) -> None:
@@ -122,6 +127,8 @@ def on_cluster(
 
 
 def _order(store: Store, asked: RunOptions, request: str | None, device: str, threads: int) -> Order:
+    from bench.models import pretrained
+
     return Order(
         store=store.root.absolute(),
         request=request,
@@ -132,6 +139,7 @@ def _order(store: Store, asked: RunOptions, request: str | None, device: str, th
         checkpoint_seconds=asked.checkpoint_seconds,
         command=asked.words(),
         track=asked.track,
+        weights=pretrained.known_files(),
     )
 
 

@@ -67,6 +67,7 @@ class RunOptions(BaseModel):
     downstream_root: Path | None = None
     evaluator: Names = ("asr", "zero_shot", "linear_probe")
     model: str | None = None
+    pretrained: str | None = None
     recipe: Within = None
     seeds: Seeds = (0,)
     set: Settings = ()
@@ -102,6 +103,11 @@ class RunOptions(BaseModel):
     @property
     def checkpoint_seconds(self) -> float:
         return 60 * self.checkpoint_minutes
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """What --set and --pretrained change of the recipe, as PATH=VALUE."""
+        return (*self.set, *([f"{recipes.PRETRAINED}={toml_value(self.pretrained)}"] if self.pretrained else ()))
 
     def words(self) -> tuple[str, ...]:
         """The command line that asks for it, without `bench`."""

@@ -78,6 +78,7 @@ def run(
     downstream_root: Location | None = None,
     evaluator: Several = ("asr", "zero_shot", "linear_probe"),
     model: str | None = None,
+    pretrained: str | None = None,
     recipe: str | Mapping[str, Any] | None = None,
     seeds: int | Iterable[int] | str = (0,),
     set: Mapping[str, Any] | Several = (),
@@ -121,6 +122,9 @@ def run(
         Names, as for `attack`, or "all".
     model : str, optional
         Architecture; by default the recipe's.
+    pretrained : str, optional
+        Weights that every cell starts from: a tag of open_clip, or a file of safetensors or of torch.save; by default the
+        recipe's, which mostly is none.
     recipe : str or mapping, optional
         Name or TOML file of a recipe, or its sections; by default the data set's own.
     seeds : int or iterable of int

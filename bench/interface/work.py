@@ -73,7 +73,7 @@ def _common(asked: RunOptions, data: str | None) -> dict[str, Any]:
         "model": asked.model,
         "seeds": asked.seeds,
         "precision": None if asked.precision == "auto" else asked.precision,
-        "options": asked.set,
+        "options": asked.settings,
         "controls": asked.controls,
     }
 

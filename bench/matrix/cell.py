@@ -38,7 +38,7 @@ from bench.training.scorer import PairScorer
 from bench.training.telemetry import similarity_map
 from bench.training.trainer import Trainer
 
-_WEIGHTS = "model.safetensors"
+WEIGHTS = "model.safetensors"
 _CHECKPOINT = "checkpoint.pt"
 
 
@@ -48,7 +48,7 @@ def is_trained(store: Store, spec: RunSpec) -> bool:
     record = store.run_record(key)
     if record is None:
         return False
-    path = store.run_dir(key) / _WEIGHTS
+    path = store.run_dir(key) / WEIGHTS
     try:
         if record.weights.sha256:
             with path.open("rb") as stream:
@@ -83,13 +83,13 @@ def train(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> N
         return
     vocabulary.restore()
     weights = factory.weights_bytes(encoder.model)
-    with atomic(folder / _WEIGHTS) as stream:
+    with atomic(folder / WEIGHTS) as stream:
         stream.write(weights)
     write_manifest(spec, workspace, store)
     defense, params = trainer.defense, trainer.defense.params
     record = schema.RunRecord(
         spec=schema.Spec.of(spec.model_dump(mode="json")),
-        provenance=provenance(runtime.device, runtime.ranks.count, runtime.command, started),
+        provenance=provenance(runtime.device, runtime.ranks.count, runtime.command, started) | _given(spec),
         timing=schema.Timing(
             train_seconds=trained.train_seconds,
             pairs_per_second=trained.pairs_per_second,
@@ -117,9 +117,9 @@ def prepare(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) ->
     pairs = workspace.pairs(spec)
     base = TrainRecipe(len(pairs), spec.train.epochs, spec.train.lr, spec.train.batch_size)
     recipe = TrainSpec.model_validate({**spec.train.model_dump(), **plugin.training(params, base)})
-    model = factory.create(spec.model.name, keys.seed_of(*keys.initial_parts(spec)))
+    model = _initial(spec)
     if cell.start is not None and runtime.ranks.first:
-        factory.load_weights(model, store.run_dir(keys.run_key(cell.start)) / _WEIGHTS)
+        factory.load_weights(model, store.run_dir(keys.run_key(cell.start)) / WEIGHTS)
     synonyms = thesaurus.synonyms(recipe.thesaurus, workspace.bundle.synonyms)
     texts = pairs.captions, _tokens(pairs, spec.model.name, workspace, runtime), workspace.tokenizer
     vocabulary = CompactVocabulary(model, CaptionTokens.vocabulary(*texts, synonyms))
@@ -147,6 +147,19 @@ def prepare(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) ->
     return trainer, vocabulary
 
 
+def _initial(spec: RunSpec) -> torch.nn.Module:
+    """A cell's model before training: with the weights given, or with fresh ones."""
+    model = factory.create(spec.model.name, keys.seed_of(*keys.initial_parts(spec)))
+    if spec.model.weights:
+        pretrained.start(model, spec.model.name, spec.model.weights)
+    return model
+
+
+def _given(spec: RunSpec) -> dict[str, object]:
+    """What the weights were asked for as that a cell starts from."""
+    return {"pretrained": pretrained.name_of(spec.model.weights)} if spec.model.weights else {}
+
+
 def spent(store: Store, spec: RunSpec) -> Budget:
     """What a trained cell spent on the CLIP loss. Raises UserError where its record does not say."""
     key = keys.run_key(spec)
@@ -163,8 +176,8 @@ def spent(store: Store, spec: RunSpec) -> Budget:
 
 def write_untrained(spec: RunSpec, store: Store) -> None:
     """Write a cell's initial weights in place of trained ones, for measuring what builds on it."""
-    model = factory.create(spec.model.name, keys.seed_of(*keys.initial_parts(spec)))
-    with atomic(store.run_dir(keys.run_key(spec)) / _WEIGHTS) as stream:
+    model = _initial(spec)
+    with atomic(store.run_dir(keys.run_key(spec)) / WEIGHTS) as stream:
         stream.write(factory.weights_bytes(model))
 
 
@@ -197,7 +210,7 @@ def _tokens(pairs: PoisonedPairs, model: str, workspace: Workspace, runtime: Run
 def trained_encoder(spec: RunSpec, store: Store, precision: str, device: torch.device) -> ClipEncoder:
     """The trained model of a cell."""
     model = factory.create(spec.model.name, 0)
-    factory.load_weights(model, store.run_dir(keys.run_key(spec)) / _WEIGHTS)
+    factory.load_weights(model, store.run_dir(keys.run_key(spec)) / WEIGHTS)
     return ClipEncoder(model, precision, device)
 
 

@@ -76,6 +76,12 @@ class Attack(Plugin):
     params: Annotated[AttackParams, _OrNone] = AttackParams()
 
 
+class Model(Plugin):
+    """`weights` is the digest of the file that the cell starts from; None is from scratch."""
+
+    weights: str | None = None
+
+
 class Train(Part):
     epochs: Count | None = None
     batch_size: Count | None = None
@@ -87,7 +93,7 @@ class Spec(Part):
 
     engine: Any = None
     data: Plugin | None = None
-    model: Plugin | None = None
+    model: Model | None = None
     attack: Attack | None = None
     defense: Plugin | None = None
     train: Annotated[Train, _OrNone] = Train()
@@ -264,7 +270,7 @@ class AskedCell(Part):
 
 
 class AskedSuite(Part):
-    """`content` is what the file of a suite said that is not built in."""
+    """`content` is what the file of a suite said that is not built in, `weights` the digests of those that cells start from."""
 
     name: str
     content: dict[str, Any] | None = None
@@ -273,6 +279,8 @@ class AskedSuite(Part):
     model: str | None = None
     precision: str | None = None
     options: Annotated[list[Any], _OrEmpty] = []
+    recipe: str | None = None
+    weights: Annotated[list[str], _OrEmpty] = []
     runs: Annotated[dict[str, list[str]], _OrNone] = {}
     reasons: Annotated[dict[str, str], _OrNone] = {}
 

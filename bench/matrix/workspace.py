@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from bench.data.poisoned import PoisonedPairs
 from bench.data.tokens import kept_tokens
 from bench.errors import UserError
 from bench.models import factory
-from bench.recipe import Recipe
+from bench.recipe import PRETRAINED, Recipe
 from bench.registry import attacks, datasets
 
 _PRELOAD_BATCH = 512
@@ -58,7 +59,15 @@ class Source:
     def absolute(self) -> Source:
         """The same from any working folder."""
         roots = (folder.absolute() if folder else None for folder in (self.root, self.downstream_root))
-        return Source(self.asked, self.data, *roots)
+        data, options, model, recipe = self.asked
+        return Source((data, tuple(map(_absolute, options)), model, recipe), self.data, *roots)
+
+
+def _absolute(option: str) -> str:
+    """An option of --set; where it names a file of weights, by its absolute path."""
+    path, _, value = option.partition("=")
+    file = Path(value.strip().strip("\"'"))
+    return f"{path}={json.dumps(str(file.absolute()))}" if path.strip() == PRETRAINED and file.is_file() else option
 
 
 class Workspace:

@@ -12,6 +12,9 @@ from bench.canonical import identity
 from bench.matrix.schema import Plugin
 
 
+SCRATCH, FINE_TUNED = "from scratch", "fine-tuned"
+
+
 class Labels:
     """Names of plugin specs; parameters that vary between specs of one name become part of the label.
 
@@ -68,20 +71,35 @@ def varying(trees: Sequence[Mapping[str, Any]]) -> list[str]:
     return [key for key in keys if len({identity(tree[key]) for tree in trees}) > 1]
 
 
-def setting_titles(settings: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Title (data, model) and subtitle (recipe, what differs between settings of one title) of each setting."""
+def track_of(weights: str | None) -> str:
+    """Whether a number is of a training from scratch, or of one that starts from given weights, by their digest."""
+    return FINE_TUNED if weights else SCRATCH
+
+
+def weights_name(digest: str, given: str = "") -> str:
+    """Weights by what they were given as, where that is known, and the start of their digest."""
+    return f"{given} {digest[:14]}".strip()
+
+
+def setting_titles(settings: Iterable[str], given: Mapping[str, str] | None = None) -> dict[str, tuple[str, str]]:
+    """Title (data, model) and subtitle (track, recipe, what differs between settings of one title) of each setting.
+
+    `given` says by which names weights were asked for, by their digests.
+    """
     parsed = {setting: json.loads(setting) for setting in settings}
     titles = {key: " · ".join(_name(tree, part) for part in ("data", "model")) for key, tree in parsed.items()}
     result = {}
     for key, tree in parsed.items():
         flat = _flat_setting(tree)
         changing = varying([_flat_setting(other) for at, other in parsed.items() if titles[at] == titles[key]])
+        weights = flat["model.weights"]
+        track = f"{FINE_TUNED} from {weights_name(weights, (given or {}).get(weights, ''))}" if weights else SCRATCH
         usual = {"train.epochs": "{} epochs", "train.batch_size": "batch {}", "train.lr": "learning rate {}"}
         parts = [text.format(plain(flat[name])) for name, text in usual.items() if name in flat]
-        parts += [f"{name} {plain(flat[name])[:40]}" for name in changing if name not in usual]
+        parts += [f"{name} {plain(flat[name])[:40]}" for name in changing if name not in (*usual, "model.weights")]
         if flat["train.epochs"] == 1:
             parts[0] = "1 epoch"
-        result[key] = titles[key], " · ".join(parts)
+        result[key] = titles[key], " · ".join([track, *parts])
     return result
 
 

@@ -15,6 +15,8 @@ from bench.matrix.store import Store
 
 Status = Literal["done", "failed", "missing", "unsupported"]
 STATUSES: tuple[Status, ...] = ("done", "failed", "missing", "unsupported")
+EXTERNAL = "external"
+"""The defense of a model that was trained elsewhere."""
 NOT_RUN = "not run yet; `bench run` with the same options runs it"
 NOT_EVALUATED = "trained but not evaluated yet; `bench run` with the same options does it"
 NOTHING_ASKED = "trained; no evaluation was asked for"
@@ -86,6 +88,21 @@ class Run:
     def title(self) -> str:
         """Its defense; of a control also what it stands beside."""
         return f"{self.defense} beside {self.beside.name}" if self.beside else self.defense
+
+    @property
+    def external(self) -> bool:
+        """Whether its model was trained elsewhere and only measured here."""
+        return self.defense == EXTERNAL
+
+    @property
+    def weights(self) -> str | None:
+        """The digest of the weights that it starts from; None is from scratch."""
+        return self.spec.model.weights if self.spec.model else None
+
+    @property
+    def given(self) -> str:
+        """What these were asked for as: a tag of open_clip or the name of a file. Empty where no record says."""
+        return str(self.record.provenance.get("pretrained") or "") if self.record else ""
 
     @cached_property
     def setting(self) -> str:
