@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from bench.interface.run import Results, run
 
 __version__ = "0.2.0"
-__all__ = ["Results", "Stopped", "UserError", "evaluate", "evaluate_checkpoint", "load_config", "load_model", "load_results", "run"]
+__all__ = [
+    "Results",
+    "Stopped",
+    "UserError",
+    "evaluate",
+    "evaluate_checkpoint",
+    "load_config",
+    "load_model",
+    "load_results",
+    "run",
+]
 
 _HOMES = {
     "Results": "run",

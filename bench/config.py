@@ -17,6 +17,7 @@ from bench.models import factory, pretrained
 from bench.recipe import SECTIONS, Recipe, holds, is_finite, merged
 from bench.registry import Entry, Registry
 
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class Spec(BaseModel):
@@ -52,7 +53,7 @@ class TrainSpec(Spec):
     strong_colour: float = Field(default=1.0, ge=0, le=1, description="strength of its colour changes; 1 is SimCLR's")
     eda_alpha: float = Field(default=0.1, ge=0, le=1, description="strength of EDA on captions; 0 turns it off")
     thesaurus: Literal["auto", "dataset", "wordnet", "none"] = Field(default="auto", description="where EDA takes synonyms")
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
 
 
 class PluginSpec(Spec):

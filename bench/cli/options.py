@@ -40,13 +40,17 @@ pretrained_option = click.option(
 )
 device_option = click.option(
     "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
     show_default=True,
-    help="auto: a GPU where there is one.",
+    metavar="DEVICE",
+    help="auto (a GPU where there is one), cpu, cuda, cuda:N or mps.",
 )
 precision_option = click.option(
-    "--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True, help="auto: the recipe's."
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="auto: the recipe's; fp16, with its gradients scaled, is for GPUs without bf16.",
 )
 out_option = click.option(
     "--out", type=click.Path(path_type=Path), default=OUT, show_default=True, metavar="DIR", help="Results folder."

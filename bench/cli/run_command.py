@@ -94,6 +94,14 @@ from bench.cli.options import device_option, out_option, plugin_option, precisio
     help="Write the curves for it too, in the folder track of --out; wandb stays offline.",
 )
 @click.option("--controls", is_flag=True, help="Beside each defended cell, plain CLIP with as many steps and pairs.")
+@click.option(
+    "--grad-checkpointing",
+    is_flag=True,
+    help="Activation checkpointing in towers without batch normalisation: less memory, more time, the same numbers.",
+)
+@click.option(
+    "--deterministic", is_flag=True, help="Deterministic algorithms of PyTorch: exact repetition on a GPU too, slower."
+)
 @click.option("--dry-run", is_flag=True, help="Show the cells, what is on record, and an estimate of time; train nothing.")
 @click.option("--retry-failed", is_flag=True, help="Try cells again that failed before.")
 @click.option(

@@ -28,6 +28,8 @@ class Order:
     command: tuple[str, ...]
     track: str | None = None
     weights: Mapping[str, str] = field(default_factory=dict)
+    grad_checkpointing: bool = False
+    deterministic: bool = False
 
 
 @dataclass(frozen=True)

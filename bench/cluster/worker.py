@@ -26,6 +26,7 @@ from bench.matrix.workspace import Source, Workspace
 from bench.models import pretrained
 from bench.quiet import quiet_libraries
 from bench.registry import Registry, attacks, defenses, evaluators
+from bench.training.determinism import deterministic
 
 HELD = "held"
 """Another process has the cell, or one that it needs next; or this one was told to stop."""
@@ -40,10 +41,19 @@ def settle(order: Order, source: Source, cells: Sequence[Cell], progress: Matrix
     torch.set_num_threads(order.threads)
     progress = progress or MatrixProgress(Console(quiet=True), 1)
     try:
-        with threadpool_limits(order.threads), stoppable() as stop:
+        with deterministic(order.deterministic), threadpool_limits(order.threads), stoppable() as stop:
             store, workspace = _store(order), _workspace(order.plugins, source)
             _check_identity(cells, workspace)
-            runtime = Runtime(device_of(order.device), progress, stop, order.checkpoint_seconds, order.track, order.command)
+            runtime = Runtime(
+                device_of(order.device),
+                progress,
+                stop,
+                order.checkpoint_seconds,
+                order.track,
+                order.command,
+                grad_checkpointing=order.grad_checkpointing,
+                deterministic=order.deterministic,
+            )
             executor = LocalExecutor(Matrix(tuple(cells), workspace), store, runtime, progress, order.retry_failed)
             return executor.settle(cells[-1])
     except (Timeout, Stopped):

@@ -81,8 +81,8 @@ def evaluate(
     seed: int = 0,
     set: Mapping[str, Any] | str | Iterable[str] = (),
     plugin: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    device: str = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
 ) -> pd.DataFrame:
     """Measure an open_clip model in memory; nothing is trained or written, and the model stays as it is.
 
@@ -116,9 +116,9 @@ def evaluate(
         As `bench.run` takes it.
     plugin : str or path, or iterable of these
         Python files with plugins. Their code runs.
-    device : {"auto", "cpu", "cuda"}
-        "auto" is a GPU where there is one.
-    precision : {"auto", "fp32", "bf16"}
+    device : str
+        "auto" (a GPU where there is one), "cpu", "cuda", "cuda:N" or "mps".
+    precision : {"auto", "fp32", "bf16", "fp16"}
         "auto" is the recipe's.
 
     Returns

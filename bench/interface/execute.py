@@ -69,6 +69,7 @@ def locally(
     from bench.matrix.progress import MatrixProgress
     from bench.matrix.runtime import Runtime
     from bench.matrix.stop import stoppable
+    from bench.training.determinism import deterministic
 
     todo = unsettled(matrices, store, asked.retry_failed)
     share = Share.of(asked.jobs, device, todo)
@@ -77,8 +78,24 @@ def locally(
     if todo and share.spare:
         say(console, f"{share}; --jobs 1 takes all {cores()} cores, and rounds differently")
     outcomes: Counter[str] = Counter()
-    with share.limited(), MatrixProgress(console, _cells(matrices)) as progress, stoppable() as stop, followed(ranks):
-        runtime = Runtime(device, progress, stop, asked.checkpoint_seconds, asked.track, asked.words(), ranks)
+    with (
+        deterministic(asked.deterministic),
+        share.limited(),
+        MatrixProgress(console, _cells(matrices)) as progress,
+        stoppable() as stop,
+        followed(ranks),
+    ):
+        runtime = Runtime(
+            device,
+            progress,
+            stop,
+            asked.checkpoint_seconds,
+            asked.track,
+            asked.words(),
+            ranks,
+            asked.grad_checkpointing,
+            asked.deterministic,
+        )
         for matrix in matrices:
             say(console, _data_line(matrix))
             outcomes += LocalExecutor(matrix, store, runtime, progress, asked.retry_failed).run()
@@ -104,10 +121,14 @@ def along(
     from bench.matrix.progress import MatrixProgress
     from bench.matrix.runtime import Runtime
     from bench.matrix.stop import stoppable
+    from bench.training.determinism import deterministic
 
-    with stoppable() as stop:
+    with deterministic(asked.deterministic), stoppable() as stop:
         progress = MatrixProgress(console, _cells(matrices))
-        follow(matrices, store, Runtime(device, progress, stop, asked.checkpoint_seconds, ranks=ranks))
+        runtime = Runtime(
+            device, progress, stop, asked.checkpoint_seconds, ranks=ranks, grad_checkpointing=asked.grad_checkpointing
+        )
+        follow(matrices, store, runtime)
 
 
 def on_cluster(
@@ -140,6 +161,8 @@ def _order(store: Store, asked: RunOptions, request: str | None, device: str, th
         command=asked.words(),
         track=asked.track,
         weights=pretrained.known_files(),
+        grad_checkpointing=asked.grad_checkpointing,
+        deterministic=asked.deterministic,
     )
 
 

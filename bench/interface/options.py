@@ -73,8 +73,8 @@ class RunOptions(BaseModel):
     set: Settings = ()
     plugin: Files = ()
     out: Path = Path("results")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     jobs: Jobs = None
     shard: str | None = None
     executor: Literal["local", "ray"] = "local"
@@ -83,6 +83,8 @@ class RunOptions(BaseModel):
     gpus_per_cell: float | None = Field(default=None, ge=0)
     track: Literal["tensorboard", "wandb"] | None = None
     controls: bool = False
+    grad_checkpointing: bool = False
+    deterministic: bool = False
     dry_run: bool = False
     retry_failed: bool = False
     checkpoint_minutes: float = Field(default=5.0, ge=0)

@@ -84,8 +84,8 @@ def run(
     set: Mapping[str, Any] | Several = (),
     plugin: Location | Iterable[Location] = (),
     out: Location = "results",
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    device: str = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     jobs: int | str | None = None,
     shard: str | None = None,
     executor: Literal["local", "ray"] = "local",
@@ -94,6 +94,8 @@ def run(
     gpus_per_cell: float | None = None,
     track: Literal["tensorboard", "wandb"] | None = None,
     controls: bool = False,
+    grad_checkpointing: bool = False,
+    deterministic: bool = False,
     dry_run: bool = False,
     retry_failed: bool = False,
     checkpoint_minutes: float = 5.0,
@@ -135,10 +137,10 @@ def run(
         Python files with plugins. Their code runs.
     out : str or path
         Results folder; made if need be.
-    device : {"auto", "cpu", "cuda"}
-        "auto" is a GPU where there is one.
-    precision : {"auto", "fp32", "bf16"}
-        "auto" is the recipe's.
+    device : str
+        "auto" (a GPU where there is one), "cpu", "cuda", "cuda:N" or "mps".
+    precision : {"auto", "fp32", "bf16", "fp16"}
+        "auto" is the recipe's; "fp16", with its gradients scaled, is for GPUs without bf16.
     jobs : int or str, optional
         Cells side by side, each in a process of its own; by default "auto": as many as CPU cores, each on one thread, or one a
         GPU. 1 runs them one after the other in this process.
@@ -156,6 +158,11 @@ def run(
         Write the curves for TensorBoard or Weights & Biases too.
     controls : bool
         Beside each defended cell train plain CLIP with as many steps and pairs.
+    grad_checkpointing : bool
+        Activation checkpointing in towers without batch normalisation: less memory and more time, the same numbers.
+    deterministic : bool
+        Deterministic algorithms of PyTorch, so that a run repeats exactly on a GPU too; slower, and an operation that has none
+        fails its cell.
     dry_run : bool
         Print the cells, what is on record, and an estimate of time; train nothing.
     retry_failed : bool
@@ -203,6 +210,8 @@ def _run(asked: RunOptions, quiet: bool) -> Results:
 
     if (parsed(asked.jobs) or 1) > 1 and place:
         raise UserError(f"--jobs {asked.jobs}: --executor ray runs as many cells as --cpus-per-cell and --gpus-per-cell let it")
+    if place and ":" in asked.device:
+        raise UserError(f"--device {asked.device}: Ray gives each cell its GPUs; write --device cuda with --gpus-per-cell")
     if asked.track:
         require(asked.track)
     device = device_of("auto" if place else asked.device)

@@ -53,9 +53,11 @@ class Share:
             cells = 1
         given = _number(os.environ.get("OMP_NUM_THREADS", ""))
         if device.type == "cuda":
-            gpus = _gpus()
+            gpus = _gpus() if device.index is None else (_gpus()[device.index],)
             count = max(1, min(asked or len(gpus), cells))
             return cls(count, given or max(1, cores() // count), gpus) if count > 1 else cls()
+        if device.type == "mps":
+            return cls()
         threads = given or 1
         return cls(max(1, min(asked or cores() // threads, cells)), threads)
 

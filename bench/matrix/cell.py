@@ -27,6 +27,7 @@ from bench.matrix.tracking import tracked
 from bench.matrix.workspace import Workspace
 from bench.models import factory, pretrained
 from bench.models.encoder import ClipEncoder
+from bench.models.recompute import checkpoint_activations
 from bench.models.vocabulary import CompactVocabulary
 from bench.registry import defenses
 from bench.training.checkpoint import Checkpoint
@@ -89,7 +90,7 @@ def train(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> N
     defense, params = trainer.defense, trainer.defense.params
     record = schema.RunRecord(
         spec=schema.Spec.of(spec.model_dump(mode="json")),
-        provenance=provenance(runtime.device, runtime.ranks.count, runtime.command, started) | _given(spec),
+        provenance=provenance(runtime.device, runtime.ranks.count, runtime.command, started) | _told(spec, runtime),
         timing=schema.Timing(
             train_seconds=trained.train_seconds,
             pairs_per_second=trained.pairs_per_second,
@@ -121,6 +122,8 @@ def prepare(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) ->
     if cell.start is not None and runtime.ranks.first:
         factory.load_weights(model, store.run_dir(keys.run_key(cell.start)) / WEIGHTS)
     synonyms = thesaurus.synonyms(recipe.thesaurus, workspace.bundle.synonyms)
+    if runtime.grad_checkpointing:
+        checkpoint_activations(model)
     texts = pairs.captions, _tokens(pairs, spec.model.name, workspace, runtime), workspace.tokenizer
     vocabulary = CompactVocabulary(model, CaptionTokens.vocabulary(*texts, synonyms))
     captions = CaptionTokens(*texts, vocabulary.compact, synonyms)
@@ -155,9 +158,10 @@ def _initial(spec: RunSpec) -> torch.nn.Module:
     return model
 
 
-def _given(spec: RunSpec) -> dict[str, object]:
-    """What the weights were asked for as that a cell starts from."""
-    return {"pretrained": pretrained.name_of(spec.model.weights)} if spec.model.weights else {}
+def _told(spec: RunSpec, runtime: Runtime) -> dict[str, object]:
+    """What else is part of where a number comes from: what given weights were asked for as, deterministic algorithms."""
+    given = {"pretrained": pretrained.name_of(spec.model.weights)} if spec.model.weights else {}
+    return given | ({"deterministic": True} if runtime.deterministic else {})
 
 
 def spent(store: Store, spec: RunSpec) -> Budget:

@@ -53,7 +53,9 @@ def load(model: Any, file: Path, name: str) -> None:
             weights[key] = weights[key].reshape(own[key].shape)
     strange = sorted(own.keys() ^ weights.keys()) or [key for key in own if own[key].shape != weights[key].shape]
     if strange:
-        raise UserError(f"{file}: these are not the weights of a {name} ({_difference(strange, own, weights)}); name its --model")
+        raise UserError(
+            f"{file}: these are not the weights of a {name} ({_difference(strange, own, weights)}); name its --model"
+        )
     model.load_state_dict(weights)
 
 

@@ -11,21 +11,22 @@ from torch import nn
 
 from bench.models import trunk
 
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _MAX_LOG_SCALE = 4.6051702  # ln 100, Radford et al. 2021
 
 
 class ClipEncoder(nn.Module):
     """Wraps an open_clip model.
 
-    With precision bf16 the image tower runs under autocast, and on a GPU the text tower too; on a CPU a small text tower
-    is faster in float32.
+    With precision bf16 or fp16 the image tower runs under autocast, and on a GPU the text tower too; on a CPU a small text tower
+    is faster in float32. What fp16 cannot hold of gradients is the trainer's affair.
     """
 
     def __init__(self, model: Any, precision: str, device: torch.device) -> None:
         super().__init__()
         self.model: Any = model.to(device, memory_format=torch.channels_last)
         self.device = device
-        self._precision = precision
+        self._half = HALF.get(precision)
         self._mean: torch.Tensor
         self._std: torch.Tensor
         mean = getattr(model.visual, "image_mean", None) or (0.48145466, 0.4578275, 0.40821073)
@@ -38,12 +39,12 @@ class ClipEncoder(nn.Module):
         return self.model.logit_scale.clamp(max=_MAX_LOG_SCALE).exp()
 
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
-        with self._autocast(self._precision == "bf16"):
+        with self._autocast():
             embeddings = self.model.encode_image(self._pixels(images))
         return F.normalize(embeddings.float(), dim=-1)
 
     def trunk(self, images: torch.Tensor) -> torch.Tensor:
-        with self._autocast(self._precision == "bf16"):
+        with self._autocast():
             return trunk.features(self.model.visual, self._pixels(images)).float()
 
     @torch.no_grad()
@@ -55,7 +56,7 @@ class ClipEncoder(nn.Module):
         return found.shape[1]
 
     def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
-        with self._autocast(self._precision == "bf16" and self.device.type != "cpu"):
+        with self._autocast() if self.device.type != "cpu" else contextlib.nullcontext():
             embeddings = self.model.encode_text(tokens)
         return F.normalize(embeddings.float(), dim=-1)
 
@@ -67,5 +68,5 @@ class ClipEncoder(nn.Module):
     def _pixels(self, images: torch.Tensor) -> torch.Tensor:
         return ((images - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
 
-    def _autocast(self, enabled: bool) -> contextlib.AbstractContextManager[object]:
-        return torch.autocast(self.device.type, torch.bfloat16) if enabled else contextlib.nullcontext()
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
+        return torch.autocast(self.device.type, self._half) if self._half else contextlib.nullcontext()

@@ -11,7 +11,6 @@ from typing import Any
 from bench.canonical import identity
 from bench.matrix.schema import Plugin
 
-
 SCRATCH, FINE_TUNED = "from scratch", "fine-tuned"
 
 

@@ -34,6 +34,7 @@ class Checkpoint:
     curves: list[dict[str, Any]] = field(default_factory=list)
     partial: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write it to `path`; what was there is kept as the checkpoint before it."""

@@ -12,7 +12,7 @@ import torch
 
 from bench.models.encoder import ClipEncoder
 
-LESS_MEMORY = "--set train.batch_size=..., a smaller --model or --precision bf16 needs less"
+LESS_MEMORY = "--set train.batch_size=..., a smaller --model or --precision bf16 needs less, as does --grad-checkpointing"
 
 _PROBED = 2
 _BYTES = 4

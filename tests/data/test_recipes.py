@@ -95,6 +95,8 @@ def test_the_rule_of_fine_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (pairs, train.epochs, train.batch_size, train.lr) == (500_000, 10, 128, 1e-6)
     assert round(train.warmup_epochs * pairs / train.batch_size) == 10_000
     assert pairs * settings.plugin("attack", attacks["badnet"], attacks).params["rate"] == 1_500
-    tuned = {name: settings.plugin("defense", defenses[name], defenses).params for name in ("cleanclip", "cleanclip_supervised")}
+    tuned = {
+        name: settings.plugin("defense", defenses[name], defenses).params for name in ("cleanclip", "cleanclip_supervised")
+    }
     assert [each["clean"] * pairs for each in tuned.values()] == [100_000, 100_000]
     assert [each["lr"] * train.lr for each in tuned.values()] == pytest.approx([1e-5, 1e-4])
