@@ -37,6 +37,8 @@ from bench.reports.records import EXTERNAL
 
 EXPORTED, MANIFEST = "export.toml", "poison.json"
 """Of an exported poisoned set: the options that it was made with, and what is poisoned."""
+_OWN = ("weights", "name", "clean", "poison", "seed", "quiet")
+"""Arguments of `evaluate_checkpoint` that `bench.run` has not, or under another name."""
 _DEFAULTS = {"attack": NO_ATTACK, "data": "scenes", "seeds": 0, "out": "results", "set": (), "plugin": ()}
 """Of `evaluate_checkpoint`, where `bench.run` has others or writes them in another way."""
 
@@ -113,11 +115,10 @@ def evaluate_checkpoint(
 
     Examples
     --------
-    >>> bench.evaluate_checkpoint("epoch_10.pt", model="RN50-quickgelu", attack="badnet", data="cc3m:/data/cc3m")  # doctest: +SKIP
+    >>> bench.evaluate_checkpoint("epoch_10.pt", model="RN50-quickgelu", attack="badnet", data="cc3m:/cc3m")  # doctest: +SKIP
     """
-    own = ("weights", "name", "clean", "poison", "quiet", "seed")
-    given = {key: value for key, value in locals().items() if key not in own} | {"seeds": seed}
-    asked = _asked(given, Path(poison) if poison is not None else None)
+    given = {key: value for key, value in locals().items() if key not in _OWN}
+    asked = _asked(given | {"seeds": seed}, Path(poison) if poison is not None else None)
     load_plugins(asked.plugin)
     undefended, workspace = undefended_cell(asked, *asked.attack)
     store = Store.create(asked.out)
@@ -162,8 +163,8 @@ def _check_poison(spec: RunSpec, workspace: Workspace, folder: Path) -> None:
         raise UserError(f"{folder / MANIFEST}: there is no manifest with a hash; give the folder that `bench poison` wrote")
     if spec.attack is None or workspace.poison(spec)[1].hash() != told:
         raise UserError(
-            f"{folder}: the poison there has another hash than the one that its options give here: the data set, an option or the "
-            "attack's code differs"
+            f"{folder}: the poison there has another hash than the one that its options give here: the data set, an option or "
+            "the attack's code differs"
         )
 
 
@@ -202,8 +203,9 @@ def _require(undefended: Cell, cell: Cell, trained_here: bool, store: Store) -> 
             attack = undefended.spec.attack
             what = attack.name if attack and spec == undefended.surrogate else needy[0]
             raise UserError(
-                f"{what} needs a model trained without poison, and {store.root} has none of this setting: give its checkpoint with "
-                f"--clean, run `bench run --attack none --defense clip` with the same options first, or leave out {what}"
+                f"{what} needs a model trained without poison, and {store.root} has none of this setting: give a checkpoint "
+                f"of one with --clean, "
+                f"run `bench run --attack none --defense clip` with the same options first, or leave out {what}"
             )
 
 

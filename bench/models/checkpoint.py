@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,14 @@ from typing import Any
 import torch
 from open_clip.convert import convert_state_dict
 from open_clip.model import convert_to_custom_text_state_dict
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from bench.errors import UserError
 
 _WITHIN = ("state_dict", "model_state_dict", "model")
 _WRAPPED = ("module.", "_orig_mod.")
+_REFUSED = "Weights only load failed"
+"""How PyTorch begins to say that a pickle asks for more than weights_only allows."""
 _NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
 
 
@@ -32,9 +32,7 @@ def read(file: Path) -> dict[str, torch.Tensor]:
         found = found[key]
     tensors = {_bare(str(name)): value for name, value in found.items() if isinstance(value, torch.Tensor)}
     if not tensors or len(tensors) < len(found):
-        raise UserError(
-            f"{file}: holds no weights by their names: a state dict is needed, alone or under {', '.join(_WITHIN)} of a checkpoint"
-        )
+        raise UserError(f"{file}: holds no weights by their names: a state dict is needed, alone or under {', '.join(_WITHIN)}")
     return {name: value for name, value in tensors.items() if name not in _NOT_WEIGHTS}
 
 
@@ -66,13 +64,13 @@ def _opened(file: Path) -> Mapping[str, Any]:
         if file.suffix == ".safetensors":
             return load_file(file)
         found = torch.load(file, weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError:
-        raise UserError(
-            f"{file}: holds more than tensors and plain values, and what a pickle asks to be called is never called here; "
-            "save its state dict as safetensors where you trust it"
-        ) from None
-    except (SafetensorError, RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
+    except Exception as error:  # damaged bytes fail in many ways
         said = str(error).partition("\n")[0][:200]
+        if said.startswith(_REFUSED):
+            raise UserError(
+                f"{file}: holds something else than tensors and plain values, and what a pickle asks to be called is never "
+                "called here; save its state dict as safetensors where you trust it"
+            ) from None
         raise UserError(f"{file}: cannot be read as weights, safetensors or what torch.save wrote ({said})") from None
     return found if isinstance(found, Mapping) else {}
 

@@ -18,8 +18,8 @@ _MAX_LOG_SCALE = 4.6051702  # ln 100, Radford et al. 2021
 class ClipEncoder(nn.Module):
     """Wraps an open_clip model.
 
-    With precision bf16 or fp16 the image tower runs under autocast, and on a GPU the text tower too; on a CPU a small text tower
-    is faster in float32. What fp16 cannot hold of gradients is the trainer's affair.
+    With precision bf16 or fp16 the image tower runs under autocast, and on a GPU the text tower too; on a CPU a small text
+    tower is faster in float32. What fp16 cannot hold of gradients is the trainer's affair.
     """
 
     def __init__(self, model: Any, precision: str, device: torch.device) -> None:

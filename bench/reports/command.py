@@ -15,7 +15,9 @@ EMBEDDED = ("scenes",)
 
 
 def command_of(run: Run) -> list[str]:
-    """`bench run` with every parameter of the spec, quoted for a shell, an option an item; `bench evaluate` of a model from elsewhere.
+    """`bench run` with every parameter of the spec, quoted for a shell, an option an item.
+
+    Of a model from elsewhere it is `bench evaluate`.
 
     Null parameters stay out: TOML has no null, and they are defaults of plugin and recipe.
     """

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field, replace
 
 from bench.canonical import identity
 from bench.matrix.schema import AskedSuite, RequestRecord
-from bench.recipe import PRETRAINED
 from bench.reports.labels import FINE_TUNED, short_hash, weights_name
 from bench.suites.library import from_record, load, names, resolve
 from bench.suites.suite import Condition, Suite
+
+
+_WEIGHTS = "model.pretrained="
+"""The option of a request that the digests of its weights stand for."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def _editions(suite: Suite, asked: Iterable[AskedSuite]) -> list[Edition]:
         options += [part.precision] if part.precision else []
         options += [f"recipe {part.recipe}"] if part.recipe else []
         options += [f"{FINE_TUNED} from weights {weights_name(weights)}" for weights in part.weights]
-        options += [str(option) for option in part.options if not str(option).startswith(f"{PRETRAINED}=")]
+        options += [str(option) for option in part.options if not str(option).startswith(_WEIGHTS)]
         new = Edition(suite, part.instead, tuple(options), asked=True)
         edition = found.setdefault(identity([new.replacement, options]), new)
         _collect(edition, part)

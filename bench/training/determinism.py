@@ -15,7 +15,7 @@ _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 def deterministic(asked: bool) -> Iterator[None]:
     """Use PyTorch's deterministic algorithms within, where that is asked for; an operation that has none raises RuntimeError.
 
-    cuBLAS reads its part from the environment when it is first used, so a process that has used it before stays as it was there.
+    cuBLAS reads its part from the environment when it is first used: in a process that has used it nothing changes there.
     """
     if not asked:
         yield

@@ -103,7 +103,7 @@ def test_blocks_are_computed_a_second_time_where_there_is_no_batch_norm(model: s
     seen = {"image": 0, "text": 0}
 
     def counts(part: str, module: torch.nn.Module) -> None:
-        module.register_forward_hook(lambda *_: seen.__setitem__(part, seen[part] + 1))
+        module.register_forward_pre_hook(lambda *_: seen.__setitem__(part, seen[part] + 1))
 
     image = network.visual.trunk.layer1[0] if hasattr(network.visual, "trunk") else network.visual.transformer.resblocks[0]
     counts("image", image)

@@ -147,7 +147,7 @@ def test_a_pickle_that_calls_a_function_is_refused_and_calls_none(name: str, how
 
 
 def re_of(file: Path) -> str:
-    return f"{file}: (holds more than tensors|cannot be read as weights)"
+    return f"{file}: (holds something else than tensors|cannot be read as weights)"
 
 
 @pytest.mark.parametrize(

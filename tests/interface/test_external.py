@@ -45,9 +45,7 @@ def out(whole: Path, tmp_path: Path) -> Path:
 def _runs(out: Path) -> dict[str, Run]:
     """Those trained here by attack, and the model from elsewhere that was measured on the attack's probes."""
     runs = load_runs(Store.open(out))
-    return {run.attack: run for run in runs if not run.external} | {
-        "external": run for run in runs if run.external and run.attack != "none"
-    }
+    return {"external" if run.external else run.attack: run for run in runs if not (run.external and run.attack == "none")}
 
 
 def _checkpoint(out: Path, attack: str, to: Path) -> Path:
@@ -100,9 +98,7 @@ def test_the_floor_may_be_a_checkpoint_too(out: Path, tmp_path: Path) -> None:
 
 def test_without_a_clean_model_it_is_said_what_to_do(out: Path, tmp_path: Path) -> None:
     file = _checkpoint(out, "badnet", tmp_path / "theirs.pt")
-    with pytest.raises(
-        bench.UserError, match="asr needs a model trained without poison, .* --clean, run `bench run --attack none"
-    ):
+    with pytest.raises(bench.UserError, match=r"asr needs a model trained without poison, .*, run `bench run --attack none"):
         bench.evaluate_checkpoint(file, out=tmp_path / "new", **ASKED)
     assert not list((tmp_path / "new").glob("runs/*"))
 
@@ -113,7 +109,7 @@ def test_a_pickle_that_calls_a_function_is_refused(option: str, out: Path, tmp_p
     bad = tmp_path / "bad.pt"
     torch.save({"state_dict": Bomb(tmp_path / "ran")}, bad)
     weights, clean = (bad, None) if option == "weights" else (good, bad)
-    with pytest.raises(bench.UserError, match=r"bad\.pt: holds more than tensors"):
+    with pytest.raises(bench.UserError, match=r"bad\.pt: holds something else than tensors"):
         bench.evaluate_checkpoint(weights, clean=clean, out=out, **ASKED)
     assert not (tmp_path / "ran").exists()
     assert "external" not in _runs(out)

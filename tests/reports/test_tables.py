@@ -261,4 +261,5 @@ def test_words() -> None:
     assert [number(0.12345), number(-0.5), number(None), number(1234.5, "seconds")] == ["12.3", "−50.0", "–", "1.23e+03"]
     common = {"model": {"name": "m"}, "train": {"epochs": 1, "crop": 0.9}}
     settings = [identity({"data": {"name": "d", "params": {"size": size}}, **common}) for size in (1, 2)]
-    assert list(setting_titles(settings).values()) == [("d · m", "1 epoch · data.size 1"), ("d · m", "1 epoch · data.size 2")]
+    titles = [("d · m", f"from scratch · 1 epoch · data.size {size}") for size in (1, 2)]
+    assert list(setting_titles(settings).values()) == titles
