@@ -12,7 +12,6 @@ from bench.reports.labels import FINE_TUNED, short_hash, weights_name
 from bench.suites.library import from_record, load, names, resolve
 from bench.suites.suite import Condition, Suite
 
-
 _WEIGHTS = "model.pretrained="
 """The option of a request that the digests of its weights stand for."""
 
