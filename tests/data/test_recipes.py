@@ -55,7 +55,7 @@ def test_the_small_rule() -> None:
     rates = {entry.plugin.name: settings.plugin("attack", entry, attacks).params["rate"] for entry in attacks}
     assert {rates[name] for name in ("badnet", "blended", "wanet", "sig", "htba", "adaptive_unimodal")} == {0.01}
     tdpa = settings.plugin("attack", attacks["tdpa"], attacks).params
-    assert (tdpa["images"], tdpa["rate"]) == (64, 0.01)
+    assert (tdpa["images"], tdpa["rate"]) == (16, 0.01)
 
 
 @pytest.mark.parametrize(("name", "batch_size"), PUBLISHED.items())
