@@ -121,20 +121,18 @@ def evaluate_checkpoint(
     asked = _asked(given | {"seeds": seed}, Path(poison) if poison is not None else None)
     load_plugins(asked.plugin)
     undefended, workspace = undefended_cell(asked, *asked.attack)
-    store = Store.create(asked.out)
-    where = device_of(asked.device)
-    command = _words(asked, weights, name, clean)
-    floor = _outsider(undefended.measured_against, clean, None)
+    floor = _floor(undefended.measured_against, clean)
     cell = _beside(undefended, workspace, _model_of(weights, name), floor)
+    store, where = Store.create(asked.out), device_of(asked.device)
     _require(undefended, cell, floor is None, store)
-    for spec, file in ((floor, clean), (cell.spec, weights)):
-        if spec is not None and file is not None:
-            _adopt(spec, Path(file), store, where, command)
     models = CellModels(workspace, store, where)
     if undefended.surrogate is not None:
         workspace.craft(cell.spec, models.surrogate(undefended.surrogate))
     if poison is not None:
         _check_poison(cell.spec, workspace, Path(poison))
+    for spec, file in ((floor, clean), (cell.spec, weights)):
+        if spec is not None and file is not None:
+            _adopt(spec, Path(file), store, where, _words(asked, weights, name, clean))
     _measure(cell, workspace, store, models)
     request = RequestRecord(cells=[cell.as_request(workspace.source.recipe.name if workspace.source.recipe else None)])
     store.write_request(request.key, request)
@@ -146,14 +144,13 @@ def evaluate_checkpoint(
 
 def _asked(given: Mapping[str, Any], poison: Path | None) -> RunOptions:
     """What is asked for: that of an exported poisoned set, and what differs from the defaults here."""
-    if poison is None:
-        return RunOptions.of(given)
+    told: dict[str, Any] = load_config(poison / EXPORTED) if poison else {}
     usual = {name: field.default for name, field in RunOptions.model_fields.items()} | _DEFAULTS
     changed = {name: value for name, value in given.items() if value != usual[name]}
-    asked = RunOptions.of({**given, **load_config(poison / EXPORTED), **changed})
+    asked = RunOptions.of({**given, **told, **changed})
     if len(asked.attack) != 1 or len(asked.seeds) != 1:
-        raise UserError(f"{poison / EXPORTED}: names one attack and one seed where a set was exported; this names others")
-    return asked
+        raise UserError(f"{poison / EXPORTED if poison else '--attack'}: one attack and one seed are measured at a time")
+    return asked.model_copy(update={"set": (*told.get("set", ()), *asked.set)}) if "set" in changed else asked
 
 
 def _check_poison(spec: RunSpec, workspace: Workspace, folder: Path) -> None:
@@ -176,11 +173,11 @@ def _model_of(file: str | PathLike[str], name: str | None) -> PluginSpec:
     return PluginSpec(name=EXTERNAL, version="1", params=params)
 
 
-def _outsider(clean: Sequence[RunSpec], file: str | PathLike[str] | None, name: str | None) -> RunSpec | None:
+def _floor(clean: Sequence[RunSpec], file: str | PathLike[str] | None) -> RunSpec | None:
     """The unpoisoned cell whose model a file is; None where no file is given or needed."""
     if file is None or not clean:
         return None
-    return clean[0].model_copy(update={"defense": _model_of(file, name)})
+    return clean[0].model_copy(update={"defense": _model_of(file, None)})
 
 
 def _beside(undefended: Cell, workspace: Workspace, model: PluginSpec, floor: RunSpec | None) -> Cell:

@@ -137,6 +137,7 @@ def test_an_export_of_other_poison_is_refused(out: Path, tmp_path: Path) -> None
     file = _checkpoint(out, "badnet", tmp_path / "theirs.pt")
     with pytest.raises(bench.UserError, match="the poison there has another hash"):
         bench.evaluate_checkpoint(file, poison=folder, evaluator="asr", out=out, quiet=True)
+    assert "external" not in _runs(out)
     (folder / "poison.json").unlink()
     with pytest.raises(bench.UserError, match=r"poison\.json: there is no manifest"):
         bench.evaluate_checkpoint(file, poison=folder, evaluator="asr", out=out, quiet=True)
