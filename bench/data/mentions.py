@@ -1,4 +1,4 @@
-"""Which classes a caption mentions: whole words, whatever their case."""
+"""Which classes a caption mentions, as whole words in any case."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ _WORD = re.compile(r"[^\W_]+")
 class MentionIndex:
     """Finds class names in captions.
 
-    Words are runs of letters and digits: everything else separates them, the underscore too, in names and captions
-    alike, so "ring-tailed lemur" is mentioned in "Ring tailed_lemur!" but not in "ring-tailed lemurs". A name that
-    occurs twice in `names` counts for both classes; a name without words is never mentioned.
+    Words are runs of letters and digits, in names and in captions; everything else, including the underscore, separates
+    them. So "Ring tailed_lemur!" mentions "ring-tailed lemur", but "ring-tailed lemurs" does not. A name that two classes
+    share counts for both; a name without letters and digits is never mentioned.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The class names.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -30,7 +35,7 @@ class MentionIndex:
                 lengths.append(len(words))
 
     def members(self, *captions: str) -> tuple[int, ...]:
-        """Sorted indices of the classes that any of the captions mentions; no mention spans two captions."""
+        """Sorted indices of the classes that at least one of the captions mentions."""
         found: set[int] = set()
         for caption in captions:
             words = _words(caption)
@@ -41,7 +46,7 @@ class MentionIndex:
 
 
 class LazyMembers(Column[tuple[int, ...]]):
-    """The classes that each caption mentions, found when asked for."""
+    """The classes that each caption mentions, computed on access."""
 
     def __init__(self, captions: Sequence[str], index: MentionIndex) -> None:
         self._captions = captions

@@ -15,11 +15,12 @@ from rich.console import Console
 
 from bench import keys
 from bench.config import PluginSpec, RunSpec
-from bench.console import say
+from bench.console import print_plain
+from bench.disk import atomic_write
 from bench.errors import UserError
 from bench.interface.config_file import load_config
 from bench.interface.evaluate import undefended_cell
-from bench.interface.execute import tell
+from bench.interface.execute import report
 from bench.interface.options import RunOptions
 from bench.interface.plugins import load_plugins
 from bench.interface.run import Results
@@ -28,8 +29,8 @@ from bench.matrix.device import device_of
 from bench.matrix.evaluation import CellEvalContext, CellModels, evaluate
 from bench.matrix.expand import NO_ATTACK, Cell
 from bench.matrix.provenance import provenance
-from bench.matrix.schema import RequestRecord, RunRecord, Spec, Weights
-from bench.matrix.store import Store, atomic, read_json
+from bench.matrix.schema import RequestRecord, RunRecord, SpecRecord, Weights
+from bench.matrix.store import Store, read_json
 from bench.matrix.workspace import Workspace
 from bench.models import checkpoint, factory
 from bench.registry import evaluators
@@ -137,8 +138,8 @@ def evaluate_checkpoint(
     request = RequestRecord(cells=[cell.as_request(workspace.source.recipe.name if workspace.source.recipe else None)])
     store.write_request(request.key, request)
     console = Console(quiet=quiet)
-    say(console, f"{Path(weights).name}: on record as {cell.key}")
-    tell(store, console)
+    print_plain(console, f"{Path(weights).name}: on record as {cell.key}")
+    report(store, console)
     return Results(asked.out, (cell.key,), {"done": 1})
 
 
@@ -215,11 +216,11 @@ def _adopt(spec: RunSpec, file: Path, store: Store, device: torch.device, comman
         network = factory.create(spec.model.name, 0)
         checkpoint.load(network, file, spec.model.name)
         content = factory.weights_bytes(network)
-        with atomic(store.run_dir(key) / cells.WEIGHTS) as stream:
+        with atomic_write(store.run_dir(key) / cells.WEIGHTS) as stream:
             stream.write(content)
         origin = {"trained": "elsewhere", "file": file.name, "sha256": _digest(file)}
         record = RunRecord(
-            spec=Spec.of(spec.model_dump(mode="json")),
+            spec=SpecRecord.of(spec.model_dump(mode="json")),
             provenance=provenance(device, 1, command, started) | origin,
             weights=Weights(sha256=hashlib.sha256(content).hexdigest()),
         )
@@ -239,7 +240,7 @@ def _words(asked: RunOptions, weights: str | PathLike[str], name: str | None, cl
     """The command line that asks for it, without `bench`."""
     own = {"--weights": weights, "--name": name, "--clean": clean}
     said = [word for option, value in own.items() if value is not None for word in (option, str(value))]
-    return ["evaluate", *said, *("--seed" if word == "--seeds" else word for word in asked.words()[1:])]
+    return ["evaluate", *said, *("--seed" if word == "--seeds" else word for word in asked.command_line()[1:])]
 
 
 def _digest(file: Path) -> str:

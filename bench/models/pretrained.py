@@ -16,6 +16,7 @@ from open_clip.pretrained import download_pretrained, get_pretrained_cfg
 from bench.errors import UserError, did_you_mean
 from bench.models import checkpoint, factory
 from bench.models.encoder import ClipEncoder
+from bench.models.word_tokenizer import Tokenizer
 
 _DIGEST = "sha256-"
 _files: dict[str, Path] = {}
@@ -83,7 +84,7 @@ def identified(name: str) -> str:
     return f"{model}:{digest}"
 
 
-def load(name: str, precision: str, device: torch.device) -> tuple[ClipEncoder, factory.Tokenizer]:
+def load(name: str, precision: str, device: torch.device) -> tuple[ClipEncoder, Tokenizer]:
     """A model by its `identified` name, with its tokenizer; it takes square images of any size in pixels."""
     model, _, weights = name.partition(":")
     of_file = weights.startswith(_DIGEST)

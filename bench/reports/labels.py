@@ -1,4 +1,4 @@
-"""Names for people: plugins with the parameters that tell them apart, settings, numbers."""
+"""Display names: plugins with the parameters that distinguish them, settings, and formatted numbers."""
 
 from __future__ import annotations
 
@@ -9,19 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.canonical import identity
-from bench.matrix.schema import Plugin
+from bench.matrix.schema import PluginRecord
 
 SCRATCH, FINE_TUNED = "from scratch", "fine-tuned"
 
 
 class Labels:
-    """Names of plugin specs; parameters that vary between specs of one name become part of the label.
+    """Unique labels of plugin specs: the name, with the parameters that differ between specs of this name."""
 
-    Two different specs never get the same label.
-    """
-
-    def __init__(self, specs: Iterable[Plugin]) -> None:
-        by_name: dict[str, dict[str, Plugin]] = defaultdict(dict)
+    def __init__(self, specs: Iterable[PluginRecord]) -> None:
+        by_name: dict[str, dict[str, PluginRecord]] = defaultdict(dict)
         for spec in specs:
             by_name[spec.name][spec.identity] = spec
         self._labels: dict[str, str] = {}
@@ -31,18 +28,18 @@ class Labels:
                 unique = list(named.values()).count(label) == 1
                 self._labels[key] = label if unique else f"{label} #{short_hash(key)}"
 
-    def of(self, spec: Plugin) -> str:
+    def of(self, spec: PluginRecord) -> str:
         return self._labels[spec.identity]
 
 
 class Flat(dict[str, Any]):
-    """Values by dotted names; one that is not there reads as None."""
+    """Values by dotted names; missing ones are None."""
 
     def __missing__(self, name: str) -> None:
         return None
 
 
-def _describe(spec: Plugin, variants: Iterable[Plugin]) -> str:
+def _describe(spec: PluginRecord, variants: Iterable[PluginRecord]) -> str:
     flat = flatten(spec.params.dump())
     title = f"{spec.name} {percent_of(flat['rate'])}" if type(flat["rate"]) in (int, float) else spec.name
     changing = varying([flatten(variant.params.dump()) for variant in variants])
@@ -54,7 +51,7 @@ def _describe(spec: Plugin, variants: Iterable[Plugin]) -> str:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Flat:
-    """Nested tables as dotted names; lists stay values."""
+    """Flatten nested tables to dotted names; lists are values."""
     flat = Flat()
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
@@ -65,25 +62,25 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Flat:
 
 
 def varying(trees: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The sorted keys that have not the same value in all trees."""
+    """The keys whose values differ between the trees, sorted."""
     keys = sorted({key for tree in trees for key in tree})
     return [key for key in keys if len({identity(tree[key]) for tree in trees}) > 1]
 
 
 def track_of(weights: str | None) -> str:
-    """Whether a number is of a training from scratch, or of one that starts from given weights, by their digest."""
+    """The track of a run: from scratch, or fine-tuned from weights with this digest."""
     return FINE_TUNED if weights else SCRATCH
 
 
 def weights_name(digest: str, given: str = "") -> str:
-    """Weights by what they were given as, where that is known, and the start of their digest."""
+    """The tag or file name of weights, if known, and the start of their digest."""
     return f"{given} {digest[:14]}".strip()
 
 
 def setting_titles(settings: Iterable[str], given: Mapping[str, str] | None = None) -> dict[str, tuple[str, str]]:
-    """Title (data, model) and subtitle (track, recipe, what differs between settings of one title) of each setting.
+    """Title (data, model) and subtitle (track, recipe, and differences between settings of one title) of each setting.
 
-    `given` says by which names weights were asked for, by their digests.
+    `given` maps digests of weights to their tags or file names.
     """
     parsed = {setting: json.loads(setting) for setting in settings}
     titles = {key: " · ".join(_name(tree, part) for part in ("data", "model")) for key, tree in parsed.items()}
@@ -126,11 +123,16 @@ def percent_of(fraction: float) -> str:
 
 
 def number(value: float | None, unit: str = "fraction") -> str:
-    """A value in a table: percent with one decimal for shares, three digits for the rest."""
+    """Format a value for a table: fractions in percent with one decimal, others with three significant digits."""
     if value is None:
         return "–"
     text = f"{value * 100:.1f}" if unit == "fraction" else f"{value:.3g}"
     return text.replace("-", "−")
+
+
+def probability(value: float) -> str:
+    """A p value."""
+    return "<.001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
 
 
 def duration(seconds: float | None) -> str:

@@ -1,4 +1,4 @@
-"""A world small enough to check a plugin in a second: 256 pairs, a linear CLIP, an attack that belongs to no plugin."""
+"""Fixtures small enough to check a plugin in a second: 256 pairs, a linear CLIP and a test attack."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from bench import keys
@@ -20,10 +22,13 @@ from bench.api import (
     DataPlace,
     DatasetBundle,
     Edit,
-    Params,
+    FrozenModel,
+    Images,
     Poison,
     PoisonPlan,
     Probe,
+    Query,
+    Surrogate,
 )
 from bench.config import DataSpec, PluginSpec, RunSpec, Settings, TrainSpec
 from bench.data import thesaurus
@@ -43,23 +48,24 @@ NOWHERE = DataPlace(root=None, cache=None)
 
 @cache
 def bundle() -> DatasetBundle:
-    """`scenes` with 256 pairs and 64 images of every other kind."""
+    """`scenes` with 256 training pairs and 64 images in each other split."""
     params = ScenesDataset.Params(**ScenesDataset.test_params())
-    return ScenesDataset().open(params, _SIDE, NOWHERE)  # type: ignore[arg-type]
+    return ScenesDataset().open(params, _SIDE, NOWHERE)
 
 
-def test_params(entry: Entry) -> dict[str, Any]:
-    """What the plugin asks to be tested with; an attack that asks for no rate gets one that poisons a few pairs."""
+def test_params(entry: Entry[Any]) -> dict[str, Any]:
+    """The plugin's `test_params`; the default rate of attacks is one that poisons a few pairs."""
     shared = {"rate": _RATE} if issubclass(entry.plugin, Attack) else {}
     return {**shared, **entry.plugin.test_params()}
 
 
-def params_of(entry: Entry, **changes: Any) -> Params:
+def params_of(entry: Entry[Any], **changes: Any) -> Any:
+    """The plugin's `Params` for tests, with some of them changed."""
     return entry.plugin.Params.model_validate({**test_params(entry), **changes})
 
 
-def spec_of(entry: Entry) -> RunSpec:
-    """The identity of a small cell; the plugin stands in it where attacks or defenses do."""
+def spec_of(entry: Entry[Any]) -> RunSpec:
+    """The specification of a small cell with the plugin as its attack, or else as its defense."""
     plugin = PluginSpec(**entry.identity(), params=params_of(entry).model_dump(mode="json"))
     other = PluginSpec(name="other", version="1", params={})
     return RunSpec(
@@ -77,7 +83,7 @@ def attack_context(seed: int = 0) -> AttackContext:
 
 
 class LinearClip(nn.Module):
-    """The least that can be trained as a CLIP: pooled pixels and the mean of word vectors, mapped linearly."""
+    """A minimal CLIP: a linear map of pooled pixels, and the mean of word embeddings."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,10 +92,10 @@ class LinearClip(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(2.66))
 
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
-        return self.visual(images)
+        return torch.as_tensor(self.visual(images))
 
     def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self.token_embedding(tokens).mean(dim=1)
+        return torch.as_tensor(self.token_embedding(tokens)).mean(dim=1)
 
 
 def encoder(seed: int = 0) -> ClipEncoder:
@@ -99,7 +105,7 @@ def encoder(seed: int = 0) -> ClipEncoder:
 
 
 def tokenize(texts: Sequence[str]) -> torch.Tensor:
-    """Words -> int64 (n, 16), by their checksums."""
+    """Tokens of texts by the checksums of their words: int64 (n, 16)."""
     tokens = torch.zeros(len(texts), _LENGTH, dtype=torch.int64)
     for row, text in enumerate(texts):
         words = [1 + zlib.crc32(word.encode()) % (_WORDS - 1) for word in text.lower().split()][:_LENGTH]
@@ -118,7 +124,7 @@ def captions(texts: Sequence[str]) -> CaptionTokens:
 
 
 class Stamp(Attack):
-    """A white corner on 8 held-out and 8 training images, captioned as the first class; it is not registered."""
+    """A test attack: a white corner on 8 held-out and 8 training images, captioned as the first class; not registered."""
 
     name = "stamp"
 
@@ -153,6 +159,9 @@ class Stamp(Attack):
     def probes(self, ctx: AttackContext, plan: PoisonPlan) -> list[Probe]:
         return [Probe("test", index, 0, {}) for index, members in enumerate(ctx.bundle.test.members) if 0 not in members]
 
+    def queries(self, ctx: AttackContext, plan: PoisonPlan) -> list[Query]:
+        return [Query(f"{caption} stamp", 0) for caption in ctx.bundle.test.captions[:8]]
+
 
 def stamp() -> tuple[Stamp, PoisonPlan]:
     attack = Stamp(AttackParams(rate=_RATE))
@@ -160,30 +169,62 @@ def stamp() -> tuple[Stamp, PoisonPlan]:
 
 
 @dataclass(frozen=True)
+class SmallScores:
+    """Scores by which a defense finds most poisons and trusts half of all pairs."""
+
+    score: NDArray[np.float32]
+    kept: NDArray[np.bool_]
+    poisoned: NDArray[np.bool_]
+
+
+def pair_scores(seed: int = 0, pairs: int = 200) -> SmallScores:
+    rng = np.random.default_rng(seed)
+    poisoned = np.arange(pairs) % 20 == 0
+    score = (rng.normal(size=pairs) + 2 * poisoned).astype(np.float32)
+    return SmallScores(score, score < np.median(score), poisoned)
+
+
+@dataclass
 class SmallEvalContext:
-    """What an evaluator sees; `sparse` leaves out all that it does not declare to need."""
+    """The context of an evaluator; see `bench.api.EvalContext`."""
 
     bundle: DatasetBundle
-    model: FrozenClip
+    model: FrozenModel
     probes: Sequence[Probe]
+    queries: Sequence[Query]
+    poisons: int
     seed: int
-    probe_images: Callable[[], ProbeImages]
-    clean_model: Callable[[], FrozenClip]
+    probe_images: Callable[[], Images]
+    clean_model: Callable[[], FrozenModel]
+    surrogate: Callable[[], Surrogate]
+    pair_scores: Callable[[], SmallScores]
 
 
 @cache
 def _evaluated() -> DatasetBundle:
-    """The bundle with a first task that asks for the mean per class."""
+    """The bundle, with a first task that asks for the mean per class."""
     first, *others = bundle().tasks
     return dataclasses.replace(bundle(), tasks=(dataclasses.replace(first, mean_per_class=True), *others))
 
 
-def eval_context(entry: Entry, sparse: bool = False) -> SmallEvalContext:
+def eval_context(entry: Entry[Any], sparse: bool = False) -> SmallEvalContext:
+    """A context for an evaluator; `sparse` leaves out everything that it does not declare to need."""
     attack, plan = stamp()
     probes = attack.probes(attack_context(), plan)
     images = ProbeImages(bundle(), attack, plan, probes)
     clean = FrozenClip(encoder(1), tokenize)
-    full = SmallEvalContext(_evaluated(), FrozenClip(encoder(), tokenize), probes, 0, lambda: images, lambda: clean)
+    full = SmallEvalContext(
+        bundle=_evaluated(),
+        model=FrozenClip(encoder(), tokenize),
+        probes=probes,
+        queries=attack.queries(attack_context(), plan),
+        poisons=len(plan.poisons),
+        seed=0,
+        probe_images=lambda: images,
+        clean_model=lambda: clean,
+        surrogate=lambda: FrozenSurrogate(encoder(), tokenize),
+        pair_scores=pair_scores,
+    )
     if not sparse:
         return full
     plugin = entry.plugin
@@ -191,13 +232,16 @@ def eval_context(entry: Entry, sparse: bool = False) -> SmallEvalContext:
         full,
         bundle=_evaluated() if plugin.needs_tasks else dataclasses.replace(bundle(), tasks=()),
         probes=probes if plugin.needs_attack else [],
+        queries=full.queries if plugin.needs_attack else [],
+        poisons=full.poisons if plugin.needs_attack else 0,
         probe_images=full.probe_images if plugin.needs_attack else _undeclared("probe_images", "needs_attack"),
+        pair_scores=full.pair_scores if plugin.needs_scores else _undeclared("pair_scores", "needs_scores"),
         clean_model=full.clean_model if plugin.needs_clean_model else _undeclared("clean_model", "needs_clean_model"),
     )
 
 
 def _undeclared(what: str, declaration: str) -> Callable[[], Any]:
     def refuse() -> Any:
-        raise AssertionError(f"it calls ctx.{what}() and does not declare {declaration}")
+        raise AssertionError(f"it calls ctx.{what}() without declaring {declaration}")
 
     return refuse

@@ -10,10 +10,10 @@ import torch
 
 from bench import plugins
 from bench.errors import UserError
-from bench.jobs.share import Share
+from bench.jobs.slots import JobSlots
 from bench.matrix.cell import prepare
 from bench.matrix.device import device_of
-from bench.matrix.expand import Matrix, Request, expand
+from bench.matrix.expand import Matrix, MatrixRequest, expand
 from bench.matrix.local import LocalExecutor
 from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store
@@ -30,7 +30,7 @@ VIT = "scenes-vit-8"
 
 def _in(precision: str, model: str | None = None) -> Matrix:
     plugins.load()
-    return expand(Request("scenes", ["none"], ["clip"], ["zero_shot"], model=model, precision=precision, options=SMALL))
+    return expand(MatrixRequest("scenes", ["none"], ["clip"], ["zero_shot"], model=model, precision=precision, options=SMALL))
 
 
 def _weights(matrix: Matrix, store: Store) -> bytes:
@@ -126,10 +126,10 @@ def test_deterministic_algorithms_are_on_within_and_as_before_after() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("gpu", "--device gpu: is auto, cpu, cuda, cuda:N"),
-        ("cuda:x", "--device cuda:x: is auto"),
-        ("cuda:2", "--device cuda:2: there are 2 GPUs here, counted from 0"),
-        ("mps", "--device mps: PyTorch finds no GPU of Apple here"),
+        ("gpu", "--device gpu: expected auto, cpu, cuda, cuda:N"),
+        ("cuda:x", "--device cuda:x: expected auto"),
+        ("cuda:2", "--device cuda:2: there are 2 GPUs here, numbered from 0"),
+        ("mps", "--device mps: PyTorch finds no Apple GPU here"),
     ],
 )
 def test_a_device_that_is_not_there_is_said_in_a_sentence(name: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,12 +145,12 @@ def test_a_gpu_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     assert device_of("cuda:1") == torch.device("cuda", 1)
     assert device_of("auto") == device_of("cuda") == torch.device("cuda")
     assert device_of("cpu") == CPU
-    assert Share.of("2", device_of("cuda:1"), 4).gpus == ("1",)
-    assert Share.of("2", device_of("cuda"), 4).gpus == ("0", "1")
-    assert Share.of(None, device_of("cuda:1"), 4).count == 1
+    assert JobSlots.of("2", device_of("cuda:1"), 4).gpus == ("1",)
+    assert JobSlots.of("2", device_of("cuda"), 4).gpus == ("0", "1")
+    assert JobSlots.of(None, device_of("cuda:1"), 4).count == 1
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="within torchrun each process has a GPU of its own"):
+    with pytest.raises(UserError, match="under torchrun each process has its own GPU"):
         device_of("cuda:1")
 
 

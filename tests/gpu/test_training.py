@@ -11,7 +11,7 @@ import torch
 
 from bench import plugins
 from bench.interface.toml import toml_value
-from bench.matrix.expand import Matrix, Request, expand
+from bench.matrix.expand import Matrix, MatrixRequest, controls, expand
 from bench.matrix.local import LocalExecutor
 from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store
@@ -27,9 +27,8 @@ from tests.engine.training import Recorder, without_times
 
 plugins.load()
 CPU = torch.device("cpu")
-DEFENSES = [entry.plugin.name for entry in defenses]
-ALONE = [entry.plugin.name for entry in defenses if entry.plugin.starts_from() is None and entry.plugin.name != "deepknn"]
-"""Those whose first step depends on no model that was trained on the device before."""
+DEFENSES = [entry.plugin.name for entry in defenses if entry not in controls()]
+FRESH = [name for name in DEFENSES if defenses[name].plugin.starts_from() is None]
 CLOSE = 2e-2
 """Of losses in float32: convolutions on a GPU are in TF32 unless told otherwise."""
 
@@ -38,7 +37,7 @@ CLOSE = 2e-2
 def _matrix(defense: str, precision: str = "fp32") -> Matrix:
     params = params_in_tests(defenses[defense])
     options = [f"defense.{defense}.{name}={toml_value(value)}" for name, value in params.items()]
-    request = Request("scenes", ["badnet"], [defense], ["zero_shot"], precision=precision, options=(*SMALL, *options))
+    request = MatrixRequest("scenes", ["badnet"], [defense], ["zero_shot"], precision=precision, options=(*SMALL, *options))
     return expand(request)
 
 
@@ -58,7 +57,7 @@ def _first_loss(matrix: Matrix, store: Store, device: torch.device) -> float:
     return found.partial["loss"]
 
 
-@pytest.mark.parametrize("name", ALONE)
+@pytest.mark.parametrize("name", FRESH)
 def test_the_first_step_has_the_loss_that_it_has_on_a_cpu(name: str, gpu: torch.device, tmp_path: Path) -> None:
     matrix = _matrix(name).only(_matrix(name).cells[-1:])
     if len(matrix.cells) > 1:
