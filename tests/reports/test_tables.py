@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.canonical import digest, identity, without_nulls
-from bench.matrix.schema import EvalRecord, PluginRecord, RunRecord
+from bench.matrix.schema import EvalRecord, PluginRecord, RunRecord, SpecRecord
 from bench.matrix.store import Store, read_json
 from bench.reports.frames import wide_frame
 from bench.reports.labels import Labels, number, ranges, setting_titles
@@ -63,7 +63,9 @@ def test_the_tracks_are_never_mixed(store: Store) -> None:
 def _from_weights(run: Run, digest: str) -> Run:
     spec = run.spec.dump()
     record = run.record and run.record.model_copy(update={"provenance": {**run.record.provenance, "pretrained": "openai"}})
-    return replace(run, key=f"{run.key}-t", spec=SpecRecord.of(spec | {"model": spec["model"] | {"weights": digest}}), record=record)
+    return replace(
+        run, key=f"{run.key}-t", spec=SpecRecord.of(spec | {"model": spec["model"] | {"weights": digest}}), record=record
+    )
 
 
 def test_mean_spread_and_seeds(store: Store) -> None:
