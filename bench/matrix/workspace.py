@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from bench.matrix.crafted import crafted
 from bench.models import factory
 from bench.models.frozen import FrozenSurrogate
 from bench.models.word_tokenizer import Tokenizer
-from bench.recipe import Recipe
+from bench.recipe import PRETRAINED, Recipe
 from bench.registry import attacks, datasets
 
 _PRELOAD_BATCH = 512
@@ -62,7 +63,15 @@ class WorkspaceSource:
     def absolute(self) -> WorkspaceSource:
         """The same with absolute paths."""
         roots = (folder.absolute() if folder else None for folder in (self.root, self.downstream_root))
-        return WorkspaceSource(self.settings_args, self.data, *roots)
+        data, options, model, recipe = self.settings_args
+        return WorkspaceSource((data, tuple(map(_absolute, options)), model, recipe), self.data, *roots)
+
+
+def _absolute(option: str) -> str:
+    """An option of --set, with an absolute path if it names a file of weights."""
+    path, _, value = option.partition("=")
+    file = Path(value.strip().strip("\"'"))
+    return f"{path}={json.dumps(str(file.absolute()))}" if path.strip() == PRETRAINED and file.is_file() else option
 
 
 class Workspace:

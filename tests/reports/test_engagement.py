@@ -51,7 +51,7 @@ def flagged(tmp_path: Path) -> Store:
 
 
 def _tables(store: Store) -> tuple[Any, Any]:
-    section = next(each for each in sections_of(load_runs(store)) if each.subtitle.startswith("8 epochs"))
+    section = next(each for each in sections_of(load_runs(store)) if each.subtitle.startswith("from scratch · 8 epochs"))
     return asr_table(section), utility_table(section)
 
 
