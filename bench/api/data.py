@@ -28,10 +28,14 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Class names and the prompt templates (`{}` stands for the name) that turn them into zero-shot classes."""
+    """Class names and the prompt templates (`{}` stands for the name) that turn them into zero-shot classes.
+
+    synonyms: of each class, or of none: other words for it in captions; no prompt uses them.
+    """
 
     names: tuple[str, ...]
     templates: tuple[str, ...]
+    synonyms: tuple[tuple[str, ...], ...] = ()
 
     def prompts(self) -> list[list[str]]:
         """One list of prompts a class."""
@@ -43,7 +47,7 @@ class Pairs:
     """Image-caption pairs.
 
     `members` says of which classes of the bundle's vocabulary an image shows an object: for each pair a tuple of class
-    indices, from labels where there are some, else from whole-word mentions in any caption of the image. It may be
+    indices, from labels where there are some, then from whole-word mentions in any caption of the image. It may be
     empty. It serves the adversary's choice of images and the exclusion of true targets, never training.
     """
 

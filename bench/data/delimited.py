@@ -19,6 +19,8 @@ SEPARATORS = {"tab": "\t", ",": ",", ";": ";", "|": "|"}
 _SAMPLE = 1 << 16
 _MAX_LINES = 1000
 _EXCELS = re.compile(r"sep=(.)\r?\n?$")
+_FLICKRS = re.compile(r"([^\t]+\.\w+)#\d+\t")
+"""A line of Flickr30k's list, IMAGE#NUMBER tab CAPTION, which has no header."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,14 @@ def read(file: Path, separator: str, encoding: str, wanted: Sequence[str]) -> tu
     unquoted. With other separators a quoted field may span lines, but not one that looks like a row of its own, with the name
     of an image in the first column of `wanted`: a quote that is never closed costs its own line, not what follows.
     `separator` auto is the one that finds most of the columns `wanted`; `encoding` auto is UTF-8, or UTF-16 where the file
-    begins like it. Raises UserError, from the iterator too, when the file cannot be read, or not in that encoding.
+    begins like it. A list of Flickr30k, without header, has the columns `wanted[:2]`. Raises UserError, from the iterator too,
+    when the file cannot be read, or not in that encoding.
     """
     lines = _lines(file, encoding)
     number, first = next(((number, line) for number, line in enumerate(lines, 1) if line.strip()), (0, ""))
+    if separator in ("auto", "tab") and _FLICKRS.match(first):
+        images = (_FLICKRS.sub(r"\1\t", line) for line in chain([first], lines))
+        return Header("tab", wanted[:2]), _of_tsv(images, number - 1)
     if said := _EXCELS.match(first):
         separator = said[1] if separator == "auto" else separator
         number, first = number + 1, next(lines, "")

@@ -84,7 +84,7 @@ def check_poisons(entry: Entry) -> None:
 
 def check_captions(entry: Entry) -> None:
     _, plan = _planned(entry)
-    known, index = set(bundle().train.captions), MentionIndex(bundle().vocabulary.names)
+    known, index = set(bundle().train.captions), MentionIndex.of(bundle().vocabulary)
     for poison in plan.poisons:
         assert poison.caption in known, f"no training pair has the caption {poison.caption!r}"
         target = bundle().vocabulary.names[poison.target]
