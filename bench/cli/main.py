@@ -19,6 +19,7 @@ _COMMANDS = {
     "status": "Show what is done, running, failed and waiting in a results folder.",
     "report": "Make tables and an HTML page from the records of a results folder.",
     "profile": "Measure where the time of a training goes.",
+    "poison": "Write a poisoned training set for another trainer.",
     "show": "Draw an attack: clean, poisoned, difference.",
     "list": "Show what attacks, defenses, evaluators, data sets, models and recipes there are.",
     "describe": "Show one of these: paper, options, deviations, cost.",

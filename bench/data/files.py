@@ -67,6 +67,10 @@ class KeptImages(ABC):
             self._decoded[wanted] = True
         return torch.from_numpy(self._kept[indices])
 
+    def forget(self) -> None:
+        """Keep no image, from now on."""
+        self._kept = None
+
     def _decode(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         images = np.empty((len(indices), 3, self._side, self._side), dtype=np.uint8)
 
