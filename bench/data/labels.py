@@ -108,6 +108,6 @@ def class_task(
         if part == "train":
             once = np.sort(np.random.default_rng(0).permutation(once)[:TASK_TRAIN_IMAGES])
         found[part] = Selection(pairs.images, once), classes[rows[once]]
-    if any(len(np.unique(which)) < 2 for _, which in found.values()):
-        return "fewer than two of the classes are labels of both training and test images"
+    if len(np.unique(found["train"][1])) < 2 or not len(found["test"][1]):
+        return "labels of training images name fewer than two of the classes, or those of test images none"
     return Task("classes", vocabulary, *found["train"], *found["test"])

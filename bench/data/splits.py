@@ -26,7 +26,7 @@ def code(name: str) -> int:
     """The split of a name, whatever its case; Karpathy's `restval` is train. Raises LookupError with a hint."""
     key = name.strip().lower()
     if key not in _CODES:
-        raise LookupError(f"'{name}' is none of train, val and test; {did_you_mean(key, _CODES)}")
+        raise LookupError(f"{name.strip()!r} is none of train, val and test; {did_you_mean(key, _CODES)}")
     return _CODES[key]
 
 

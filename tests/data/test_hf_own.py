@@ -61,7 +61,7 @@ def test_published_splits(tmp_path: Path) -> None:
     table({**columns(), "fold": column}).save_to_disk(tmp_path / "column")
     given = opened(tmp_path / "column", split_column="fold", caption_column="words")
     assert [[row_of(uid) // 10 for uid in part.uids] for part in parts(given)] == [[0] * 10, [1] * 10, [2] * 4]
-    complaint(tmp_path / "column", "'a goldfish", "none of train, val and test", split_column="words", caption_column="words")
+    complaint(tmp_path / "column", "a goldfish", "none of train, val and test", split_column="words", caption_column="words")
 
 
 def test_several_caption_columns(tmp_path: Path) -> None:
