@@ -123,7 +123,7 @@ class Faults:
             self._findings.note(kind, problem, count)
         elif not self.skip:
             raise UserError(f"{problem}, {SKIP}")
-        self.facts[f"skipped_{kind}"] = int(self.facts[f"skipped_{kind}"]) + count
+        self.facts[f"skipped_{kind}"] = int(self.facts.get(f"skipped_{kind}", 0)) + count
 
 
 class Selection:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from bench.api.data import DataPlace, Dataset, DatasetBundle, Pairs
+from bench.api.data import DataPlace, Dataset, DatasetBundle, Pairs, Task
 from bench.api.plugin import Params as PluginParams
 from bench.data import arrow_texts, classes, hf_tables, same, splits
 from bench.data.columns import Paths
@@ -24,7 +24,7 @@ from bench.errors import UserError
 from bench.registry import register_dataset
 
 FORMAT = f"hf 2, {PIXELS}"
-_KINDS = ("missing", "unreadable", "duplicate", "captionless", "ambiguous")
+_KINDS = ("missing", "unreadable", "duplicate", "captionless")
 _SPLITS = {"val_split": splits.VAL, "test_split": splits.TEST}
 
 
@@ -90,14 +90,16 @@ class HuggingFace(Dataset):
             if not len(mine):
                 raise UserError(f"{rows.name} has no readable images for the part '{part}': give more images")
             pairs[part] = _pairs(rows, mine, image_of, image_size, index, own), mine
-        task = "a data set of captions has no labels"
+        task: Task | str = "a data set of captions has no labels"
         if labels:
             task = class_task(labels, vocabulary, pairs, image_of)
         return DatasetBundle(
             fingerprint,
             image_size,
             vocabulary,
-            *(pairs[part][0] for part in ("train", "holdout", "test")),
+            pairs["train"][0],
+            pairs["holdout"][0],
+            pairs["test"][0],
             tasks=() if isinstance(task, str) else (task,),
             task_reason=task if isinstance(task, str) else "",
             facts={**same.sharing(image_of[usable]), **facts, **rows.facts, **faults.facts},

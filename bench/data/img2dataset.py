@@ -67,11 +67,14 @@ class Img2Dataset(Dataset):
         for name, part in parts.items():
             if not len(part):
                 source.fail("empty", f"{every.folder} has no images for the part '{name}'", "put more shards there")
+        pairs = {name: download_pairs(part, image_size, vocabulary, "images") for name, part in parts.items()}
         return DatasetBundle(
             fingerprint,
             image_size,
             vocabulary,
-            *(download_pairs(parts[name], image_size, vocabulary, "images") for name in ("train", "holdout", "test")),
+            pairs["train"],
+            pairs["holdout"],
+            pairs["test"],
             tasks=(),
             task_reason="a download of captions has no labels",
             facts={**same.sharing(image_of), **source.faults.facts},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from bench.api.data import DataPlace, DatasetBundle, Pairs, Vocabulary
+from bench.api.data import DataPlace, DatasetBundle, Pairs, Task, Vocabulary
 from bench.data import arrow_texts, classes, same, splits
 from bench.data.columns import Column, Texts
 from bench.data.files import Faults, ImageFiles, OnError, file_facts, file_size, keep_array, kept_array, readable
@@ -22,7 +22,7 @@ from bench.data.labels import LabelledMembers, Labels, class_task
 from bench.data.mentions import MentionIndex
 from bench.errors import UserError
 
-KINDS = ("missing", "unreadable", "duplicate", "captionless", "malformed", "ambiguous")
+KINDS = ("missing", "unreadable", "duplicate", "captionless", "malformed")
 
 
 class ListParams(classes.ClassParams):
@@ -122,7 +122,9 @@ def bundle(listing: Listing, params: ListParams, side: int, place: DataPlace, fa
     own = labels.as_classes(vocabulary) if labels else None
     index = MentionIndex.of(vocabulary)
     pairs = {part: entries.pairs(mine, image_of, side, index, own) for part, mine in parts.items()}
-    task = "a list without labels" if labels is None else class_task(labels, vocabulary, _with_rows(pairs, parts), image_of)
+    task: Task | str = "a list without labels"
+    if labels:
+        task = class_task(labels, vocabulary, {part: (pairs[part], mine) for part, mine in parts.items()}, image_of)
     return DatasetBundle(
         fingerprint,
         side,
@@ -134,12 +136,6 @@ def bundle(listing: Listing, params: ListParams, side: int, place: DataPlace, fa
         task_reason=task if isinstance(task, str) else "",
         facts={"file": listing.file.name, **same.sharing(image_of[usable]), **facts, **faults.facts},
     )
-
-
-def _with_rows(
-    pairs: Mapping[str, Pairs], parts: Mapping[str, NDArray[np.int64]]
-) -> dict[str, tuple[Pairs, NDArray[np.int64]]]:
-    return {part: (pairs[part], parts[part]) for part in pairs}
 
 
 class _Entries:
