@@ -53,26 +53,29 @@ def vocabulary(classes: Names, folder: Path, categories: Sequence[str] | None) -
     """
     if classes == IMAGENET:
         return imagenet()
-    if classes == CATEGORIES:
-        if categories is None:
-            hint = "name their column with data.label_column where there is one, or give a file or list of classes"
-            raise UserError(f"--set data.classes={CATEGORIES}: no labels were read; {hint}")
-        if all(name.isdecimal() for name in categories):
-            raise UserError(f"--set data.classes={CATEGORIES}: the labels are numbers; name them by a file or list of classes")
-        where, lines = "the labels", [(name, ()) for name in categories]
-    elif isinstance(classes, str) and "," not in classes:
-        where, lines = str(folder / classes), _of_file(folder / classes)
-    else:
-        given = classes.split(",") if isinstance(classes, str) else classes
-        where, lines = "--set data.classes", _of_list(given)
+    where, lines = _named(classes, folder, categories)
     _check(where, lines)
-    synonyms = tuple(tuple(others) for _, others in lines)
+    synonyms: tuple[tuple[str, ...], ...] = tuple(tuple(others) for _, others in lines)
     return Vocabulary(tuple(name for name, _ in lines), imagenet().templates, synonyms if any(synonyms) else ())
 
 
 def identity(found: Vocabulary) -> list[object]:
     """What of the classes belongs to a data set's fingerprint; of ImageNet's nothing, which every version began with."""
     return [] if found == imagenet() else [found.names, found.synonyms]
+
+
+def _named(classes: Names, folder: Path, categories: Sequence[str] | None) -> tuple[str, Lines]:
+    """Where classes are named, and their names and synonyms."""
+    if classes == CATEGORIES:
+        if categories is None:
+            hint = "name their column with data.label_column where there is one, or give a file or list of classes"
+            raise UserError(f"--set data.classes={CATEGORIES}: no labels were read; {hint}")
+        if all(name.isdecimal() for name in categories):
+            raise UserError(f"--set data.classes={CATEGORIES}: the labels are numbers; name them by a file or list of classes")
+        return "the labels", [(name, ()) for name in categories]
+    if isinstance(classes, str) and "," not in classes:
+        return str(folder / classes), _of_file(folder / classes)
+    return "--set data.classes", _of_list(classes.split(",") if isinstance(classes, str) else classes)
 
 
 def _of_file(file: Path) -> Lines:

@@ -63,7 +63,7 @@ def export(
         writer = FORMATS[format](folder, encoding.ending, workspace.bundle.image_size)
         for start in range(0, len(pairs), _CHUNK):
             rows = np.arange(start, min(start + _CHUNK, len(pairs)))
-            for row, image in zip(rows, encoding.encode(pairs.load(rows)), strict=True):
+            for row, image in zip(rows.tolist(), encoding.encode(pairs.load(rows)), strict=True):
                 writer.add(image, pairs.captions[row])
             heard(int(rows[-1]) + 1, len(pairs))
         writer.close()
