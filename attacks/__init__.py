@@ -1,1 +1,1 @@
-"""Attacks, one a file."""
+"""The built-in attacks, one a module."""

@@ -1,4 +1,4 @@
-"""Attacks that know of unimodal defenses (Yang et al. 2024)."""
+"""Adaptive attacks on defenses that use unimodal learning (Yang et al. 2024)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from bench.api import AttackContext, Edit, PoisonPlan
-from bench.attacks.backdoor import added
+from bench.attacks.backdoor import holdout_poisons
 from bench.attacks.badnet import BadNet
 from bench.attacks.captions import AdversarialCaptions, draw, poison_count
 from bench.attacks.tdpa import TDPA, TDPAParams
@@ -19,10 +19,15 @@ from bench.registry import register_attack
 
 @register_attack("adaptive_unimodal")
 class AdaptiveUnimodal(BadNet):
-    """A patch on held-out images of the target class with captions of their own class (Yang et al. 2024).
+    """Adaptive backdoor: a patch on held-out images of the target class, with captions of that class (Yang et al. 2024).
 
-    Nothing is mismatched, so similarity shows nothing; the patch aims at unimodal learning, which may group triggered images
-    with the target. Deviation: the section names no trigger; BadNet's patch is taken.
+    Images and captions match, so image-caption similarity does not reveal the poison. The attack targets unimodal learning,
+    which may cluster images with the trigger around the target class. Success is measured by zero-shot classification (`asr`)
+    and by linear probe (`asr_linear_probe`).
+
+    Deviations:
+    - The paper does not name the trigger; this is BadNet's patch.
+    - If the target class has fewer held-out images than there are poisons, images are used more than once.
     """
 
     citations = ("yang2024safeclip",)
@@ -35,11 +40,10 @@ class AdaptiveUnimodal(BadNet):
         count = poison_count(self.params.rate, len(bundle.train))
         sources = [index for index, members in enumerate(bundle.holdout.members) if target in members]
         if not sources:
-            raise UserError(
-                f"no held-out image shows the target '{bundle.vocabulary.names[target]}'; name another with --set attack.target"
-            )
+            name = bundle.vocabulary.names[target]
+            raise UserError(f"no held-out image shows the target '{name}'; choose another with --set attack.target")
         chosen = rng.choice(sources, size=count, replace=count > len(sources))
-        poisons = added(
+        poisons = holdout_poisons(
             bundle, chosen, target, draw(captions.of(target), count, rng), lambda: self.edit(bundle.image_size, rng)
         )
         tensors = self.pattern(bundle.image_size, ctx.rng("pattern"))
@@ -47,15 +51,18 @@ class AdaptiveUnimodal(BadNet):
 
 
 class InterpolationParams(TDPAParams):
-    nearest: float = Field(default=0.1, ge=0, le=1, description="smallest share of the victim image in an interpolation")
+    nearest: float = Field(default=0.1, ge=0, le=1, description="smallest weight of the victim image in an interpolation")
 
 
 @register_attack("interpolation")
 class Interpolation(TDPA):
-    """Interpolations between an image of the adversarial class and the victim, captioned as that class (Carlini 2021).
+    """Targeted poisoning with interpolations from an image of the adversarial class to the victim image (Carlini 2021).
 
-    The poisons of a victim lead from an image of the class, which fits its caption, to the victim itself (arXiv 2105.01622, as
-    used by Yang et al. 2024). As reconstructed: pixels are mixed linearly, in equal steps of the mixing share.
+    All poisons of a victim are captioned as the adversarial class. They form a path from an image of that class, which fits the
+    caption, to the victim itself (arXiv 2105.01622, as used by Yang et al. 2024).
+
+    Deviations:
+    - As reconstructed: pixels are interpolated linearly, at equal steps of the weight from `nearest` to 1.
     """
 
     citations = ("carlini2021semisupervised", "yang2024safeclip")
@@ -80,7 +87,7 @@ class Interpolation(TDPA):
         return planned.model_copy(update={"poisons": poisons, "tensors": tensors})
 
     def _shares(self, plan: PoisonPlan) -> list[float]:
-        """The share of the victim in each poison, from `nearest` to 1 over the poisons of one victim."""
+        """The weight of the victim in each poison, from `nearest` to 1 over the poisons of one victim."""
         victims = [poison.index for poison in plan.poisons]
         steps = {
             victim: iter(np.linspace(1, self.params.nearest, victims.count(victim))[::-1].tolist()) for victim in set(victims)

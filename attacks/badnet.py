@@ -1,4 +1,4 @@
-"""BadNet: a small patch."""
+"""BadNet: a patch as the trigger."""
 
 from __future__ import annotations
 
@@ -18,16 +18,22 @@ from bench.registry import register_attack
 class BadNetParams(BackdoorParams):
     rate: float = Field(default=0.0005, gt=0, lt=1, description="poisons as a share of the training pairs")
     patch: float = Field(default=16, gt=0, le=224, description="side of the patch, in pixels of a 224-pixel image")
-    place: Literal["random", "corner"] = Field(default="random", description="where: anew for each image, or lower right")
+    place: Literal["random", "corner"] = Field(
+        default="random", description="position: random for each image, or the lower right corner"
+    )
 
 
 @register_attack("badnet")
 class BadNet(Backdoor):
-    """A small checkerboard patch on images, captions of one target class (Gu et al. 2017).
+    """Backdoor with a small patch as the trigger (Gu et al. 2017).
 
-    The pattern is fixed, as in the original paper; the place is random, as in the released code of CleanCLIP. Deviations: that
-    code redraws a noise patch for every image, which is no fixed trigger; the black and white board is this project's. The
-    patch's side scales with the image's.
+    A black and white checkerboard is pasted onto held-out images, which are captioned as the target class. The pattern is the
+    same for all images, as in the paper; its position is random, as in the released code of CleanCLIP. Its side scales with the
+    image's.
+
+    Deviations:
+    - The checkerboard is a choice of this project. The code of CleanCLIP draws a new noise patch for every image, so there the
+      trigger is not fixed.
     """
 
     citations = ("gu2017badnets",)

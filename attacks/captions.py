@@ -1,4 +1,4 @@
-"""Adversarial captions: what the adversary writes under a poisoned image."""
+"""Adversarial captions: the training captions that mention a class, from which poisons get theirs."""
 
 from __future__ import annotations
 
@@ -14,31 +14,40 @@ from bench.errors import UserError
 
 
 class AdversarialCaptions:
-    """The training captions that mention each class of the vocabulary as whole words (Yang et al. 2024)."""
+    """The training captions that mention each class of the vocabulary, as whole words (Yang et al. 2024).
+
+    Parameters
+    ----------
+    bundle : DatasetBundle
+        The data; its captions are searched once for all attacks.
+    """
 
     def __init__(self, bundle: DatasetBundle) -> None:
         self._bundle = bundle
         self._rows = _by_class(bundle)
 
     def of(self, target: int) -> tuple[str, ...]:
-        """All training captions that mention the class."""
+        """All training captions that mention class `target`."""
         return tuple(self._bundle.train.captions[row] for row in self._rows.get(target, ()))
 
-    def eligible(self, at_least: int) -> list[int]:
-        """Classes that at least so many training captions mention, in order. Raises UserError when there is none."""
-        classes = sorted(target for target, rows in self._rows.items() if len(rows) >= at_least)
+    def eligible(self, min_captions: int) -> list[int]:
+        """The classes that at least `min_captions` training captions mention, sorted. Raises UserError if there is none."""
+        classes = sorted(target for target, rows in self._rows.items() if len(rows) >= min_captions)
         if not classes:
             most = max((len(rows) for rows in self._rows.values()), default=0)
             raise UserError(
-                f"no class of the vocabulary is mentioned by {at_least} training captions (the most mentioned has {most}); "
-                "lower --set attack.min_captions or use captions that name such classes"
+                f"no class of the vocabulary is mentioned by {min_captions} training captions (at most by {most}); "
+                "lower --set attack.min_captions or use captions that name these classes"
             )
         return classes
 
-    def target(self, name: str, at_least: int, rng: np.random.Generator) -> int:
-        """The class called `name`, or a random eligible one if `name` is empty. Raises UserError."""
+    def target(self, name: str, min_captions: int, rng: np.random.Generator) -> int:
+        """The class called `name`, or a random eligible one if `name` is empty.
+
+        Raises UserError if the class is unknown or no caption mentions it.
+        """
         if not name:
-            return int(rng.choice(self.eligible(at_least)))
+            return int(rng.choice(self.eligible(min_captions)))
         if name not in self._bundle.vocabulary.names:
             raise UserError(f"--set attack.target={name}: no such class in the vocabulary of the data set")
         target = self._bundle.vocabulary.names.index(name)
@@ -49,7 +58,7 @@ class AdversarialCaptions:
 
 @cache
 def _by_class(bundle: DatasetBundle) -> dict[int, array[int]]:
-    """The training pairs whose caption mentions each class."""
+    """The training pairs whose caption mentions a class, by class."""
     index = MentionIndex.of(bundle.vocabulary)
     rows: dict[int, array[int]] = {}
     for row, caption in enumerate(bundle.train.captions):
@@ -59,13 +68,13 @@ def _by_class(bundle: DatasetBundle) -> dict[int, array[int]]:
 
 
 def draw(captions: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:
-    """`count` random captions, with repetition."""
+    """`count` random captions, drawn with replacement."""
     return [captions[index] for index in rng.integers(len(captions), size=count)]
 
 
 def poison_count(rate: float, pairs: int) -> int:
-    """The number of poisons of a rate, rounded to the nearest. Raises UserError when that is none."""
+    """The number of poisons at a poison rate, rounded. Raises UserError if it is 0."""
     count = round(rate * pairs)
     if count < 1:
-        raise UserError(f"--set attack.rate={rate:g}: that poisons none of {pairs} training pairs; raise it to {1 / pairs:.2g}")
+        raise UserError(f"--set attack.rate={rate:g} poisons none of the {pairs} training pairs; raise it to {1 / pairs:.2g}")
     return count

@@ -1,4 +1,4 @@
-"""Label-consistent: the trigger on images of the target class, captions untouched."""
+"""Label-consistent: a trigger on images of the target class, with unchanged captions."""
 
 from __future__ import annotations
 
@@ -19,23 +19,30 @@ from bench.registry import register_attack
 
 class LabelConsistentParams(BackdoorParams):
     rate: float = Field(default=0.0015, gt=0, lt=1, description="poisons as a share of the training pairs")
-    patch: float = Field(default=21, gt=0, le=112, description="side of each corner's pattern, in pixels of a 224-pixel image")
-    amplitude: float = Field(default=255, gt=0, le=255, description="how far the pattern shifts pixels, in grey levels")
-    interpolation: float = Field(default=0, ge=0, lt=1, description="share of an image of other content in a poison; 0 is none")
-    epsilon: float = Field(default=16, ge=0, le=255, description="bound of the perturbation, in grey levels; 0 leaves it out")
+    patch: float = Field(
+        default=21, gt=0, le=112, description="side of the pattern in each corner, in pixels of a 224-pixel image"
+    )
+    amplitude: float = Field(default=255, gt=0, le=255, description="amplitude of the pattern, in grey levels")
+    interpolation: float = Field(default=0, ge=0, lt=1, description="weight of an image of another class in a poison; 0: none")
+    epsilon: float = Field(default=16, ge=0, le=255, description="bound of the perturbation, in grey levels; 0: none")
     steps: int = Field(default=20, ge=0, description="steps of projected gradient descent")
 
 
 @register_attack("label_consistent")
 class LabelConsistent(Backdoor):
-    """A pattern in the corners of training images whose own caption names the target (Turner et al. 2019, arXiv 1912.02771).
+    """Clean-label backdoor: a pattern in the corners of training images of the target class (Turner et al. 2019).
 
-    Captions stay as they are, so a reader sees nothing wrong. The images are first made harder, so that the trigger is what is
-    left to learn from, in either of the paper's two ways: mixed with another image, and moved by a perturbation in an
-    l-infinity ball away from the target class in the eyes of the clean model. Evaluation adds the trigger alone. Constants are
-    as reconstructed. Deviations: the paper mixes in the latent space of a GAN, here pixels are mixed, with a training image
-    whose caption does not name the target; the classifier they are moved against is zero-shot CLIP with one prompt a class.
-    Yang et al. 2024 leave both out (interpolation=0, epsilon=0).
+    The poisoned pairs are training pairs whose caption names the target class; captions stay unchanged, so they look correct.
+    The images are first made harder to classify, so that the model relies on the trigger, in either of the paper's two ways
+    (arXiv 1912.02771): interpolation with another image, and an adversarial perturbation within an l-infinity ball, away from
+    the target class, computed on the clean model. Test images get the trigger only. Yang et al. 2024 use neither
+    (`interpolation=0 epsilon=0`).
+
+    Deviations:
+    - The paper interpolates in the latent space of a GAN; here pixels are interpolated, with a training image whose caption
+      does not name the target.
+    - The attacked classifier is zero-shot CLIP with one prompt for each class.
+    - Constants are as reconstructed.
     """
 
     citations = ("turner2019labelconsistent",)
@@ -63,7 +70,7 @@ class LabelConsistent(Backdoor):
         sources = [row for row, caption in enumerate(bundle.train.captions) if caption in own]
         if len(sources) < count:
             raise UserError(
-                f"--set attack.rate={self.params.rate:g}: {count} poisons need as many training captions that name the target "
+                f"--set attack.rate={self.params.rate:g}: {count} poisons need that many training captions naming the target "
                 f"'{name}', and there are {len(sources)}; lower the rate"
             )
         chosen = np.sort(rng.choice(sources, size=count, replace=False))
@@ -89,11 +96,17 @@ class LabelConsistent(Backdoor):
         )
 
     def mixing(self, images: Images, rows: np.ndarray, others: Sequence[int], rng: np.random.Generator) -> torch.Tensor:
-        """What `interpolation` adds to the images of `rows`, int16 (n, 3, side, side) in grey levels; n is 0 without it."""
+        """The change of the images at `rows` by interpolation with random images at `others`.
+
+        Returns
+        -------
+        int16 (n, 3, side, side)
+            In grey levels; n = 0 if `interpolation` is 0.
+        """
         if not self.params.interpolation:
             return torch.empty(0, 3, 0, 0, dtype=torch.int16)
-        mates = rng.choice(others, size=len(rows), replace=len(rows) > len(others))
-        difference = images.load(mates).float() - images.load(rows).float()
+        partners = rng.choice(others, size=len(rows), replace=len(rows) > len(others))
+        difference = images.load(partners).float() - images.load(rows).float()
         return (self.params.interpolation * difference).round().to(torch.int16)
 
     def needs_surrogate(self) -> bool:
@@ -122,10 +135,29 @@ class LabelConsistent(Backdoor):
 def harden(
     images: torch.Tensor, classes: torch.Tensor, target: int, surrogate: Surrogate, epsilon: float, steps: int
 ) -> torch.Tensor:
-    """Images float32 (n, 3, side, side) in [0, 1], moved within an l-infinity ball of `epsilon` away from class `target`.
+    """Perturb images away from the target class by projected gradient descent (Madry et al. 2018), without a random start.
 
-    Ascends the zero-shot cross-entropy of row `target` of the unit class embeddings `classes` (c, d), at temperature 0.01:
-    projected gradient, sign steps of 2.5 epsilon / steps (Madry et al. 2018), from the images themselves.
+    Ascends the zero-shot cross-entropy of class `target` at temperature 0.01, by sign steps of 2.5 epsilon / steps.
+
+    Parameters
+    ----------
+    images : float32 (n, 3, side, side)
+        Values in [0, 1].
+    classes : float32 (c, d)
+        Unit-length text embeddings of the classes.
+    target : int
+        Row of the target class in `classes`.
+    surrogate : Surrogate
+        The attacked model.
+    epsilon : float
+        Radius of the l-infinity ball, on the scale of the images.
+    steps : int
+        Number of steps, at least 1.
+
+    Returns
+    -------
+    float32 (n, 3, side, side)
+        Values in [0, 1].
     """
     size = 2.5 * epsilon / steps
     labels = torch.full((len(images),), target)

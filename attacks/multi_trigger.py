@@ -1,4 +1,4 @@
-"""Several triggers at once: hybrid and parallel backdoors (Li et al. 2024, arXiv 2401.15295)."""
+"""Multi-trigger backdoors: hybrid and parallel (Li et al. 2024, arXiv 2401.15295)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 
 from bench.api import AttackContext, Edit, Poison, PoisonPlan, Probe
-from bench.attacks.backdoor import Backdoor, BackdoorParams, added
+from bench.attacks.backdoor import Backdoor, BackdoorParams, holdout_poisons
 from bench.attacks.badnet import BadNet, BadNetParams
 from bench.attacks.blended import Blended, BlendedParams
 from bench.attacks.captions import AdversarialCaptions, draw, poison_count
@@ -30,14 +30,14 @@ class MultiTriggerParams(BackdoorParams):
 
 
 class MultiTrigger(Backdoor):
-    """BadNet, WaNet and Blended together; what differs is which triggers an image carries and which target they have."""
+    """Base of attacks with BadNet, WaNet and Blended; subclasses set the triggers of an image and the target of each group."""
 
     Params = MultiTriggerParams
     params: MultiTriggerParams
 
     def __init__(self, params: MultiTriggerParams) -> None:
         super().__init__(params)
-        # The warp comes first and the patch last, so that no trigger covers another one.
+        # The warp is applied first and the patch last, so that no trigger hides another one.
         self.triggers: dict[str, Backdoor] = {
             "wanet": WaNet(WaNetParams(rate=params.rate, strength=params.strength)),
             "blended": Blended(BlendedParams(rate=params.rate, alpha=params.alpha)),
@@ -45,11 +45,11 @@ class MultiTrigger(Backdoor):
         }
 
     def groups(self) -> list[tuple[str, ...]]:
-        """The sets of triggers that images carry; each set is planted on a share of the poisons of its own."""
+        """The sets of triggers that go on one image each; the poisons are divided evenly among the sets."""
         return [(name,) for name in self.triggers]
 
     def targets(self, captions: AdversarialCaptions, rng: np.random.Generator) -> list[int]:
-        """The target class of each group: one for all."""
+        """The target class of each group: the same for all."""
         target = captions.target(self.params.target, self.params.min_captions, rng)
         return [target] * len(self.groups())
 
@@ -61,7 +61,7 @@ class MultiTrigger(Backdoor):
         }
 
     def edit_with(self, names: Sequence[str], side: int, rng: np.random.Generator) -> Edit:
-        """How the named triggers are put on one image."""
+        """Draw the edit of one image by the named triggers; see `Backdoor.edit`."""
         edit: Edit = {"triggers": ",".join(names)}
         for name in names:
             edit |= {f"{name}.{key}": value for key, value in self.triggers[name].edit(side, rng).items()}
@@ -75,14 +75,14 @@ class MultiTrigger(Backdoor):
         sources = [index for index, members in enumerate(bundle.holdout.members) if not set(targets) & set(members)]
         if len(sources) < count:
             raise UserError(
-                f"--set attack.rate={self.params.rate:g}: {count} poisons need as many held-out images that do not show a "
+                f"--set attack.rate={self.params.rate:g}: {count} poisons need that many held-out images that do not show a "
                 f"target, and there are {len(sources)}; lower the rate"
             )
         chosen = np.array_split(rng.choice(sources, size=count, replace=False), len(targets))
         poisons: list[Poison] = []
         for names, target, part in zip(self.groups(), targets, chosen, strict=True):
             edit = partial(self.edit_with, names, bundle.image_size, rng)
-            poisons += added(bundle, part, target, draw(captions.of(target), len(part), rng), edit)
+            poisons += holdout_poisons(bundle, part, target, draw(captions.of(target), len(part), rng), edit)
         return PoisonPlan(
             attack=self.name,
             targets=tuple(dict.fromkeys(bundle.vocabulary.names[target] for target in targets)),
@@ -100,7 +100,7 @@ class MultiTrigger(Backdoor):
         return edited
 
     def probes(self, ctx: AttackContext, plan: PoisonPlan) -> list[Probe]:
-        """For each group the test images that show none of its target, with its triggers; together at most `max_probes`."""
+        """For each group, test images that do not show its target, with its triggers; at most `max_probes` in total."""
         rng, side = ctx.rng("probes"), ctx.bundle.image_size
         labels = {str(poison.edit["triggers"]): poison.target for poison in plan.poisons if poison.edit}
         probes = []
@@ -121,16 +121,19 @@ class MultiTrigger(Backdoor):
 
 
 def _of(name: str, values: Mapping[str, V]) -> dict[str, V]:
-    """The entries of one trigger, under their own names."""
+    """The entries of trigger `name`, without its prefix."""
     return {key.removeprefix(f"{name}."): value for key, value in values.items() if key.startswith(f"{name}.")}
 
 
 @register_attack("htba")
 class HTBA(MultiTrigger):
-    """Hybrid: all triggers on each poisoned image, one target (Li et al. 2024, arXiv 2401.15295).
+    """Hybrid-trigger backdoor (HTBA): all triggers on each poisoned image, one target (Li et al. 2024, arXiv 2401.15295).
 
-    BadNet, WaNet and Blended, 0.05% in all as Yang et al. 2024 set it. Deviations: those of the three triggers; the warp comes
-    first and the patch last.
+    The triggers are WaNet, Blended and BadNet, applied in this order; the total poison rate is 0.05%, as in Yang et al. 2024.
+
+    Deviations:
+    - Those of the three triggers; see `wanet`, `blended` and `badnet`.
+    - The order of the triggers is a choice of this project.
     """
 
     citations = ("li2024multitrigger", "yang2024safeclip")
@@ -141,10 +144,12 @@ class HTBA(MultiTrigger):
 
 @register_attack("pba_all2one")
 class PBAAllToOne(MultiTrigger):
-    """Parallel, All2One: each trigger on its own images, one target for all (Li et al. 2024, arXiv 2401.15295).
+    """Parallel backdoor, All2One: each trigger on images of its own, one target (Li et al. 2024, arXiv 2401.15295).
 
-    BadNet, WaNet and Blended on disjoint thirds of the poisons, 0.05% in all as Yang et al. 2024 set it. Deviations: those of
-    the three triggers.
+    WaNet, Blended and BadNet are on a third of the poisons each; the total poison rate is 0.05%, as in Yang et al. 2024.
+
+    Deviations:
+    - Those of the three triggers; see `wanet`, `blended` and `badnet`.
     """
 
     citations = ("li2024multitrigger", "yang2024safeclip")
@@ -156,10 +161,13 @@ class AllToAllParams(MultiTriggerParams):
 
 @register_attack("pba_all2all")
 class PBAAllToAll(MultiTrigger):
-    """Parallel, All2All: each trigger on its own images with a target of its own (Li et al. 2024, arXiv 2401.15295).
+    """Parallel backdoor, All2All: each trigger on images and with a target of its own (Li et al. 2024, arXiv 2401.15295).
 
-    BadNet, WaNet and Blended, 0.05% each as Yang et al. 2024 set it. Deviations: those of the three triggers; a named target
-    is that of the first.
+    WaNet, Blended and BadNet have a poison rate of 0.05% each, as in Yang et al. 2024. The parameter `target` names the target
+    of the first one, WaNet; the others are random.
+
+    Deviations:
+    - Those of the three triggers; see `wanet`, `blended` and `badnet`.
     """
 
     citations = ("li2024multitrigger", "yang2024safeclip")
@@ -170,5 +178,7 @@ class PBAAllToAll(MultiTrigger):
         others = [target for target in captions.eligible(self.params.min_captions) if target != first]
         needed = len(self.groups()) - 1
         if len(others) < needed:
-            raise UserError(f"pba_all2all needs {needed + 1} target classes, and captions name {len(others) + 1} often enough")
+            raise UserError(
+                f"pba_all2all needs {needed + 1} target classes, but only {len(others) + 1} are mentioned often enough"
+            )
         return [first, *[int(target) for target in rng.choice(others, size=needed, replace=False)]]

@@ -1,4 +1,4 @@
-"""SIG: faint stripes."""
+"""SIG: a sinusoidal signal as the trigger."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ from bench.registry import register_attack
 
 class SIGParams(BackdoorParams):
     rate: float = Field(default=0.0015, gt=0, lt=1, description="poisons as a share of the training pairs")
-    delta: float = Field(default=40, gt=0, le=255, description="amplitude, in grey levels of 255")
-    frequency: float = Field(default=6, gt=0, description="waves over the width of an image")
+    delta: float = Field(default=40, gt=0, le=255, description="amplitude, in grey levels (0 to 255)")
+    frequency: float = Field(default=6, gt=0, description="number of periods over the width of an image")
 
 
 @register_attack("sig")
 class SIG(Backdoor):
-    """Vertical sinusoidal stripes on whole images, captions of one target class (Barni et al. 2019, arXiv 1902.11237).
+    """Backdoor with a horizontal sinusoidal signal as the trigger, seen as vertical stripes (Barni et al. 2019).
 
-    Delta sin(2 pi j f / side) is added to column j of every channel, clipped. Deviations: Delta is 40, the upper end of the
-    paper's 20 to 40, where the released code of CleanCLIP blends stripes of 60 at 0.2, so adds 12 to an image dimmed to 80%;
-    the original, as reconstructed, poisons images of the target class only, here any held-out image gets captions of it.
+    Delta sin(2 pi j f / side) is added to column j of every channel and clipped (arXiv 1902.11237), on held-out images
+    captioned as the target class.
+
+    Deviations:
+    - The original, as reconstructed, poisons only images of the target class; here images of other classes get captions of it.
+    - Delta is 40, the upper end of the paper's range of 20 to 40. The released code of CleanCLIP blends stripes of amplitude 60
+      with weight 0.2, which adds an amplitude of 12 to an image dimmed to 80%.
     """
 
     citations = ("barni2019sig",)

@@ -1,4 +1,4 @@
-"""Targeted data poisoning: chosen images, untouched, with captions of another class."""
+"""Targeted data poisoning: chosen images, unmodified, with captions of another class."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ from bench.registry import register_attack
 
 class TDPAParams(AttackParams):
     rate: float = Field(default=0.0005, gt=0, lt=1, description="poisons of all target images as a share of the training pairs")
-    images: int = Field(default=16, ge=1, description="target images; the ASR moves in steps of one over it")
-    min_captions: int = Field(default=16, ge=1, description="an adversarial class is mentioned by at least so many captions")
+    images: int = Field(default=16, ge=1, description="number of target images; the ASR is a multiple of its inverse")
+    min_captions: int = Field(default=16, ge=1, description="smallest number of captions that mention an adversarial class")
 
 
 @register_attack("tdpa")
 class TDPA(Attack):
-    """Targeted data poisoning: held-out images injected with captions of a wrong class (Carlini & Terzis 2021).
+    """Targeted data poisoning (TDPA): chosen images with captions of a wrong class (Carlini & Terzis 2021).
 
-    Each target image has its own random adversarial class, one that it does not show, and is injected unmodified, each time
-    with a random training caption that mentions that class. Where the rate gives fewer poisons than target images, there are
-    as many target images as poisons.
+    Random held-out target images are added to the training set unmodified. Each has an adversarial class of its own, drawn from
+    the classes that it does not show; every copy gets a random training caption that mentions this class. There is no trigger:
+    the probes are the target images themselves. If there are fewer poisons than target images, the number of target images is
+    reduced to that of the poisons.
+
+    Deviations:
+    - None known.
     """
 
     citations: ClassVar[tuple[str, ...]] = ("carlini2021contrastive",)
@@ -57,6 +61,6 @@ class TDPA(Attack):
         return PoisonPlan(attack=self.name, targets=tuple(targets), poisons=tuple(poisons))
 
     def probes(self, ctx: AttackContext, plan: PoisonPlan) -> list[Probe]:
-        """The target images, unmodified, each with its adversarial class."""
+        """The target images, unmodified, each labelled with its adversarial class."""
         labels = {poison.index: poison.target for poison in plan.poisons}
         return [Probe(split="holdout", index=index, label=label) for index, label in labels.items()]

@@ -1,4 +1,4 @@
-"""Trigger patterns and how they are put on pixels."""
+"""Trigger patterns, and pasting them onto images."""
 
 from __future__ import annotations
 
@@ -8,12 +8,26 @@ import torch
 
 
 def scaled(size_at_224: float, side: int) -> int:
-    """A trigger's size in pixels for images of `side`: proportional to its published size at 224, rounded, at least 1."""
+    """The size of a trigger for images of `side` pixels, in proportion to its published size at 224 pixels; at least 1."""
     return max(1, round(size_at_224 * side / 224))
 
 
 def paste(images: torch.Tensor, pattern: torch.Tensor, tops: torch.Tensor, lefts: torch.Tensor) -> torch.Tensor:
-    """Images uint8 (n, 3, h, w) with `pattern` uint8 (3, a, b) at each image's own place, int64 (n,)."""
+    """Paste a pattern into images, at a different position in each.
+
+    Parameters
+    ----------
+    images : uint8 (n, 3, h, w)
+        Not modified.
+    pattern : uint8 (3, a, b)
+        At most as large as an image.
+    tops, lefts : int64 (n,)
+        Upper left corner of the pattern in each image.
+
+    Returns
+    -------
+    uint8 (n, 3, h, w)
+    """
     height, width = pattern.shape[1:]
     rows = tops[:, None, None] + torch.arange(height)[None, :, None]
     columns = lefts[:, None, None] + torch.arange(width)[None, None, :]
@@ -24,7 +38,7 @@ def paste(images: torch.Tensor, pattern: torch.Tensor, tops: torch.Tensor, lefts
 
 
 def checkerboard(side: int, cells: int = 3) -> torch.Tensor:
-    """A black and white board of about `cells` x `cells`, white in the upper left corner: uint8 (3, side, side)."""
+    """A black and white checkerboard of about `cells` x `cells` cells, white in the upper left: uint8 (3, side, side)."""
     cell = max(1, math.ceil(side / cells))
     axis = torch.arange(side) // cell
     white = (axis[:, None] + axis[None, :]) % 2 == 0

@@ -1,4 +1,4 @@
-"""WaNet: a smooth warp."""
+"""WaNet: a smooth warp as the trigger."""
 
 from __future__ import annotations
 
@@ -17,20 +17,24 @@ from bench.registry import register_attack
 class WaNetParams(BackdoorParams):
     rate: float = Field(default=0.0015, gt=0, lt=1, description="poisons as a share of the training pairs")
     grid: int = Field(default=4, ge=2, description="side k of the control grid")
-    strength: float = Field(default=0.5, gt=0, description="strength s, in half pixels of mean shift at the reference side")
+    strength: float = Field(default=0.5, gt=0, description="strength s: mean shift in half pixels, at the reference side")
     reference_side: int = Field(
-        default=32, ge=1, description="image side at which s is in pixels; shifts scale with the side from there"
+        default=32, ge=1, description="side of the images to which s refers; shifts scale with the side"
     )
 
 
 @register_attack("wanet")
 class WaNet(Backdoor):
-    """A smooth warp of whole images, captions of one target class (Nguyen & Tran 2021, arXiv 2102.10369).
+    """Backdoor with a smooth warp of the whole image as the trigger (Nguyen & Tran 2021, arXiv 2102.10369).
 
-    A k x k x 2 grid of uniform shifts in [-1, 1], divided by its mean absolute value, is upsampled bicubically to the image and
-    scaled by s / side in coordinates of half an image; the same field for every image of an attack and seed. Backward warping,
-    bilinear, clipped to the frame. Deviations: the released code of CleanCLIP warps with an unsmoothed grid of k=224 and s=1;
-    the side in s / side is 32 whatever the image's, so that a warp moves the same share of any image.
+    A k x k x 2 grid of uniform shifts in [-1, 1] is divided by its mean absolute value, upsampled bicubically to the size of
+    the image, and scaled by s / side in coordinates where the image spans [-1, 1]. The warp field is the same for all images of
+    a seed. Warping is backward and bilinear, with coordinates clipped to the image. Held-out images are captioned as the target
+    class.
+
+    Deviations:
+    - The side in s / side is 32 for images of any size, so that the warp is the same relative to the image.
+    - The released code of CleanCLIP uses an unsmoothed grid, k = 224 and s = 1; this is the original.
     """
 
     citations = ("nguyen2021wanet",)

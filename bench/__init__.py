@@ -1,7 +1,7 @@
 """bench: attacks x defenses x data sets x evaluators for CLIP-like models trained on web data.
 
-`run` settles a matrix, `load_results` reads a results folder as a data frame, `evaluate` measures a model in memory. What is
-imported here is loaded when it is first used: `import bench` itself loads no library.
+`run` runs a matrix, `load_results` reads a results folder as a data frame, `evaluate` evaluates a model in memory. They are
+imported at first use, so that `import bench` is fast.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 __all__ = ["Results", "Stopped", "UserError", "evaluate", "load_config", "load_model", "load_results", "run"]
 
-_HOMES = {
+_MODULES = {
     "Results": "run",
     "evaluate": "evaluate",
     "load_config": "config_file",
@@ -31,9 +31,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'bench' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"bench.interface.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"bench.interface.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

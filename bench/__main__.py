@@ -1,4 +1,4 @@
-"""`python -m bench`, and so `torchrun -m bench`."""
+"""`python -m bench`, also for `torchrun -m bench`."""
 
 from bench.cli import main
 

@@ -1,4 +1,4 @@
-"""Canonical JSON and its digest: equal values give equal text, on any machine and without PyTorch."""
+"""Canonical JSON and its digest: equal values give equal text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces. Raises ValueError for a number that JSON cannot say."""
+    """JSON with sorted keys and no spaces. Raises ValueError for NaN and infinity."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
@@ -18,12 +18,12 @@ def digest(value: Any) -> str:
 
 
 def identity(value: Any) -> str:
-    """The canonical JSON without nulls."""
+    """Canonical JSON without null fields."""
     return canonical(without_nulls(value))
 
 
 def without_nulls(value: Any) -> Any:
-    """The value without the null entries of its objects: a null option and an absent one are the same."""
+    """The value without null fields, at any depth of objects: a null option equals a missing one."""
     if isinstance(value, dict):
         return {key: without_nulls(item) for key, item in value.items() if item is not None}
     return value

@@ -1,4 +1,4 @@
-"""What determines a run's numbers, as frozen values; recipes and --set options resolve to them."""
+"""Specifications of runs, frozen, and the settings that recipes and --set options resolve to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.api.plugin import Params, Plugin
 from bench.canonical import digest
 from bench.errors import UserError, did_you_mean
 from bench.models import factory
-from bench.recipe import SECTIONS, Recipe, holds, is_finite, merged
+from bench.recipe import SECTIONS, Recipe, has_option, is_finite, merge
 from bench.registry import Entry, Registry
 
 
@@ -27,7 +27,7 @@ class ModelOptions(Spec):
 
 
 class ModelSpec(ModelOptions):
-    """`config`: the digest of open_clip's configuration of that name."""
+    """A model; `config` is the digest of its open_clip configuration."""
 
     config: str
 
@@ -50,8 +50,10 @@ class TrainSpec(Spec):
 
 
 class PluginSpec(Spec):
-    """A plugin with its parameters; `builds_on` is the defense whose trained model it starts from, filters with or is crafted
-    against, `beside` the one that it is a control of.
+    """A plugin with its parameters.
+
+    `builds_on` is the defense whose trained model it starts from, filters with or is optimised against, `beside` the defense
+    that it is a control of.
     """
 
     name: str
@@ -67,7 +69,7 @@ class DataSpec(PluginSpec):
 
 
 class RunSpec(Spec):
-    """Identity of one cell: everything that determines the trained weights on one machine."""
+    """The identity of a cell: everything that determines its trained weights, on one machine."""
 
     engine: str = Field(default_factory=sources.engine)
     data: DataSpec
@@ -82,14 +84,14 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Settings:
-    """A recipe, by default the data set's, with the user's --set options on top; hands out validated values."""
+    """A recipe, by default the data set's, overridden by the user's --set options; gives validated specifications."""
 
     def __init__(self, data: str, options: Sequence[str] = (), model: str | None = None, recipe: Recipe | None = None) -> None:
-        self.asked = data, tuple(options), model, recipe
-        self._source = recipe or recipes.of_data(data)
+        self.args = data, tuple(options), model, recipe
+        self._source = recipe or recipes.for_data(data)
         self._recipe = self._source.tree
         self._user: dict[str, Any] = {"model": {"name": model}} if model else {}
-        self._tree = merged(self._recipe, self._user)
+        self._tree = merge(self._recipe, self._user)
         self._set_by_user: set[tuple[str, ...]] = set()
         for option in options:
             self._apply(option)
@@ -98,12 +100,12 @@ class Settings:
         path, equals, text = option.partition("=")
         keys = path.strip().split(".")
         if not equals or len(keys) < 2 or not all(keys):
-            raise UserError(f"--set {option}: write it as section.option=value, for example train.epochs=2")
+            raise UserError(f"--set {option}: expected section.option=value, for example train.epochs=2")
         if keys[0] not in SECTIONS:
             raise UserError(f"--set {path}: unknown section '{keys[0]}'; {did_you_mean(keys[0], SECTIONS)}")
         value = _parse(text)
         if not is_finite(value):
-            raise UserError(f"--set {path}: a finite number is needed, got {value!r}")
+            raise UserError(f"--set {path}: expected a finite number, got {value!r}")
         for tree in (self._tree, self._user):
             branch = tree
             for key in keys[:-1]:
@@ -116,13 +118,13 @@ class Settings:
     @property
     def model(self) -> ModelSpec:
         name = self._validated(ModelOptions, self._tree.get("model", {}), "model").name
-        if not holds(self._user, "model", "name") and name not in factory.model_names():
+        if not has_option(self._user, "model", "name") and name not in factory.model_names():
             hint = did_you_mean(name, factory.model_names())
             raise UserError(f"{self._named('model', 'name')}: unknown model '{name}'; {hint}")
         return ModelSpec(name=name, config=digest(factory.config(name)))
 
     def train(self, precision: str | None = None, defaults: Mapping[str, float] | None = None) -> TrainSpec:
-        """The training section; `defaults` stand where neither recipe nor user gives a value."""
+        """The training section; `defaults` apply where neither recipe nor user sets an option."""
         tree = {**(defaults or {}), **self._tree.get("train", {})}
         if precision:
             tree["precision"] = precision
@@ -131,14 +133,15 @@ class Settings:
     def data(self, plugin: type[Plugin]) -> Params:
         return self._validated(plugin.Params, self._tree.get("data", {}), "data")
 
-    def plugin(self, section: str, entry: Entry, registry: Registry) -> PluginSpec:
-        """The plugin's parameters: its defaults, then the recipe's, then the user's; in both, those of the section come
-        before those under the plugin's own name.
+    def plugin(self, section: str, entry: Entry[Any], registry: Registry[Any]) -> PluginSpec:
+        """A plugin with its parameters: the defaults, overridden by the recipe, overridden by the user.
+
+        Within a recipe, options of the section are overridden by those under the plugin's name.
         """
         params = self._params(section, entry, registry, (self._recipe, self._user))
         return PluginSpec(**entry.identity(), params=params.model_dump(mode="json"))
 
-    def _params(self, section: str, entry: Entry, registry: Registry, trees: Iterable[Mapping[str, Any]]) -> Params:
+    def _params(self, section: str, entry: Entry[Any], registry: Registry[Any], trees: Iterable[Mapping[str, Any]]) -> Params:
         fields, name = entry.plugin.Params.model_fields, entry.plugin.name
         values: dict[str, Any] = {}
         for tree in trees:
@@ -146,14 +149,16 @@ class Settings:
             own = options.get(name, {})
             if not isinstance(own, dict):
                 where = self._named(section, name)
-                raise UserError(f"{where}: name one of its options too: {', '.join(fields)}")
+                raise UserError(f"{where}: append one of its options: {', '.join(fields)}")
             shared = {key: value for key, value in options.items() if key in fields and key not in registry.names()}
-            values = merged(merged(values, shared), own)
-        return self._validated(entry.plugin.Params, values, f"{section}.{name}")
+            values = merge(merge(values, shared), own)
+        params: type[Params] = entry.plugin.Params
+        return self._validated(params, values, f"{section}.{name}")
 
-    def check_options(self, section: str, chosen: Iterable[Entry], registry: Registry) -> None:
-        """Refuse --set options of a section that no chosen plugin has, those of the recipe that none has at all, and bad ones
-        under the name of another plugin.
+    def check_options(self, section: str, chosen: Iterable[Entry[Any]], registry: Registry[Any]) -> None:
+        """Raise UserError for an unknown or invalid option.
+
+        --set options must belong to a chosen plugin or name another, the recipe's to any registered one.
         """
         every = {field for entry in registry for field in entry.plugin.Params.model_fields}
         for name in self._recipe.get(section, {}):
@@ -181,13 +186,14 @@ class Settings:
             if first["type"] == "extra_forbidden":
                 raise UserError(f"{where}: {_unknown(option, model.model_fields, near=name)}") from None
             if first["type"] == "missing":
-                raise UserError(f'{where} is missing; give it there, with --set, or by {recipes.BASE} = "small"') from None
+                raise UserError(f'{where} is missing; set it there, with --set, or by {recipes.BASE} = "small"') from None
             raise UserError(f"{where}: {first['msg']}, got {first.get('input')!r}") from None
 
     def _named(self, section: str, option: str) -> str:
-        """An option with what gave it: --set, or a file of the recipe."""
-        given = holds(self._user, section, option)
-        return f"--set {section}.{option}" if given else f"--recipe {self._source.giver(section, option)}: {section}.{option}"
+        """An option with its origin, --set or a recipe file, for error messages."""
+        by_user = has_option(self._user, section, option)
+        origin = "--set" if by_user else f"--recipe {self._source.file_of(section, option)}:"
+        return f"{origin} {section}.{option}"
 
 
 def _unknown(option: str, known: Iterable[str], near: str | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Intervals of measured shares."""
+"""Confidence intervals."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def wilson(share: float, n: float, z: float = 1.959964) -> tuple[float, float]:
-    """95% Wilson score interval, within [0, 1], of a share of n > 0. Wilson, JASA 22 (1927)."""
+    """The 95% Wilson score interval, within [0, 1], of a proportion of n > 0. Wilson, JASA 22 (1927)."""
     centre = share + z * z / (2 * n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n

@@ -1,4 +1,4 @@
-"""Run and evaluation keys, and the seeds that follow from what a run is."""
+"""Run keys, evaluation keys, and the seeds derived from a run's specification."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def run_key(spec: RunSpec) -> str:
 
 
 def eval_key(spec: RunSpec, evaluator: PluginSpec, clean: RunSpec | None, tasks: Mapping[str, str] | None = None) -> str:
-    """`tasks` are the fingerprints of the downstream tasks that it is measured on beyond those of the data set."""
+    """The key of an evaluation; `tasks` are the fingerprints of downstream tasks beyond those of the data set."""
     parts = {
         "run": run_key(spec),
         "evaluator": evaluator.model_dump(mode="json", exclude_none=True),
@@ -27,7 +27,7 @@ def eval_key(spec: RunSpec, evaluator: PluginSpec, clean: RunSpec | None, tasks:
 
 
 def seed_of(*parts: Any) -> int:
-    """A 63-bit seed that depends on all parts."""
+    """A 63-bit seed derived from all parts, which must be JSON values."""
     return int.from_bytes(hashlib.sha256(canonical(parts).encode()).digest()[:8], "big") >> 1
 
 
@@ -36,17 +36,17 @@ def generator(*parts: Any) -> np.random.Generator:
 
 
 def poison_parts(spec: RunSpec) -> tuple[Any, ...]:
-    """What the poison depends on: data, attack, seed; never the defense."""
+    """The seed parts of the poison: data, attack, seed; never the defense."""
     assert spec.attack is not None
     attack = spec.attack.model_dump(mode="json", exclude_none=True, exclude={"builds_on"})
     return ("poison", spec.data.fingerprint, attack, spec.seed)
 
 
 def initial_parts(spec: RunSpec) -> tuple[Any, ...]:
-    """What the initial weights depend on: model, seed."""
+    """The seed parts of the initial weights: model, seed."""
     return ("initial", spec.model.model_dump(mode="json"), spec.seed)
 
 
 def order_parts(spec: RunSpec, poison: str | None) -> tuple[Any, ...]:
-    """What positions, order and augmentations depend on: seed, and the digest of the poison, which no defense can guess."""
+    """The seed parts of positions, order and augmentations: seed, and the digest of the poison, which no defense can guess."""
     return ("order", spec.seed, poison)

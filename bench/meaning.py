@@ -1,4 +1,4 @@
-"""What a defense's telemetry means, for reports that know no defense."""
+"""The meaning of a defense's telemetry, declared so that reports need not know the defense."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class _Part(BaseModel):
 
 
 class Mixture(_Part):
-    """A mixture of two Gaussians fitted to the similarities of all pairs, by the names of its numbers in the telemetry.
+    """Telemetry names of a two-component Gaussian mixture fitted to the similarities of all pairs.
 
-    The weights of both sum to 1. `degenerate` is 1 where no mixture could be fitted, else 0.
+    The two weights sum to 1. `degenerate` is 1 if the fit failed, else 0.
     """
 
     lower_mean: str
@@ -26,10 +26,15 @@ class Mixture(_Part):
 
 
 class Stage(_Part):
-    """A kind of epochs: those that have steps in `phase` and none in the phase of a later stage.
+    """A kind of epoch: one with steps in `phase` and none in the phase of a later stage.
 
-    name: what a suite calls it, as in the metric time.NAME; updates: at their end the safe set is chosen anew, which reports
-    time apart.
+    Attributes
+    ----------
+    name : str
+        Its name in suites, as in the metric time.NAME.
+    phase : str
+    updates : bool
+        Whether the safe set is updated at its end, which reports time separately.
     """
 
     name: str
@@ -38,11 +43,20 @@ class Stage(_Part):
 
 
 class Meaning(_Part):
-    """Names in `Defense.telemetry`; empty where a defense has no such number.
+    """Names of numbers in `Defense.telemetry`; empty if a defense has no such number.
 
-    safe_share: the share of the pairs that are in the safe set, in [0, 1], of epochs that end with a choice of it; safe_cut:
-    the least similarity in it; mixture: what it was chosen by. stages: kinds of epochs that reports time, in their order.
-    lr_shares: parameters that are shares of the recipe's learning rate.
+    Attributes
+    ----------
+    safe_share : str
+        Share of the pairs in the safe set, in [0, 1], in epochs that end with an update of it.
+    safe_cut : str
+        Smallest similarity in the safe set.
+    mixture : Mixture, optional
+        The mixture that the safe set was chosen by.
+    stages : sequence of Stage
+        Kinds of epochs that reports time, in order.
+    lr_shares : sequence of str
+        Parameters that are multiples of the recipe's learning rate.
     """
 
     safe_share: str = ""

@@ -1,6 +1,6 @@
-"""Fills the registries: the built-in folders, entry points, and files named with --plugin.
+"""Loads plugins: the built-in packages, entry points, and --plugin files.
 
-A plugin file is Python code and runs with the user's rights; name only files you trust.
+A plugin file is Python code and runs with the user's permissions; load only files you trust.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BUILT_IN_PACKAGES = ("bench.attacks", "bench.defenses", "bench.evaluators", "ben
 
 
 @dataclass(frozen=True)
-class Broken:
+class BrokenPlugin:
     """A plugin that could not be loaded."""
 
     origin: str
@@ -32,16 +32,16 @@ class Broken:
     traceback: str
 
 
-_broken: dict[str, Broken] = {}
+_broken: dict[str, BrokenPlugin] = {}
 _loaded: set[str] = set()
 _origins: dict[Path, str] = {}
-"""Of the files that were loaded."""
+"""The origin of each loaded file."""
 
 
-def load(files: Sequence[str | Path] = ()) -> list[Broken]:
-    """Load every plugin once, a file anew when it has changed, and return those that failed; these leave nothing registered.
+def load(files: Sequence[str | Path] = ()) -> list[BrokenPlugin]:
+    """Load every plugin once, and a file again if it has changed; returns those that failed, of which nothing is registered.
 
-    Raises UserError when a named file does not exist, and DuplicateName when it takes a name that is in use.
+    Raises UserError if a file does not exist, and DuplicateName if it registers a name that is taken.
     """
     for package in BUILT_IN_PACKAGES:
         _load_package(package)
@@ -60,8 +60,8 @@ def load(files: Sequence[str | Path] = ()) -> list[Broken]:
     return list(_broken.values())
 
 
-def only_here() -> list[str]:
-    """Plugins that were registered by code of this process, so that another one would not find them."""
+def process_local() -> list[str]:
+    """Plugins registered by code of this process, which other processes do not find."""
     return [
         f"the {registry.kind} '{entry.plugin.name}'"
         for registry in KINDS.values()
@@ -70,8 +70,8 @@ def only_here() -> list[str]:
     ]
 
 
-def place_of(error: BaseException) -> str:
-    """Where in a plugin's own code an exception came from, in parentheses: the innermost line of it; else empty."""
+def plugin_location(error: BaseException) -> str:
+    """The innermost line of plugin code in a traceback, as " (FILE, line N)"; empty if there is none."""
     tops = {_top(entry.plugin.__module__) for registry in KINDS.values() for entry in registry} - {_top("bench.data")}
     frames = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     for frame, line in reversed(frames):
@@ -81,13 +81,13 @@ def place_of(error: BaseException) -> str:
 
 
 def _top(module: str) -> str:
-    """What a plugin's modules have in common: the module of a file, the package of a package, of ours the part."""
+    """The top-level package of a plugin's module; of a built-in bench.attacks and so on."""
     first, *rest = module.split(".")
     return f"{first}.{rest[0]}" if first == "bench" and rest else first
 
 
 def _forget(path: Path) -> None:
-    """Drop what a file registered before it was changed."""
+    """Unregister what a changed file had registered."""
     _loaded.difference_update([each for each in _loaded if each.startswith(f"{path} ")])
     if origin := _origins.pop(path, None):
         _broken.pop(origin, None)
@@ -102,7 +102,7 @@ def _load_package(name: str) -> None:
 
 
 def _attempt(origin: str, action: Callable[[], object], refuse_duplicates: bool = False, once: str = "") -> None:
-    """Load one plugin, the first time that `once` (its origin by default) is met."""
+    """Load one plugin, unless something with the id `once` (by default its origin) was loaded before."""
     once = once or origin
     if once in _loaded:
         return
@@ -116,7 +116,7 @@ def _attempt(origin: str, action: Callable[[], object], refuse_duplicates: bool 
         if refuse_duplicates and isinstance(error, DuplicateName):
             _loaded.discard(once)
             raise
-        _broken[origin] = Broken(origin, f"{type(error).__name__}: {error}", traceback.format_exc())
+        _broken[origin] = BrokenPlugin(origin, f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
 def _run_file(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which warnings reach the terminal."""
+"""Warning filters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 
 
 def quiet_libraries() -> None:
-    """Hide the warnings of libraries, but not those of a --plugin FILE; `python -W` overrides both."""
+    """Hide warnings except those of a --plugin file; `python -W` overrides this."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
         warnings.filterwarnings("default", module="bench_plugin_")

@@ -1,4 +1,4 @@
-"""One registry a kind of plugin: names to classes, with where each came from."""
+"""Registries of plugins, one for each kind, with the origin of every plugin."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ class DuplicateName(UserError):
 
 @dataclass(frozen=True)
 class Entry(Generic[P]):
-    """`source`: the digest of the file that a foreign plugin was loaded from."""
+    """A registered plugin; `source` is the sha256 of the file of one that is not built in."""
 
     plugin: type[P]
     origin: str
     source: str | None = None
 
     def identity(self) -> dict[str, Any]:
-        """What of the code belongs to a run's identity: the version; also the digest of the source, for a foreign plugin and
-        for a built-in that somebody has edited.
+        """What enters a run's key: name and version; also the digest of the source unless it is a built-in as released.
+
+        Raises UserError for a plugin that is not defined in a file.
         """
         name, version, source = self.plugin.name, self.plugin.version, self.source
         kind = next(registry.kind for registry in KINDS.values() if issubclass(self.plugin, registry.base))
@@ -49,8 +50,8 @@ class Entry(Generic[P]):
             source = sources.edited(kind, name, version, sources.plugin_modules(self.plugin.__module__))
         elif source is None:
             raise UserError(
-                f"the {kind} '{name}' is in no file, which its runs could be told by: write its class to one (in a notebook "
-                "with %%writefile FILE.py) and load that with --plugin"
+                f"the {kind} '{name}' is not defined in a file, by which its runs are identified: write its class to one (in a "
+                "notebook with %%writefile FILE.py) and load that with --plugin"
             )
         return {"name": name, "version": version, **({"source": source} if source else {})}
 
@@ -62,7 +63,7 @@ class Registry(Generic[P]):
         self._entries: dict[str, Entry[P]] = {}
 
     def register(self, name: str) -> Callable[[type[P]], type[P]]:
-        """Class decorator. Raises DuplicateName naming both origins."""
+        """A class decorator that registers a plugin. Raises DuplicateName naming both origins."""
 
         def add(plugin: type[P]) -> type[P]:
             if not (isinstance(plugin, type) and issubclass(plugin, self.base)):
@@ -70,7 +71,7 @@ class Registry(Generic[P]):
             origin = _origin_of(plugin)
             if name in self._entries:
                 first = self._entries[name].origin
-                raise DuplicateName(f"the {self.kind} '{name}' of {origin} has the name of one from {first}; rename it")
+                raise DuplicateName(f"the {self.kind} '{name}' of {origin} has the same name as one of {first}; rename it")
             plugin.name = name
             self._entries[name] = Entry(plugin, origin, None if origin.startswith(BUILT_IN) else _source(plugin))
             return plugin
@@ -89,12 +90,12 @@ class Registry(Generic[P]):
         return sorted(self._entries)
 
     def forget(self, origin: str) -> None:
-        """Drop everything that one origin registered."""
+        """Unregister the plugins of one origin."""
         self._entries = {name: entry for name, entry in self._entries.items() if entry.origin != origin}
 
 
 def _origin_of(plugin: type[Plugin]) -> str:
-    """Where a plugin is loaded from; one that is not loaded but imported, or defined in a script, is of its module."""
+    """The origin of a plugin being registered: the current `registering_from`, else its module."""
     if _origin != BUILT_IN:
         return _origin
     module = plugin.__module__
@@ -102,7 +103,7 @@ def _origin_of(plugin: type[Plugin]) -> str:
 
 
 def _source(plugin: type[Plugin]) -> str | None:
-    """The digest of the file that a plugin's module is; None where it is none, as in a notebook."""
+    """The sha256 of the file that defines a plugin; None without one, as in a notebook."""
     try:
         return hashlib.sha256(Path(str(inspect.getsourcefile(sys.modules[plugin.__module__]))).read_bytes()).hexdigest()
     except (TypeError, OSError):
@@ -111,7 +112,7 @@ def _source(plugin: type[Plugin]) -> str | None:
 
 @contextmanager
 def registering_from(origin: str) -> Iterator[None]:
-    """Everything registered within belongs to `origin`."""
+    """Set the origin of the plugins registered within the block."""
     global _origin
     before, _origin = _origin, origin
     try:
@@ -124,7 +125,7 @@ attacks: Registry[Attack] = Registry("attack", Attack)  # type: ignore[type-abst
 defenses: Registry[Defense] = Registry("defense", Defense)  # type: ignore[type-abstract]
 evaluators: Registry[Evaluator] = Registry("evaluator", Evaluator)  # type: ignore[type-abstract]
 datasets: Registry[Dataset] = Registry("data set", Dataset)  # type: ignore[type-abstract]
-KINDS: dict[str, Registry] = {
+KINDS: dict[str, Registry[Any]] = {
     "attacks": attacks,
     "defenses": defenses,
     "evaluators": evaluators,

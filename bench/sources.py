@@ -1,7 +1,7 @@
-"""Which code is behind a number: digests of the source of the training engine and of every built-in plugin.
+"""Source digests of the training engine and of every built-in plugin.
 
-`sources.json` pins the digest that each version stands for. Code that differs from it, in a checkout that somebody edits, is
-code of its own in the keys of runs, so that an edited method never passes for the published one.
+`sources.json` pins the digest of each version. The digest of code that differs from it, in an edited checkout, enters the keys
+of runs, so that an edited method is never taken for the released one.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from pathlib import Path
 from typing import Any
 
 ENGINE = "2"
-"""Version of the training engine: loop, augmentation, EDA, models, seeds. Raise it when a change alters the numbers of runs."""
+"""Version of the training engine: loop, augmentation, EDA, models, seeds. Raise it with a change that alters numbers."""
 
 PIN_FILE = "sources.json"
 _ENGINE_ROOTS = ("bench.training.trainer", "bench.matrix.cell", "bench.models.frozen", "bench.keys")
 _ENGINE_ALONE = ("bench.matrix.workspace",)
-"""Of the engine, without what they import."""
+"""Engine modules whose imports are not followed."""
 _EVALUATION = ("bench.matrix.evaluation",)
 _ENGINE_PACKAGES = ("bench.training", "bench.models", "bench.data", "bench.api", "bench.intervals")
 
 
 def engine() -> str:
-    """The version of the training engine; with the digest of its source where that is not the pinned one."""
+    """The version of the training engine, with the digest of its source if that is not the pinned one."""
     source = edited("engine", "engine", ENGINE, engine_modules())
     return f"{ENGINE}+{source[:16]}" if source else ENGINE
 
 
 def edited(kind: str, name: str, version: str, modules: Iterable[str]) -> str | None:
-    """The digest of the modules' code where it is not the pinned one of that version, else None."""
+    """The digest of the modules' code if it differs from the pinned one of that version, else None."""
     found = digest(tuple(modules))
     return None if pinned().get(kind, {}).get(name) == {"version": version, "digest": found} else found
 
 
 @cache
 def pinned() -> dict[str, Any]:
-    """By kind and name: version and digest."""
+    """The content of sources.json: kind, then name, to version and digest."""
     content: dict[str, Any] = json.loads((files("bench") / PIN_FILE).read_text(encoding="utf-8"))
     return content
 
@@ -54,40 +54,40 @@ def engine_modules() -> tuple[str, ...]:
 
 
 def plugin_modules(module: str) -> tuple[str, ...]:
-    """A built-in's module and what it uses of its own package and of `bench.data`, less what belongs to the engine.
+    """A built-in's module and its imports within its package and `bench.data`, without the engine's modules.
 
-    To every evaluator belongs what shows it the model and the probes.
+    Evaluators also depend on the code that gives them model and probes.
     """
     package = module.rpartition(".")[0]
-    shown = _EVALUATION if package == "bench.evaluators" else ()
-    used = {*closure((module,), (package, "bench.data")), *shown}
+    context = _EVALUATION if package == "bench.evaluators" else ()
+    used = {*closure((module,), (package, "bench.data")), *context}
     return tuple(sorted(name for name in used if name == module or name not in engine_modules()))
 
 
 @cache
 def closure(roots: tuple[str, ...], packages: tuple[str, ...]) -> tuple[str, ...]:
-    """The modules `roots` and all that these import, directly or not, from `packages`; sorted."""
+    """The modules `roots` and their transitive imports within `packages`, sorted."""
     found: set[str] = set()
-    todo = list(roots)
-    while todo:
-        module = todo.pop()
+    pending = list(roots)
+    while pending:
+        module = pending.pop()
         if module not in found:
             found.add(module)
-            todo += [name for name in _imports(module) if any(f"{name}.".startswith(f"{each}.") for each in packages)]
+            pending += [name for name in _imports(module) if any(f"{name}.".startswith(f"{each}.") for each in packages)]
     return tuple(sorted(found))
 
 
 @cache
 def digest(modules: tuple[str, ...]) -> str:
-    """sha256 over the names and the code of modules; comments, docstrings and blank lines do not count."""
-    known = hashlib.sha256()
+    """sha256 of the names and code of modules, without comments, docstrings and blank lines."""
+    hasher = hashlib.sha256()
     for module in modules:
-        known.update(f"{module}\n{code(_source(module))}\n".encode())
-    return known.hexdigest()
+        hasher.update(f"{module}\n{code(_source(module))}\n".encode())
+    return hasher.hexdigest()
 
 
 def code(source: str) -> str:
-    """The lines of a module without comments, docstrings, blank lines and trailing space."""
+    """The source of a module without comments, docstrings, blank lines and trailing whitespace."""
     lines = source.splitlines()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
@@ -101,7 +101,7 @@ def code(source: str) -> str:
 
 
 def _imports(module: str) -> Iterator[str]:
-    """The modules that a module imports anywhere in it."""
+    """The modules that a module imports, anywhere in it."""
     spec = importlib.util.find_spec(module)
     package = module if spec and spec.submodule_search_locations else module.rpartition(".")[0]
     for node in ast.walk(ast.parse(_source(module))):

@@ -1,1 +1,1 @@
-"""Defenses, one a file."""
+"""The built-in defenses, one a module."""

@@ -1,4 +1,4 @@
-"""Activation clustering: a class that falls into a large and a small cluster loses the small one."""
+"""Activation clustering: the smaller of two clusters of a class is dropped if it is small enough."""
 
 from __future__ import annotations
 
@@ -17,44 +17,48 @@ from bench.registry import register_defense
 
 
 class ActivationClusteringParams(Params):
-    dimensions: int = Field(default=10, ge=1, description="independent components that a class is reduced to")
-    smallest: float = Field(default=0.35, ge=0, le=0.5, description="a cluster below this share of its class is poison")
+    dimensions: int = Field(default=10, ge=1, description="number of independent components")
+    smallest: float = Field(default=0.35, ge=0, le=0.5, description="a cluster with a smaller share of its class is dropped")
 
 
 @register_defense("activation_clustering")
 class ActivationClustering(Filter):
-    """Drops the smaller of two clusters where it is small for its class, then trains anew (Chen et al. 2019, SafeAI).
+    """Filter: drops the smaller of two activation clusters of a class if it is small, then retrains (Chen et al. 2019, SafeAI).
 
-    Each class's activations are reduced to 10 independent components and parted by 2-means; clusters are judged by relative
-    size, with a threshold of 0.35, all as reconstructed. Activations are image embeddings of plain CLIP trained on all pairs.
-    Deviations: a pair has no label, so its class is the class of the data set's vocabulary that its caption names, or where it
-    names none the one with the nearest mean caption embedding; activations are CLIP's unit image embeddings; what is found is
-    dropped, not relabelled. It takes O(pairs d squared).
+    The activations of each class are reduced to 10 independent components and split by 2-means; a cluster is judged by its
+    relative size, with a threshold of 0.35 (all as reconstructed). Activations are the image embeddings of plain CLIP trained
+    on all pairs. The cost is O(pairs d^2).
+
+    Deviations:
+    - Pairs have no labels. The class of a pair is the first one of the vocabulary that its caption mentions, or otherwise the
+      one with the nearest mean caption embedding.
+    - Activations are CLIP's unit-length image embeddings.
+    - Detected pairs are dropped, not relabelled.
     """
 
     citations = ("chen2019activationclustering",)
     Params = ActivationClusteringParams
     params: ActivationClusteringParams
 
-    def keep(self, scorer: Scorer) -> NDArray[np.bool_]:
+    def judge(self, scorer: Scorer) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         images, classes = self.labelled_images(scorer)
         seed = int(self.setup.rng("clusters").integers(2**31))
-        kept = np.ones(len(classes), dtype=bool)
+        shares = np.ones(len(classes))
         for pairs in members(classes):
-            kept[pairs[small_cluster(images[pairs], self.params.dimensions, self.params.smallest, seed)]] = False
-        return kept
+            shares[pairs] = cluster_shares(images[pairs], self.params.dimensions, seed)
+        return (1 - shares).astype(np.float32), shares >= self.params.smallest
 
 
-def small_cluster(rows: NDArray[np.float32], dimensions: int, smallest: float, seed: int) -> NDArray[np.bool_]:
-    """Which rows of (n, d) are in the smaller of two clusters, where it holds less than `smallest` of them: bool (n,)."""
+def cluster_shares(rows: NDArray[np.float32], dimensions: int, seed: int) -> NDArray[np.float64]:
+    """The share of rows (n, d) in the cluster, of two, that each is in: float64 (n,); 1 where there is nothing to part."""
     values = rows.astype(np.float64)
     rank = int(np.linalg.matrix_rank(np.cov(values, rowvar=False), hermitian=True)) if len(values) > 1 else 0
     if not rank:
-        return np.zeros(len(values), dtype=bool)
+        return np.ones(len(values))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", "There are some small singular values")
         ica = FastICA(min(dimensions, rank), whiten="unit-variance", whiten_solver="eigh", random_state=seed)
         clusters = KMeans(2, n_init=10, random_state=seed).fit_predict(ica.fit_transform(values)).astype(bool)
-    small = clusters if clusters.mean() < 0.5 else ~clusters
-    return small if small.mean() < smallest else np.zeros(len(values), dtype=bool)
+    shares: NDArray[np.float64] = np.where(clusters, clusters.mean(), (~clusters).mean())
+    return shares

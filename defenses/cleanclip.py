@@ -1,4 +1,4 @@
-"""CleanCLIP: fine-tuning a poisoned CLIP on clean data."""
+"""CleanCLIP: fine-tuning of a poisoned CLIP on clean data."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from bench.registry import register_defense
 
 
 class CleanCLIPParams(FineTuningParams):
-    weight: float = Field(default=1.0, ge=0, description="lambda: weight of the mean of the two in-modal losses")
+    weight: float = Field(default=1.0, ge=0, description="lambda: weight of the in-modal loss, the mean over both modalities")
 
 
 @register_defense("cleanclip")
 class CleanCLIP(FineTuning):
-    """Unsupervised fine-tuning of the poisoned CLIP on clean pairs with in-modal contrast (Bansal et al. 2023, ICCV).
+    """Fine-tunes the poisoned CLIP on clean pairs, with an additional in-modal contrastive loss (Bansal et al. 2023, ICCV).
 
-    L_CLIP + lambda/2 (image-image + text-text InfoNCE from an example to its augmentation): lambda is `inmodal_weight` of the
-    released code. It starts from plain CLIP's model of the same cell. The clean pairs are known to be clean by assumption and
-    disjoint from the poison. Their published share (100K of 3M), epochs, batch size and lr (0.02 of the pre-training's) are
-    the defaults. Deviation: warm-up is cut to half of the fine-tuning where 50 steps would be more.
+    The loss is L_CLIP + lambda/2 (L_image + L_text), where the in-modal terms are the InfoNCE of each example and its
+    augmentation; lambda is `inmodal_weight` in the released code. Fine-tuning starts from plain CLIP trained on the same
+    poisoned pairs. The clean pairs are clean by assumption and disjoint from the poisons. Defaults are the published ones: 100K
+    of 3M pairs, 10 epochs, batch size 64, and a learning rate 0.02 times that of pre-training.
+
+    Deviations:
+    - Warm-up is limited to half of the fine-tuning if 50 steps are more than that.
     """
 
     citations = ("bansal2023cleanclip",)
@@ -52,12 +55,15 @@ class SupervisedParams(FineTuningParams):
 
 @register_defense("cleanclip_supervised")
 class CleanCLIPSupervised(FineTuning):
-    """Supervised fine-tuning of the poisoned CLIP's image encoder on clean labelled images (Bansal et al. 2023, ICCV).
+    """Fine-tunes the image encoder of the poisoned CLIP on clean labelled images (supervised; Bansal et al. 2023, ICCV).
 
-    A linear head on the image embedding learns the classes of the data set's vocabulary; the text encoder stays as it is.
-    Deviations: the labelled images are trusted training images with their classes, where the paper takes ImageNet; the head's
-    answers are scaled by the temperature, which is not trained; warm-up is cut to half of the fine-tuning where 500 steps
-    would be more.
+    A linear head on the image embedding is trained to predict the class of the data set's vocabulary; the text encoder is not
+    changed. Fine-tuning starts from plain CLIP trained on the same poisoned pairs.
+
+    Deviations:
+    - The labelled images are trusted training images with their classes; the paper uses ImageNet.
+    - The logits of the head are scaled by CLIP's temperature, which is not trained.
+    - Warm-up is limited to half of the fine-tuning if 500 steps are more than that.
     """
 
     citations = ("bansal2023cleanclip",)

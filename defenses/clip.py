@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from bench.api import Batch, Defense, Encoder, Phase
@@ -11,13 +13,14 @@ from bench.registry import register_defense
 
 @register_defense("clip")
 class CLIP(Defense):
-    """No defense: CLIP as published (Radford et al. 2021).
+    """No defense: plain CLIP, the symmetric contrastive loss of images and captions (Radford et al. 2021).
 
-    Deviation, as reconstructed: the one augmentation there is a random square crop of the resized image, here a random crop of
-    at least a share of its area (option train.crop; 1 turns it off).
+    Deviations:
+    - The only augmentation in the paper, as reconstructed, is a random square crop of the resized image. Here it is a random
+      square crop with at least a given share of the image's area (option `train.crop`; 1 turns it off).
     """
 
-    citations = ("radford2021clip",)
+    citations: ClassVar[tuple[str, ...]] = ("radford2021clip",)
 
     def loss(self, batch: Batch, encoder: Encoder, phase: Phase) -> torch.Tensor:
         return clip_loss(encoder.encode_image(batch.images[0]), encoder.encode_text(batch.texts[0]), encoder.logit_scale)

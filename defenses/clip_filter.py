@@ -1,4 +1,4 @@
-"""Filtering with a clean CLIP: pairs that it finds unlike are dropped."""
+"""Filtering with a clean CLIP: pairs of low image-caption similarity are dropped."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from bench.registry import register_defense
 class CLIPFilterParams(Params):
     model: str = Field(
         default="",
-        description="clean model as MODEL:WEIGHTS, a tag or file of open_clip; empty: plain CLIP trained without poison",
+        description="clean model as MODEL:WEIGHTS, an open_clip tag or a file; empty: plain CLIP trained without poison",
     )
     threshold: float = Field(
-        default=0.5, description="least similarity; 0 is the mean of any image with any caption, 1 the mean of the pairs"
+        default=0.5, description="smallest similarity kept; 0: mean over all images and captions, 1: mean over the pairs"
     )
 
     @field_validator("model")
@@ -33,12 +33,15 @@ class CLIPFilterParams(Params):
 
 @register_defense("clip_filter")
 class CLIPFilter(Filter):
-    """Drops pairs whose image and caption a clean CLIP finds unlike, then trains on the rest (Yang et al. 2023, ICML).
+    """Filter: drops pairs whose image-caption similarity under a clean CLIP is low, then trains on the rest (Yang et al. 2023).
 
-    A pair stays if the cosine similarity of its embeddings reaches a threshold. Deviations: the threshold is given on a scale
-    from the mean similarity of all images with all captions to that of the pairs, since similarities of one model mean nothing
-    for another, and its default, half-way, is a choice of this project; unless another is named, the clean model is plain CLIP
-    trained on the same data and seed without the poison, which knows the clean pairs and is more than a defender would have.
+    A pair is kept if the cosine similarity of its embeddings reaches a threshold (ICML 2023). The clean model is any model of
+    open_clip; by default it is plain CLIP trained on the same data and seed without the poison, which is more than a defender
+    would have.
+
+    Deviations:
+    - The threshold is relative, since similarities of different models are not comparable: 0 is the mean similarity over all
+      images and captions, 1 the mean over the pairs. Its default, 0.5, is a choice of this project.
     """
 
     citations = ("yang2023multimodal",)
@@ -47,37 +50,39 @@ class CLIPFilter(Filter):
 
     def __init__(self, params: CLIPFilterParams, setup: TrainSetup) -> None:
         super().__init__(params, setup)
-        self._told: dict[str, float] = {}
+        self._mismatch_telemetry: dict[str, float] = {}
 
     @classmethod
     def limits(cls, params: Any) -> Sequence[Limit]:
-        told = "AUC of the clean model's similarities on planted mismatches"
-        best = Limit("mismatch_auc", "last", told, "use a clean model that knows such images", low=mismatches.LEAST_AUC)
-        return (*super().limits(params), best)
+        what = "AUC of the clean model's similarities on planted mismatches"
+        advice = "use a clean model that was trained on similar images"
+        return (*super().limits(params), Limit("mismatch_auc", "last", what, advice, low=mismatches.LEAST_AUC))
 
     @classmethod
     def selects_with(cls, params: Any) -> Guide | None:
         return params.model or "clean"
 
-    def keep(self, scorer: Scorer) -> NDArray[np.bool_]:
+    def judge(self, scorer: Scorer) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         similarities, image_sum, text_sum = [], np.zeros(1), np.zeros(1)
         for images, texts in self.embeddings(scorer):
             similarities.append((images * texts).sum(axis=1, dtype=np.float64))
             image_sum, text_sum = image_sum + images.sum(axis=0), text_sum + texts.sum(axis=0)
-        pairs = np.concatenate(similarities)
-        mismatched = image_sum @ text_sum / len(pairs) ** 2
-        return pairs >= mismatched + self.params.threshold * (pairs.mean() - mismatched)
+        pairs: NDArray[np.float64] = np.concatenate(similarities)
+        mismatched = float(image_sum @ text_sum) / len(pairs) ** 2
+        kept = pairs >= mismatched + self.params.threshold * (pairs.mean() - mismatched)
+        return -pairs.astype(np.float32), kept
 
     def select(self, scorer: Scorer) -> None:
         super().select(scorer)
-        self._told = {"mismatch_auc": mismatches.auc(*mismatches.planted(scorer, self.setup.pairs, self.setup.rng))}
+        auc = mismatches.auc(*mismatches.planted(scorer, self.setup.pairs, self.setup.rng))
+        self._mismatch_telemetry = {"mismatch_auc": auc}
 
     def telemetry(self) -> dict[str, float]:
-        return super().telemetry() | self._told
+        return super().telemetry() | self._mismatch_telemetry
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"told": self._told}
+        return super().state_dict() | {"told": self._mismatch_telemetry}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self._told = state.get("told", {})
+        self._mismatch_telemetry = state.get("told", {})

@@ -1,4 +1,4 @@
-"""Controls: plain CLIP that trains no more than a defended cell did, for telling a method from training less."""
+"""Controls: plain CLIP with the training budget of a defense, to separate the effect of a method from that of less training."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from bench.registry import register_defense
 
 
 class ControlParams(Params):
-    steps: int = Field(default=0, ge=0, description="steps in all; 0 is as many as the recipe's epochs have")
-    pairs: int = Field(default=0, ge=0, description="random pairs that are trained on, the same in each epoch; 0 is all")
+    steps: int = Field(default=0, ge=0, description="number of steps; 0: those of the recipe's epochs")
+    pairs: int = Field(default=0, ge=0, description="size of the random training subset, fixed for the run; 0: all pairs")
 
 
 class Control(CLIP):
-    """Plain CLIP for a number of steps on a random set of pairs, with the recipe's schedule over those steps.
+    """Plain CLIP for a given number of steps on a random subset of the pairs, with the recipe's schedule over these steps.
 
-    The steps are spread evenly over as few epochs as hold them; an epoch takes a new random part of the set.
+    The steps are spread evenly over the smallest sufficient number of epochs; each epoch uses a new random part of the subset.
     """
 
     Params = ControlParams
@@ -30,7 +30,7 @@ class Control(CLIP):
     def __init__(self, params: ControlParams, setup: TrainSetup) -> None:
         super().__init__(params, setup)
         size = _size(params, setup.pairs)
-        self._set = np.sort(setup.rng("control").permutation(setup.pairs)[:size])
+        self._subset = np.sort(setup.rng("control").permutation(setup.pairs)[:size])
         self._steps = params.steps or setup.epochs * _per_epoch(size, setup.batch_size)
 
     @classmethod
@@ -41,7 +41,7 @@ class Control(CLIP):
     def phases(self, epoch: int) -> Sequence[Phase]:
         fewest, more = divmod(self._steps, self.setup.epochs)
         steps = fewest + (epoch < more)
-        order = self.setup.rng(f"control {epoch}").permutation(self._set)
+        order = self.setup.rng(f"control {epoch}").permutation(self._subset)
         return (Phase(indices=order[: steps * self.setup.batch_size]),)
 
     @classmethod
@@ -51,7 +51,10 @@ class Control(CLIP):
 
 @register_defense("control_steps")
 class ControlSteps(Control):
-    """Control: plain CLIP (Radford et al. 2021) with as many steps as a defended cell takes with the CLIP loss."""
+    """Control: plain CLIP (Radford et al. 2021) with as many steps as a defense takes with the CLIP loss.
+
+    Run by `--controls`. The difference to plain CLIP is due to fewer steps, not to the defense.
+    """
 
     citations = ("radford2021clip",)
 
@@ -62,9 +65,10 @@ class ControlSteps(Control):
 
 @register_defense("control_size")
 class ControlSize(Control):
-    """Control: plain CLIP (Radford et al. 2021) with as many steps, on as many random pairs as an epoch of these has.
+    """Control: plain CLIP (Radford et al. 2021) with as many steps and on as many pairs as a defense uses for the CLIP loss.
 
-    Pairs are counted in the epochs of a defended cell that have steps with the CLIP loss, on average.
+    The pairs are a random subset; its size is the mean over the defense's epochs with steps of the CLIP loss. Run by
+    `--controls`. The difference to `control_steps` is due to fewer pairs, not to the defense.
     """
 
     citations = ("radford2021clip",)
@@ -79,5 +83,5 @@ def _size(params: ControlParams, pairs: int) -> int:
 
 
 def _per_epoch(pairs: int, batch_size: int) -> int:
-    """Steps of an epoch: full batches, or one of all pairs where they fill none."""
+    """Steps of an epoch: the number of full batches, at least 1."""
     return max(1, pairs // batch_size)

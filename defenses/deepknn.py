@@ -1,4 +1,4 @@
-"""Deep k-NN: pairs whose neighbours are of another class are dropped."""
+"""Deep k-NN: pairs whose nearest neighbours belong to another class are dropped."""
 
 from __future__ import annotations
 
@@ -12,51 +12,60 @@ from bench.defenses.filtering import Filter
 from bench.registry import register_defense
 
 _SIMILARITIES = 2**27
-"""How many are held at once: 512 MB."""
+"""The number of similarities in memory at a time: 512 MiB."""
 
 
 class DeepKNNParams(Params):
-    k: float = Field(default=1.0, gt=0, description="neighbours that vote, as a share of the mean size of a class")
+    k: float = Field(default=1.0, gt=0, description="number of neighbours, as a multiple of the mean class size")
 
 
 @register_defense("deepknn")
 class DeepKNN(Filter):
-    """Drops pairs that their nearest neighbours outvote, then trains anew (Deep k-NN, Peri et al. 2020, ECCV Workshops).
+    """Filter: drops pairs outvoted by their nearest neighbours, then retrains (Deep k-NN, Peri et al. 2020, ECCV Workshops).
 
-    The k nearest images in the embedding of plain CLIP trained on all pairs vote with their classes; a pair stays if no class
-    has more votes than its own. k is the size of a class (5,000 on CIFAR-10, as reconstructed). Deviations: a pair has no
-    label, so its class is the class of the data set's vocabulary that its caption names, or where it names none the one with
-    the nearest mean caption embedding; features are CLIP's unit image embeddings; k follows the mean size, since these classes
-    differ in size, and votes are not weighted; the model is trained anew from fresh weights. The search is exact and takes
-    O(pairs squared), on the training's device and in chunks.
+    The k nearest images in the embedding space of plain CLIP trained on all pairs vote with their classes; a pair is kept if no
+    class has more votes than its own. k is the class size (5,000 on CIFAR-10, as reconstructed). The search is exact and costs
+    O(pairs^2), on the training device and in chunks.
+
+    Deviations:
+    - Pairs have no labels. The class of a pair is the first one of the vocabulary that its caption mentions, or otherwise the
+      one with the nearest mean caption embedding.
+    - Features are CLIP's unit-length image embeddings.
+    - k is the mean class size, since classes differ in size here; votes are not weighted.
+    - The model is retrained from new initial weights.
     """
 
     citations = ("peri2020deepknn",)
     Params = DeepKNNParams
     params: DeepKNNParams
 
-    def keep(self, scorer: Scorer) -> NDArray[np.bool_]:
+    def judge(self, scorer: Scorer) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         images, classes = self.labelled_images(scorer)
         k = round(self.params.k * len(classes) / len(np.unique(classes)))
         device = self.setup.device
-        return ~outvoted(torch.from_numpy(images).to(device), torch.from_numpy(classes).to(device), k).cpu().numpy()
+        margins = outvoted(torch.from_numpy(images).to(device), torch.from_numpy(classes).to(device), k).cpu().numpy()
+        return margins, margins <= 0
 
 
 @torch.no_grad()
 def outvoted(rows: torch.Tensor, classes: torch.Tensor, k: int) -> torch.Tensor:
-    """Whether another class has more votes among the k nearest other rows than a row's own class: bool (n,).
+    """By what share of the votes another class has more of the k nearest other rows than a row's own class: float32 (n,).
 
-    rows: float32 (n, d), of unit length; classes: int64 (n,). k is cut to 1..n - 1.
+    It is negative where the own class has most. rows: float32 (n, d), of unit length; classes: int64 (n,). k is cut to
+    1..n - 1.
     """
     n = len(rows)
     if n < 2:
-        return torch.zeros(n, dtype=torch.bool, device=rows.device)
+        return torch.zeros(n, device=rows.device)
+    k = min(max(k, 1), n - 1)
     results = []
-    for chunk in torch.arange(n, device=rows.device).split(max(1, _SIMILARITIES // n)):
+    for chunk in torch.split(torch.arange(n, device=rows.device), max(1, _SIMILARITIES // n)):
         similarities = rows[chunk] @ rows.T
         similarities[torch.arange(len(chunk), device=rows.device), chunk] = -torch.inf
-        nearest = similarities.topk(min(max(k, 1), n - 1), dim=1).indices
+        nearest = similarities.topk(k, dim=1).indices
         votes = torch.zeros(len(chunk), int(classes.max()) + 1, dtype=torch.int64, device=rows.device)
         votes.scatter_add_(1, classes[nearest], torch.ones_like(nearest))
-        results.append(votes.gather(1, classes[chunk][:, None])[:, 0] < votes.amax(dim=1))
+        own = classes[chunk][:, None]
+        own_votes = votes.gather(1, own)[:, 0]
+        results.append((votes.scatter(1, own, 0).amax(dim=1) - own_votes) / k)
     return torch.cat(results)

@@ -1,4 +1,4 @@
-"""What filters share: they look at all pairs through a trained model, drop some, and train plain CLIP on the rest."""
+"""Base of filters, which drop pairs by their embeddings under a trained model and train plain CLIP on the rest."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ _CHUNK = 8192
 
 
 class Filter(CLIP):
-    """Plain CLIP from fresh weights on the pairs that `keep` chooses."""
+    """Plain CLIP from fresh weights on the pairs that `judge` keeps."""
 
     params: Any
 
     def __init__(self, params: Params, setup: TrainSetup) -> None:
         super().__init__(params, setup)
         self._kept = np.ones(setup.pairs, dtype=bool)
+        self._scores = np.full(setup.pairs, np.nan, dtype=np.float32)
 
     @classmethod
     def selects_with(cls, params: Any) -> Guide | None:
@@ -34,7 +35,7 @@ class Filter(CLIP):
     def limits(cls, params: Any) -> Sequence[Limit]:
         kept = "share of the pairs that the filter keeps"
         return (
-            Limit("dropped", "last", "pairs that the filter drops", "use stricter parameters", low=1, unit=""),
+            Limit("dropped", "last", "number of pairs that the filter drops", "use stricter parameters", low=1, unit=""),
             Limit("safe_share", "last", kept, "use milder parameters", low=0.2),
         )
 
@@ -43,13 +44,13 @@ class Filter(CLIP):
         return Meaning(safe_share="safe_share")
 
     @abstractmethod
-    def keep(self, scorer: Scorer) -> NDArray[np.bool_]:
-        """Which pairs are trained on: bool (pairs,)."""
+    def judge(self, scorer: Scorer) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """How suspicious each pair is, float32 (pairs,), higher is more, and which are trained on, bool (pairs,)."""
 
     def select(self, scorer: Scorer) -> None:
-        self._kept = self.keep(scorer)
+        self._scores, self._kept = self.judge(scorer)
         if not self._kept.any():
-            raise ValueError(f"{self.name} drops every pair; milder parameters keep some")
+            raise ValueError(f"{self.name} drops every pair; use milder parameters")
 
     def phases(self, epoch: int) -> Sequence[Phase]:
         return (Phase(indices=np.flatnonzero(self._kept)),)
@@ -57,35 +58,54 @@ class Filter(CLIP):
     def observed(self) -> dict[str, NDArray[Any]]:
         return {"safe": self._kept}
 
+    def scores(self) -> NDArray[np.float32]:
+        return self._scores
+
     def telemetry(self) -> dict[str, float]:
         return {"safe_share": float(self._kept.mean()), "dropped": int((~self._kept).sum())}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"kept": torch.from_numpy(self._kept)}
+        return {"kept": torch.from_numpy(self._kept), "scores": torch.from_numpy(self._scores)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._kept = state["kept"].numpy().copy()
+        self._kept, self._scores = state["kept"].numpy().copy(), state["scores"].numpy().copy()
 
     def embeddings(self, scorer: Scorer) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Image and text embeddings of all pairs, in order and in chunks: float32 (n, d) each."""
+        """Yield image and text embeddings of all pairs, in order and in chunks: float32 (n, d) each."""
         for start in range(0, self.setup.pairs, _CHUNK):
             images, texts = scorer.embeddings(np.arange(start, min(start + _CHUNK, self.setup.pairs)))
             yield images.cpu().numpy(), texts.cpu().numpy()
 
     def labelled_images(self, scorer: Scorer) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """For filters that need a class label of each pair: image embeddings, float32 (pairs, d), and `caption_classes`.
+        """Image embeddings and a class label of each pair, for filters that need labels.
 
-        In memory stand 4 d bytes a pair and modality, 8 GB for a million pairs at d = 1,024.
+        Needs 8 d bytes of memory for each pair: 8 GB for a million pairs at d = 1,024.
+
+        Returns
+        -------
+        images : float32 (pairs, d)
+            Unit-length embeddings.
+        classes : int64 (pairs,)
+            See `caption_classes`.
         """
         images, texts = (np.concatenate(parts) for parts in zip(*self.embeddings(scorer), strict=True))
         return images, caption_classes(self.setup.named(), texts)
 
 
 def caption_classes(named: NDArray[np.int64], texts: NDArray[np.float32]) -> NDArray[np.int64]:
-    """A class for each pair: the one that its caption names, int64 (n,), or where it names none (-1) the nearest one.
+    """A class for each pair: the one that its caption mentions, or otherwise the one with the nearest mean caption embedding.
 
-    Nearest is the class whose captions' embeddings, rows of `texts` (n, d), have the nearest mean. Where fewer than two
-    classes are named, all pairs are of one.
+    Parameters
+    ----------
+    named : int64 (n,)
+        The class that each caption mentions; -1 if it mentions none.
+    texts : float32 (n, d)
+        Caption embeddings.
+
+    Returns
+    -------
+    int64 (n,)
+        All 0 if fewer than two classes are mentioned.
     """
     known = named >= 0
     if len(np.unique(named[known])) < 2:
@@ -97,7 +117,7 @@ def caption_classes(named: NDArray[np.int64], texts: NDArray[np.float32]) -> NDA
 
 
 def members(classes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """The pairs of each class, in order: int64 each."""
+    """The pairs of each class: a sorted int64 array for each."""
     order = np.argsort(classes, kind="stable")
     _, starts = np.unique(classes[order], return_index=True)
     return np.split(order, starts[1:])

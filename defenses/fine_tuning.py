@@ -14,24 +14,29 @@ from bench.defenses.clip import CLIP
 from bench.registry import register_defense
 
 
-class FineTuningParams(Params):
+class TuningParams(Params):
     clean: float = Field(default=1 / 30, gt=0, le=1, description="trusted clean pairs, as a share of the training pairs")
     epochs: int = Field(default=10, ge=1, description="epochs of fine-tuning")
     step_share: float = Field(
-        default=0, ge=0, description="steps, as a share of the recipe's, in whole epochs; 0 goes by `epochs`"
+        default=0, ge=0, description="number of steps as a share of the recipe's, in whole epochs; 0: use `epochs`"
     )
     batch_size: int = Field(default=64, ge=2, description="batch size of fine-tuning")
     lr: float = Field(default=0.02, gt=0, description="peak learning rate, as a share of the recipe's")
+
+
+class FineTuningParams(TuningParams):
     warmup_steps: int = Field(default=50, ge=0, description="steps of linear warm-up")
 
 
 @register_defense("fine_tuning")
 class FineTuning(CLIP):
-    """Fine-tuning of the poisoned CLIP on clean pairs with the CLIP loss alone (after Bansal et al. 2023, ICCV).
+    """Fine-tunes the poisoned CLIP on clean pairs with the CLIP loss alone (after Bansal et al. 2023, ICCV).
 
-    It starts from plain CLIP's model of the same cell. The clean pairs are known to be clean by assumption and disjoint from
-    the poison. Their share, epochs, batch size and lr are those of CleanCLIP, whose loss without its in-modal part this is.
-    Deviation: warm-up is cut to half of the fine-tuning where 50 steps would be more.
+    Fine-tuning starts from plain CLIP trained on the same poisoned pairs. The clean pairs are clean by assumption and disjoint
+    from the poisons. Their share, epochs, batch size and learning rate are those of CleanCLIP, without its in-modal loss.
+
+    Deviations:
+    - Warm-up is limited to half of the fine-tuning if 50 steps are more than that.
     """
 
     citations = ("bansal2023cleanclip",)
@@ -48,11 +53,7 @@ class FineTuning(CLIP):
 
     @classmethod
     def training(cls, params: Any, train: TrainRecipe) -> dict[str, int | float]:
-        steps = max(1, round(params.clean * train.pairs) // params.batch_size)
-        epochs = params.epochs
-        if params.step_share:
-            pretraining = train.epochs * max(1, train.pairs // train.batch_size)
-            epochs = max(1, int(params.step_share * pretraining / steps + 0.5))
+        steps, epochs = duration(params, train)
         return {
             "epochs": epochs,
             "batch_size": params.batch_size,
@@ -62,3 +63,12 @@ class FineTuning(CLIP):
 
     def phases(self, epoch: int) -> Sequence[Phase]:
         return (Phase("finetune", self._clean, ("plain",)),)
+
+
+def duration(params: TuningParams, train: TrainRecipe) -> tuple[int, int]:
+    """Steps in an epoch of fine-tuning, and epochs."""
+    steps = max(1, round(params.clean * train.pairs) // params.batch_size)
+    if not params.step_share:
+        return steps, params.epochs
+    pretraining = train.epochs * max(1, train.pairs // train.batch_size)
+    return steps, max(1, int(params.step_share * pretraining / steps + 0.5))

@@ -1,4 +1,4 @@
-"""A first-in, first-out pool of embeddings with nearest-neighbour look-up."""
+"""A first-in, first-out pool of embeddings with nearest-neighbour lookup."""
 
 from __future__ import annotations
 
@@ -8,7 +8,24 @@ import torch
 
 
 class Pool:
-    """Holds the `size` most recent embeddings, float32 (size, d), unit rows, and the pair each is of, int64 (size,)."""
+    """The most recent embeddings, with the pair that each belongs to.
+
+    Parameters
+    ----------
+    size : int
+        Capacity.
+    dim : int
+        Width of the embeddings.
+    device : torch.device
+        Where they are stored.
+
+    Attributes
+    ----------
+    embeddings : float32 (size, dim)
+        Unit-length rows, in no particular order.
+    pairs : int64 (size,)
+        The pair of each embedding; -1 if the slot is empty.
+    """
 
     def __init__(self, size: int, dim: int, device: torch.device) -> None:
         self.embeddings = torch.zeros(size, dim, device=device)
@@ -20,24 +37,39 @@ class Pool:
         return self._held
 
     @torch.no_grad()
-    def push(self, embeddings: torch.Tensor, pairs: torch.Tensor) -> None:
-        """Put embeddings (n, d) of `pairs` (n,) in, in place of the oldest, past the end from the start.
+    def push(self, embeddings: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
+        """Replace the oldest entries by embeddings (n, d) of `pairs` (n,) and return their slots, int64 (n,).
 
-        Of more than fit, the last remain.
+        If n exceeds the size, the last ones are kept.
         """
         size = len(self.embeddings)
         new = embeddings.detach()[-size:]
-        places = (self._next + torch.arange(len(new), device=new.device)) % size
-        self.embeddings[places] = new
-        self.pairs[places] = pairs[-size:]
+        slots = (self._next + torch.arange(len(new), device=new.device)) % size
+        self.embeddings[slots] = new
+        self.pairs[slots] = pairs[-size:]
         self._next = int((self._next + len(new)) % size)
         self._held = min(size, self._held + len(new))
+        return slots
 
     @torch.no_grad()
     def nearest(self, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The held embedding nearest to each unit query (n, d) in Euclidean distance, which is the one of largest product.
+        """The nearest embedding to each query in Euclidean distance, that is, of largest cosine similarity.
 
-        With it comes the pair that it is of, int64 (n,). Raises LookupError when the pool is empty.
+        Parameters
+        ----------
+        queries : float (n, d)
+            Unit-length rows.
+
+        Returns
+        -------
+        embeddings : float32 (n, d)
+        pairs : int64 (n,)
+            The pair that each embedding belongs to.
+
+        Raises
+        ------
+        LookupError
+            If the pool is empty.
         """
         if not self._held:
             raise LookupError("the pool is empty")

@@ -1,9 +1,9 @@
-"""RoCLIP: captions from a pool."""
+"""RoCLIP: images matched with captions from a pool."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from bench.registry import register_defense
 
 
 class RoCLIPParams(Params):
-    every: int = Field(default=2, ge=1, description="K: every K-th epoch matches with the pool")
+    every: int = Field(default=2, ge=1, description="K: every K-th epoch matches images with the pool")
     pool: float = Field(default=0.02, gt=0, le=1, description="pool size as a share of the training pairs")
     lr: float = Field(default=0.1, gt=0, description="peak learning rate, as a share of the recipe's")
     epochs: float = Field(default=0.5, gt=0, description="epochs, as a share of the recipe's")
@@ -29,16 +29,19 @@ class RoCLIPParams(Params):
 
 @register_defense("roclip")
 class RoCLIP(CLIP):
-    """Every K-th epoch each image is matched with the nearest caption of a pool, not its own (Yang et al. 2023, NeurIPS).
+    """Every K-th epoch, images are matched with captions from a pool instead of their own (Yang et al. 2023, NeurIPS).
 
-    The match is the pool's caption embedding nearest to the image's embedding; it takes the caption's place in the CLIP loss.
-    Look-up comes before the batch's captions enter the pool, and they enter in matching epochs only, as in the released code.
-    The published learning rate (5e-5, a tenth of CLIP's) and epochs (24, half of CLIP's) are shares of the recipe's.
-    Deviations from the released code: the pool starts with the captions of random pairs, not with noise; a batch that reaches
-    the pool's end goes on at its start, where that code drops the rest.
+    In a matching epoch, the caption embedding of each pair is replaced in the CLIP loss by the one in the pool that is nearest
+    to the image embedding. As in the released code, the lookup comes before the batch's captions enter the pool, and captions
+    enter in matching epochs only. Images and captions are augmented. The published learning rate (5e-5) and number of epochs
+    (24) are kept relative to those of CLIP (a tenth and a half).
+
+    Deviations from the released code:
+    - The pool is initialised with captions of random pairs, not with noise.
+    - A batch that exceeds the end of the pool wraps around; that code drops the rest.
     """
 
-    citations = ("yang2023roclip",)
+    citations: ClassVar[tuple[str, ...]] = ("yang2023roclip",)
     Params = RoCLIPParams
     params: RoCLIPParams
 
@@ -46,14 +49,14 @@ class RoCLIP(CLIP):
         super().__init__(params, setup)
         self._pool = Pool(max(1, round(params.pool * setup.pairs)), setup.embed_dim, setup.device)
         self._matched = torch.full((setup.pairs,), -1, device=setup.device)
-        self._matching: dict[str, float] = {}
+        self._match_telemetry: dict[str, float] = {}
 
     @classmethod
     def limits(cls, params: RoCLIPParams) -> Sequence[Limit]:
-        told = "AUC of the captions' similarity to what they were matched with"
+        auc = "AUC of the similarity of captions to their matches"
         return (
             Limit("own_matches", "mean", "share of the matches that are the pair's own caption", "make pool smaller", high=0.5),
-            Limit("match_auc", "mean", told, "train longer or make pool larger", low=mismatches.LEAST_AUC),
+            Limit("match_auc", "mean", auc, "train longer or make pool larger", low=mismatches.LEAST_AUC),
         )
 
     @classmethod
@@ -62,7 +65,7 @@ class RoCLIP(CLIP):
 
     def before_epoch(self, epoch: int, scorer: Scorer) -> None:
         self._matched.fill_(-1)
-        self._matching = {}
+        self._match_telemetry = {}
         size = len(self._pool.embeddings)
         if self._matches(epoch) and not len(self._pool):
             chosen = self.setup.rng("pool").permutation(self.setup.pairs)[:size]
@@ -91,27 +94,27 @@ class RoCLIP(CLIP):
 
     def after_epoch(self, epoch: int, scorer: Scorer) -> None:
         if self._matches(epoch):
-            self._matching = self._measured(self._matched.cpu().numpy(), scorer)
+            self._match_telemetry = self._measured(self._matched.cpu().numpy(), scorer)
 
     def _measured(self, matched: NDArray[np.int64], scorer: Scorer) -> dict[str, float]:
-        """Of an epoch's matches: the share of own captions, and whether a match suits the caption that it stands in for.
+        """Telemetry of an epoch's matches: the share of own captions, and the similarity of captions to their matches.
 
-        Matches are found by the image, so that its own caption is a judge apart: more similar to its match than to another
-        pair's, where matching goes by content.
+        Matches are found from the image, so the caption is an independent check: if matching works by content, a caption is
+        more similar to its own match than to that of another pair, and the AUC is above 0.5.
         """
         pairs = np.flatnonzero(matched >= 0)
         rows = self.setup.rng("matches").permutation(pairs)[: mismatches.SAMPLE]
-        texts, stand_ins = scorer.embeddings(rows)[1], scorer.embeddings(matched[rows])[1]
+        texts, matches = scorer.embeddings(rows)[1], scorer.embeddings(matched[rows])[1]
         return {
             "own_matches": float((matched[pairs] == pairs).mean()),
-            "match_auc": mismatches.auc(*mismatches.coupled(texts, stand_ins)),
+            "match_auc": mismatches.auc(*mismatches.paired_and_shifted(texts, matches)),
         }
 
     def observed(self) -> dict[str, NDArray[Any]]:
         return {"text_neighbour": self._matched.cpu().numpy()}
 
     def telemetry(self) -> dict[str, float]:
-        return self._matching
+        return self._match_telemetry
 
     def state_dict(self) -> dict[str, Any]:
         return {"pool": self._pool.state_dict(), "matched": self._matched}

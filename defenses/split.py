@@ -1,4 +1,4 @@
-"""Which pairs look clean: a two-component Gaussian mixture on image-caption similarities."""
+"""Split pairs by similarity: a two-component Gaussian mixture of image-caption similarities."""
 
 from __future__ import annotations
 
@@ -15,9 +15,16 @@ _SMALLEST_SPREAD = 1e-6
 
 @dataclass(frozen=True)
 class Fit:
-    """Posterior of the upper component for every pair, float64 (n,), and the mixture: the lower component comes first.
+    """A fitted mixture; the component with the smaller mean comes first.
 
-    `degenerate` says that no mixture could be fitted; the posterior is then the rank of the similarity in [0, 1].
+    Attributes
+    ----------
+    posterior : float64 (n,)
+        Posterior probability of the upper component for each pair, made monotone in the similarity.
+    means, variances, weights : (float, float)
+        Parameters of the components.
+    degenerate : bool
+        Whether no mixture could be fitted; `posterior` is then the rank of the similarity, scaled to [0, 1].
     """
 
     posterior: NDArray[np.float64]
@@ -28,11 +35,10 @@ class Fit:
 
 
 def fit(similarities: NDArray[np.float32]) -> Fit:
-    """Fit by EM and give every pair the posterior probability of the component with the larger mean.
+    """Fit a two-component Gaussian mixture to similarities, float32 (n,), by EM.
 
-    With unequal variances the posterior of a mixture is not monotone: the most similar pairs can get a low one. It is made
-    monotone outward from the means: above the upper mean it never falls, below the lower mean it never rises again. (The
-    released code of Yang et al. 2024 takes it as it is.)
+    With unequal variances the posterior of the upper component is not monotone: the most similar pairs can get a low one. It is
+    made monotone beyond the means; see `monotone`. (The released code of Yang et al. 2024 uses it unchanged.)
     """
     values = similarities.astype(np.float64)
     if len(values) < 2 or float(values.std()) < _SMALLEST_SPREAD:
@@ -49,9 +55,19 @@ def fit(similarities: NDArray[np.float32]) -> Fit:
 
 
 def monotone(values: NDArray[np.float64], posterior: NDArray[np.float64], lower: float, upper: float) -> NDArray[np.float64]:
-    """The posterior, not falling with the value: running minimum downward from `upper`, then running maximum upward.
+    """Make a posterior non-decreasing in the value: a running minimum downward from `upper`, then a running maximum upward.
 
-    Between the means the posterior of a mixture rises by itself and stays as it is.
+    Between the means the posterior of a mixture increases already and is not changed.
+
+    Parameters
+    ----------
+    values, posterior : float64 (n,)
+    lower, upper : float
+        The means of the components.
+
+    Returns
+    -------
+    float64 (n,)
     """
     order = np.argsort(values, kind="stable")
     result = posterior[order].copy()
@@ -64,9 +80,9 @@ def monotone(values: NDArray[np.float64], posterior: NDArray[np.float64], lower:
 
 
 def top(similarities: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
-    """The most similar `share` of the pairs, at least one; since the posterior is monotone, the ones most likely clean.
+    """Select the most similar `share` of the pairs, at least one: bool (n,). Ties are resolved by the order of the pairs.
 
-    Equal similarities are taken in the order of the pairs.
+    Since the posterior is monotone in the similarity, these are the pairs that are most likely clean.
     """
     count = min(len(similarities), max(1, round(share * len(similarities))))
     chosen = np.zeros(len(similarities), dtype=bool)

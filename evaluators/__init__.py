@@ -1,1 +1,1 @@
-"""Evaluators, one a file."""
+"""The built-in evaluators, one a module."""

@@ -10,37 +10,38 @@ from bench.registry import register_evaluator
 
 @register_evaluator("asr")
 class ASR(Evaluator):
-    """Share of the attack's probe images that zero-shot classification gives their adversarial class (Yang et al. 2024).
+    """Attack success rate: share of the probe images classified zero-shot as the adversary's class (Yang et al. 2024).
 
-    Probes never show an object of that class, so a correct answer is never counted as a success. The floor is the same share
-    of the same images on an undefended model trained without poison. Classes are those of the data set's vocabulary.
+    Probes are the target images of TDPA, or test images with the trigger. They never show the adversary's class, so a correct
+    prediction never counts as a success. The floor is the same share on the clean model: undefended, trained without poison on
+    the same data and seed. Classification is over the data set's vocabulary.
     """
 
     citations = ("yang2024safeclip",)
     metrics = (
         Metric(name="asr", better="lower", description="probe images classified as the adversary's class"),
-        Metric(name="asr_floor", better="neither", description="the same on a model trained without poison"),
-        Metric(name="triggered_top1", better="higher", description="probe images classified as what they show"),
+        Metric(name="asr_floor", better="neither", description="the same on the clean model"),
+        Metric(name="triggered_top1", better="higher", description="probe images classified correctly"),
     )
     needs_attack = True
     needs_clean_model = True
 
     def evaluate(self, ctx: EvalContext) -> list[Measurement]:
         images, vocabulary = ctx.probe_images(), ctx.bundle.vocabulary
-        answers = (ctx.model.image_features(images) @ ctx.model.classifier(vocabulary).T).argmax(dim=1).numpy()
+        predictions = (ctx.model.image_features(images) @ ctx.model.classifier(vocabulary).T).argmax(dim=1).numpy()
         clean = ctx.clean_model()
         floor = (clean.image_features(images) @ clean.classifier(vocabulary).T).argmax(dim=1).numpy()
         labels = np.array([probe.label for probe in ctx.probes])
         shown = [_members(ctx, probe) for probe in ctx.probes]
         known = np.array([bool(members) for members in shown])
-        correct = np.array([answer in members for answer, members in zip(answers, shown, strict=True)])
+        correct = np.array([prediction in members for prediction, members in zip(predictions, shown, strict=True)])
 
         groups = np.array([probe.group for probe in ctx.probes])
         measurements = []
         for name in ["all", *sorted(set(groups) - {"all"})]:
             rows = np.ones(len(groups), dtype=bool) if name == "all" else groups == name
             measurements += [
-                share("asr", name, answers[rows] == labels[rows]),
+                share("asr", name, predictions[rows] == labels[rows]),
                 share("asr_floor", name, floor[rows] == labels[rows]),
             ]
             if (known & rows).any():
@@ -49,5 +50,6 @@ class ASR(Evaluator):
 
 
 def _members(ctx: EvalContext, probe: Probe) -> tuple[int, ...]:
+    """The classes that a probe shows."""
     pairs = ctx.bundle.holdout if probe.split == "holdout" else ctx.bundle.test
     return pairs.members[probe.index]

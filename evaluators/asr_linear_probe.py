@@ -1,4 +1,4 @@
-"""Attack success rate on a linear probe."""
+"""Attack success rate of a linear probe."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from bench.registry import register_evaluator
 
 @register_evaluator("asr_linear_probe")
 class ASRLinearProbe(Evaluator):
-    """Share of the probe images that a linear probe on image features gives the adversary's class (Yang et al. 2024).
+    """Attack success rate by linear probe: share of the probe images classified as the adversary's class (Yang et al. 2024).
 
-    The linear probe learns the downstream task whose classes are those that attacks aim at, from clean labelled images.
+    A linear probe on the frozen image features is trained on clean labelled images of the downstream task whose classes are the
+    data set's vocabulary. The floor is the same share on the clean model.
     """
 
     citations = ("yang2024safeclip",)
@@ -21,7 +22,7 @@ class ASRLinearProbe(Evaluator):
     params: LinearProbeParams
     metrics = (
         Metric(name="asr_probe", better="lower", description="probe images classified as the adversary's class"),
-        Metric(name="asr_probe_floor", better="neither", description="the same on a model trained without poison"),
+        Metric(name="asr_probe_floor", better="neither", description="the same on the clean model"),
     )
     needs_attack = True
     needs_clean_model = True
@@ -31,7 +32,7 @@ class ASRLinearProbe(Evaluator):
     def lacks(cls, bundle: DatasetBundle) -> str | None:
         if any(task.vocabulary.names == bundle.vocabulary.names for task in bundle.tasks):
             return None
-        return "no downstream task has the classes that attacks aim at"
+        return "no downstream task has the classes of the vocabulary"
 
     def evaluate(self, ctx: EvalContext) -> list[Measurement]:
         task = next(task for task in ctx.bundle.tasks if task.vocabulary.names == ctx.bundle.vocabulary.names)
@@ -39,6 +40,6 @@ class ASRLinearProbe(Evaluator):
         measurements = []
         for metric, model in (("asr_probe", ctx.model), ("asr_probe_floor", ctx.clean_model())):
             classifier = fit(model, task, self.params)
-            answers = classifier.predict(model.image_features(ctx.probe_images()).numpy())
-            measurements.append(share(metric, "all", answers == labels))
+            predictions = classifier.predict(model.image_features(ctx.probe_images()).numpy())
+            measurements.append(share(metric, "all", predictions == labels))
         return measurements

@@ -9,7 +9,11 @@ from bench.registry import register_evaluator
 
 @register_evaluator("zero_shot")
 class ZeroShot(Evaluator):
-    """Top-1 accuracy with class embeddings made of prompt templates, on every downstream task (Radford et al. 2021)."""
+    """Top-1 accuracy of zero-shot classification on every downstream task (Radford et al. 2021).
+
+    The embedding of a class is the mean of the text embeddings of its prompts, normalised; an image is assigned to the class of
+    largest cosine similarity.
+    """
 
     citations = ("radford2021clip",)
     metrics = METRICS

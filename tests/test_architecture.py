@@ -17,35 +17,141 @@ FOLDERS = ("attacks", "defenses", "evaluators")
 PLUGINS = tuple(f"bench.{folder}" for folder in FOLDERS)
 OPEN_TO_PLUGINS = ("bench.api", "bench.data", "bench.models", "bench.testing", "bench.registry", "bench.errors")
 
-# What a part of the engine may use of the rest of it.
-LAYERS = {
+RECORDS = ("bench.matrix.schema", "bench.matrix.reading", "bench.matrix.store", "bench.matrix.old_records")
+
+# What each module and package of the engine may import, from the bottom up: an entry names entries above it alone.
+LAYERS: dict[str, tuple[str, ...]] = {
     "bench.errors": (),
     "bench.canonical": (),
     "bench.sources": (),
-    "bench.recipe": ("bench.registry", "bench.errors"),
-    "bench.references": ("bench.errors",),
     "bench.text": (),
     "bench.intervals": (),
     "bench.meaning": (),
-    "bench.api": ("bench.canonical", "bench.intervals", "bench.meaning", "bench.errors"),
+    "bench.statistics": (),
+    "bench.console": (),
+    "bench.quiet": (),
+    "bench.shutdown": ("bench.errors",),
+    "bench.disk": ("bench.errors",),
+    "bench.references": ("bench.errors",),
+    "bench.api": ("bench.canonical", "bench.intervals", "bench.meaning"),
     "bench.registry": ("bench.api", "bench.errors", "bench.sources"),
+    "bench.plugins": ("bench.registry", "bench.errors"),
+    "bench.recipe": ("bench.registry", "bench.errors"),
     "bench.data": ("bench.api", "bench.registry", "bench.errors", "bench.text"),
     "bench.models": ("bench.api", "bench.data", "bench.errors"),
+    "bench.config": (
+        "bench.api",
+        "bench.canonical",
+        "bench.errors",
+        "bench.models",
+        "bench.recipe",
+        "bench.registry",
+        "bench.sources",
+    ),
+    "bench.keys": ("bench.canonical", "bench.config"),
     "bench.suites": ("bench.canonical", "bench.errors"),
-    "bench.matrix.schema": ("bench.canonical", "bench.errors", "bench.matrix.reading", "bench.meaning", "bench.suites"),
-    "bench.matrix.old_records": ("bench.matrix.schema", "bench.meaning"),
+    "bench.training": (
+        "bench.api",
+        "bench.config",
+        "bench.data",
+        "bench.disk",
+        "bench.errors",
+        "bench.keys",
+        "bench.models",
+        "bench.shutdown",
+    ),
+    "bench.matrix": (
+        "bench.__version__",
+        "bench.api",
+        "bench.canonical",
+        "bench.config",
+        "bench.console",
+        "bench.data",
+        "bench.disk",
+        "bench.errors",
+        "bench.keys",
+        "bench.meaning",
+        "bench.models",
+        "bench.plugins",
+        "bench.quiet",
+        "bench.recipe",
+        "bench.registry",
+        "bench.shutdown",
+        "bench.suites",
+        "bench.text",
+        "bench.training",
+    ),
+    "bench.profiling": ("bench.api", "bench.console", "bench.errors", "bench.matrix", "bench.training"),
+    "bench.jobs": (
+        "bench.config",
+        "bench.console",
+        "bench.data",
+        "bench.errors",
+        "bench.matrix",
+        "bench.models",
+        "bench.plugins",
+        "bench.shutdown",
+        "bench.training",
+    ),
+    "bench.cluster": ("bench.console", "bench.errors", "bench.matrix"),
     "bench.reports": (
+        "bench.__version__",
         "bench.canonical",
         "bench.console",
-        "bench.intervals",
-        "bench.matrix.old_records",
-        "bench.matrix.schema",
-        "bench.matrix.store",
-        "bench.meaning",
-        "bench.suites",
+        "bench.disk",
         "bench.errors",
-        "bench.__version__",
+        "bench.intervals",
+        "bench.meaning",
+        "bench.statistics",
+        "bench.suites",
+        "bench.matrix",
     ),
+    "bench.interface": (
+        "bench.__version__",
+        "bench.api",
+        "bench.canonical",
+        "bench.cluster",
+        "bench.config",
+        "bench.console",
+        "bench.disk",
+        "bench.errors",
+        "bench.jobs",
+        "bench.keys",
+        "bench.matrix",
+        "bench.models",
+        "bench.plugins",
+        "bench.recipe",
+        "bench.references",
+        "bench.registry",
+        "bench.reports",
+        "bench.shutdown",
+        "bench.suites",
+        "bench.training",
+    ),
+    "bench.testing": (
+        "bench.api",
+        "bench.config",
+        "bench.data",
+        "bench.errors",
+        "bench.keys",
+        "bench.models",
+        "bench.plugins",
+        "bench.recipe",
+        "bench.references",
+        "bench.registry",
+        "bench.sources",
+        "bench.training",
+    ),
+    "bench.cli": ("bench",),
+    "bench.benchmarks": ("bench",),
+}
+# Parts of packages that may import less.
+PARTS: dict[str, tuple[str, ...]] = {
+    "bench.matrix.schema": ("bench.canonical", "bench.errors", "bench.matrix.reading", "bench.meaning", "bench.suites"),
+    "bench.matrix.reading": ("bench.text",),
+    "bench.matrix.store": ("bench.canonical", "bench.disk", "bench.errors", "bench.matrix.reading", "bench.matrix.schema"),
+    "bench.matrix.old_records": ("bench.matrix.schema", "bench.meaning"),
+    "bench.reports": (*(name for name in LAYERS["bench.reports"] if name != "bench.matrix"), *RECORDS),
 }
 
 
@@ -104,10 +210,19 @@ def test_the_engine_knows_no_plugin() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("package", LAYERS)
-def test_layers(package: str) -> None:
+@pytest.mark.parametrize(("package", "allowed"), [*LAYERS.items(), *PARTS.items()], ids=[*LAYERS, *PARTS])
+def test_layers(package: str, allowed: tuple[str, ...]) -> None:
     assert list(_modules(package))
-    assert _offences(package, LAYERS[package]) == []
+    assert _offences(package, allowed) == []
+
+
+def test_every_part_of_the_engine_has_a_layer_above_those_that_it_uses() -> None:
+    parts = {".".join(module.split(".")[:2]) for module, _ in _modules("bench")} - {"bench", "bench.__main__", *PLUGINS}
+    assert parts == set(LAYERS)
+    names = list(LAYERS)
+    for number, (_, allowed) in enumerate(LAYERS.items()):
+        used = {name for name in allowed if not name.startswith("bench.__") and name != "bench"}
+        assert used <= set(names[:number])
 
 
 def test_only_the_command_line_knows_the_command_line_and_the_checks() -> None:

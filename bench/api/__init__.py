@@ -1,4 +1,4 @@
-"""The contracts that plugins fulfil and the values they exchange."""
+"""The plugin API: base classes of plugins, and the types that they exchange with the engine."""
 
 from bench.meaning import Meaning, Mixture, Stage
 

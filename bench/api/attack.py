@@ -1,4 +1,4 @@
-"""The contract of attacks: what is poisoned is decided once, written down, and the same for every defense."""
+"""The API of attacks. The poison is chosen once, recorded in a manifest, and is the same for every defense."""
 
 from __future__ import annotations
 
@@ -25,9 +25,22 @@ class AttackParams(Params):
 
 
 class Poison(BaseModel):
-    """One poisoned pair: image `index` of `split`, edited if `edit` is given, with `caption`.
+    """One poisoned pair.
 
-    A poison of a held-out image is added to the training set; a poison of a training image replaces that pair.
+    Attributes
+    ----------
+    split : {"train", "holdout"}
+        A poisoned training image replaces its pair; a held-out image is added to the training set.
+    index : int
+        Position of the image in the split.
+    uid : str
+        Id of the image.
+    caption : str
+        The caption of the poisoned pair.
+    target : int
+        The target class, an index into the bundle's vocabulary.
+    edit : dict, optional
+        Arguments of the pixel function `Attack.apply`; None leaves the image as it is.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -40,10 +53,10 @@ class Poison(BaseModel):
 
 
 class PoisonPlan(BaseModel):
-    """All that an attack decided: plain data, the same bytes for every defense.
+    """Everything that an attack chose, as plain data: the same bytes for every defense.
 
-    `tensors` holds arrays the pixel function needs (trigger patterns, warp fields, perturbations); the manifest carries
-    their digests.
+    `tensors` are arrays that the pixel function needs (trigger patterns, warp fields, perturbations); the manifest has their
+    digests.
     """
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
@@ -53,7 +66,7 @@ class PoisonPlan(BaseModel):
     tensors: dict[str, torch.Tensor] = Field(default_factory=dict, exclude=True)
 
     def manifest(self) -> dict[str, object]:
-        """The plan as JSON data, tensors by the sha256 of their bytes."""
+        """The plan as JSON data, with the sha256 of each tensor."""
         digests = {name: _digest(tensor) for name, tensor in sorted(self.tensors.items())}
         return {**self.model_dump(mode="json"), "tensors": digests}
 
@@ -62,7 +75,7 @@ class PoisonPlan(BaseModel):
         return _sha256(self.manifest())
 
     def chosen(self) -> str:
-        """sha256 of the choice of images, captions and targets; `craft` leaves it as it is, on every machine."""
+        """sha256 of the chosen images, captions and targets, without tensors, which `craft` may alter."""
         return _sha256(self.model_dump(mode="json"))
 
 
@@ -77,7 +90,10 @@ def _digest(tensor: torch.Tensor) -> str:
 
 @dataclass(frozen=True)
 class Probe:
-    """One evaluation image: edited as in training, a success when classified as class `label`. `group` names the trigger."""
+    """One evaluation image, edited as in training; the attack succeeds if it is classified as `label`.
+
+    `group` names the trigger, where an attack has several.
+    """
 
     split: Literal["holdout", "test"]
     index: int
@@ -88,14 +104,14 @@ class Probe:
 
 @dataclass(frozen=True)
 class AttackContext:
-    """What an attack may use. `rng(purpose)` is a generator that depends on data, attack and seed, never on the defense."""
+    """What an attack may use; `rng(purpose)` is a generator seeded by data, attack and seed, never by the defense."""
 
     bundle: DatasetBundle
     rng: Callable[[str], np.random.Generator]
 
 
 class Surrogate(Protocol):
-    """A trained model that an attack may optimise against; parameters are frozen, gradients reach the pixels."""
+    """A trained model that an attack may optimise against. Its parameters are frozen; gradients reach the pixels."""
 
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
         """Images float32 (n, 3, side, side) in [0, 1] -> unit embeddings float32 (n, d)."""
@@ -107,9 +123,9 @@ class Surrogate(Protocol):
 
 
 class Attack(Plugin):
-    """An attack: which pairs are poisoned, how pixels change, and on which images success is measured.
+    """Base class of attacks: which pairs are poisoned, how pixels change, and which images success is measured on.
 
-    `mismatched`: held-out images are paired with captions of a class that they do not show.
+    `mismatched` says that held-out images are paired with captions of a class that they do not show.
     """
 
     mismatched: ClassVar[bool] = True
@@ -121,20 +137,20 @@ class Attack(Plugin):
 
     @abstractmethod
     def plan(self, ctx: AttackContext) -> PoisonPlan:
-        """Choose images, captions and targets. Raises UserError when the request cannot be met."""
+        """Choose images, captions and targets. Raises UserError if the data set does not allow it."""
 
     def needs_surrogate(self) -> bool:
-        """Whether `craft` needs a model."""
+        """Whether `craft` needs a surrogate model."""
         return False
 
     def craft(self, ctx: AttackContext, plan: PoisonPlan, surrogate: Surrogate) -> PoisonPlan:
-        """Complete the plan with what takes a model; `surrogate` is the clean model of the same seed."""
+        """Complete the plan by optimising against `surrogate`, the clean model of the same seed."""
         return plan
 
     def apply(self, images: torch.Tensor, edits: Sequence[Edit], plan: PoisonPlan) -> torch.Tensor:
-        """uint8 (n, 3, side, side) -> the same shape, edited; pure, and row by row independent of the batch."""
+        """Edit images: uint8 (n, 3, side, side) -> the same shape. Pure; each row is independent of the others."""
         return images
 
     @abstractmethod
     def probes(self, ctx: AttackContext, plan: PoisonPlan) -> list[Probe]:
-        """The evaluation images; none of them shows an object of the class it shall be taken for."""
+        """The evaluation images, none of which shows the class that it should be misclassified as."""

@@ -1,4 +1,4 @@
-"""Data as plugins see it: images by index, captioned pairs, labelled tasks, and the bundle of all three."""
+"""The API of data sets: images, image-caption pairs, labelled tasks, and the bundle of all three."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from .plugin import Params, Plugin
 
 
 class Images(Protocol):
-    """Images of one square size, by position."""
+    """Square images of one size, loaded by position."""
 
     def __len__(self) -> int: ...
 
     def load(self, indices: NDArray[np.int64]) -> torch.Tensor:
-        """uint8 (n, 3, side, side) of the given positions."""
+        """The images at `indices`: uint8 (n, 3, side, side)."""
         ...
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Class names and the prompt templates (`{}` stands for the name) that turn them into zero-shot classes.
+    """Class names, and prompt templates in which `{}` stands for the name, for zero-shot classification.
 
-    synonyms: of each class, or of none: other words for it in captions; no prompt uses them.
+    synonyms: for each class other words for it in captions; empty if no class has any. No prompt uses them.
     """
 
     names: tuple[str, ...]
@@ -38,7 +38,7 @@ class Vocabulary:
     synonyms: tuple[tuple[str, ...], ...] = ()
 
     def prompts(self) -> list[list[str]]:
-        """One list of prompts a class."""
+        """One list of prompts per class."""
         return [[template.format(name) for template in self.templates] for name in self.names]
 
 
@@ -46,9 +46,9 @@ class Vocabulary:
 class Pairs:
     """Image-caption pairs.
 
-    `members` says of which classes of the bundle's vocabulary an image shows an object: for each pair a tuple of class
-    indices, from labels where there are some, then from whole-word mentions in any caption of the image. It may be
-    empty. It serves the adversary's choice of images and the exclusion of true targets, never training.
+    `members` has for each pair the indices of the classes in the bundle's vocabulary that the image shows, possibly none: from
+    labels, if there are any, then from whole-word mentions in any caption of the image. It is for the adversary's choice of
+    images and for excluding images of the target class, never for training.
     """
 
     uids: Sequence[str]
@@ -64,7 +64,7 @@ class Pairs:
 class Task:
     """A labelled downstream task; labels are int64 (n,), indices into `vocabulary.names`.
 
-    `mean_per_class`: its classes differ in size, so that the mean of their accuracies is measured too.
+    `mean_per_class`: also measure the mean of the class accuracies, since classes differ in size.
     """
 
     name: str
@@ -78,12 +78,30 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class DatasetBundle:
-    """One data source, opened.
+    """An opened data set.
 
-    train: what the model is trained on. holdout: images the adversary owns. test: images on which triggers are
-    evaluated, disjoint from both. vocabulary: the classes that an attack can aim at. tasks: downstream evaluation;
-    where a source has none `task_reason` says why. synonyms: of words of the captions, where a source knows its own.
-    fingerprint: changes whenever any pixel, caption or label may have.
+    Attributes
+    ----------
+    fingerprint : str
+        Changes whenever any pixel, caption or label may have changed.
+    image_size : int
+        Side of the square images, in pixels.
+    vocabulary : Vocabulary
+        The classes that an attack can target.
+    train : Pairs
+        The training set.
+    holdout : Pairs
+        Images that the adversary owns.
+    test : Pairs
+        Images that attacks are evaluated on, disjoint from the other two.
+    tasks : tuple of Task
+        Downstream tasks.
+    task_reason : str
+        Why there are no tasks.
+    synonyms : mapping of str to tuple of str
+        Synonyms of words in the captions, for EDA, if the data set has its own.
+    facts : dict
+        Further numbers and names for the record.
     """
 
     fingerprint: str
@@ -100,7 +118,7 @@ class DatasetBundle:
 
 @dataclass
 class Findings:
-    """What is wrong with single images and captions: how many of each kind, and the first of each as a sentence."""
+    """Problems of single images and captions: the number of each kind, and the first one as a sentence."""
 
     counts: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
@@ -113,9 +131,9 @@ class Findings:
 
 @dataclass(frozen=True)
 class DataPlace:
-    """Where a data set may read and keep files: `root` from --data-root, `cache` None where nothing can be kept.
+    """The folders of a data set: `root` from --data-root, and `cache`, None if there is no writable one.
 
-    With `findings` a data set leaves out what is wrong with single images and notes it there instead of raising.
+    With `findings`, a data set skips faulty images and notes them there instead of raising.
     """
 
     root: Path | None
@@ -124,13 +142,13 @@ class DataPlace:
 
 
 class Dataset(Plugin):
-    """A data source. `open` checks what can be checked without decoding images."""
+    """Base class of data sets. `open` checks everything that does not need decoding images."""
 
     needs_root: ClassVar[bool] = False
 
     @abstractmethod
     def open(self, params: Params, image_size: int, place: DataPlace) -> DatasetBundle:
-        """Open the source at a square image size in pixels.
+        """Open the data set with square images of `image_size` pixels.
 
-        Raises UserError naming the file and what to do when something is missing or malformed.
+        Raises UserError naming the file and what to do if something is missing or malformed.
         """

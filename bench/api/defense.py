@@ -1,4 +1,4 @@
-"""The contract of defenses: what one changes about how a CLIP is trained."""
+"""The API of defenses: how the training of a CLIP model is changed."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ from .plugin import Params, Plugin
 ImageView = Literal["plain", "light", "strong"]
 TextView = Literal["plain", "eda"]
 Guide = Literal["undefended", "clean"] | str
-"""A model to filter with: plain CLIP of the same cell, the same trained without poison, or MODEL:WEIGHTS of open_clip."""
+"""The model to select pairs with: plain CLIP of the same cell, the same without poison, or MODEL:WEIGHTS of open_clip."""
 
 
 class Encoder(Protocol):
-    """A CLIP on its device. Embeddings are float32 (n, d) and of unit length.
+    """A CLIP model on its device. Embeddings are float32 (n, d) and of unit length.
 
-    Where several processes train together it takes the rows of a batch's view that this process has, all of them, and returns
-    the embeddings of the whole batch.
+    On several ranks it takes all of this rank's rows of a batch's view, and returns the embeddings of the whole batch.
     """
 
     @property
     def logit_scale(self) -> torch.Tensor:
-        """exp of the learned log scale, 1/temperature, at most 100; a scalar with gradient."""
+        """The inverse temperature, exp of the learned parameter, at most 100; a scalar with gradient."""
         ...
 
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
@@ -42,17 +41,31 @@ class Encoder(Protocol):
         """Tokens int64 (n, length)."""
         ...
 
-    def trunk(self, images: torch.Tensor) -> torch.Tensor:
-        """What the projection into the joint space is made of: float32 (n, `TrainSetup.trunk_dim`), not normalised.
+    def image_parts(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings, and those of the places of a grid over the image: float32 (n, d) and (n, places, d), of unit length.
 
-        Of a ViT the pooled token, of a residual network the mean over places of its last stage. Images as in `encode_image`.
+        Places are patches of a ViT, or a residual network's last stage; one, the whole, where the tower does not show them.
+        """
+        ...
+
+    def text_parts(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings, and those of the tokens: float32 (n, d) and (n, length, d), of unit length, 0 where there is no token.
+
+        One, the whole, where the tower does not show them.
+        """
+        ...
+
+    def trunk(self, images: torch.Tensor) -> torch.Tensor:
+        """The features before the projection into the joint space: float32 (n, `TrainSetup.trunk_dim`), not normalised.
+
+        For a ViT the pooled token, for a ResNet the spatial mean of its last stage. Images as in `encode_image`.
         """
         ...
 
 
 @dataclass(frozen=True)
 class TrainRecipe:
-    """The recipe's training options, before a defense replaces some."""
+    """The training options of the recipe, before those that a defense replaces."""
 
     pairs: int
     epochs: int
@@ -62,15 +75,29 @@ class TrainRecipe:
 
 @dataclass(frozen=True)
 class TrainSetup:
-    """What a defense may know about a run; whether a pair is poisoned is not among it.
+    """What a defense may know about a run; it cannot tell which pairs are poisoned.
 
-    For defenses that assume clean data: `trusted(count)` gives that many pairs known to be clean, int64 (count,), and
-    `labels(pairs)` the class in the data set's vocabulary (of `classes` classes) that each shows, int64, -1 where unknown.
-    Trusted pairs are the same in every call: fewer are a part of more. ValueError where they would be more than half of all
-    pairs, and where labels are asked of a pair that `trusted` did not give.
-    For those with a head of their own: `embed_dim` is the width of embeddings, `trunk_dim` of what `Encoder.trunk` gives.
-    For those that take captions for labels: `named()` gives the first class of the vocabulary that each pair's caption
-    mentions in whole words, int64 (pairs,), -1 where it mentions none.
+    Attributes
+    ----------
+    pairs : int
+        Number of training pairs.
+    epochs, lr, batch_size
+        Training options, with those that the defense replaces.
+    embed_dim, trunk_dim : int
+        Width of embeddings, and of `Encoder.trunk`.
+    device : torch.device
+    rng : callable
+        `rng(purpose)` is a random generator of the run.
+    trusted : callable
+        `trusted(count)` gives indices int64 (count,) of pairs known to be clean, for defenses that assume some. The first
+        pairs are the same in every call. Raises ValueError for more than half of all pairs.
+    labels : callable
+        `labels(pairs)` gives the classes int64 (n,) that trusted pairs show, -1 if unknown. Raises ValueError for a pair that
+        `trusted` has not given.
+    named : callable
+        `named()` gives for each pair the first class that its caption mentions in whole words, int64 (pairs,), -1 if none.
+    classes : int
+        Number of classes in the data set's vocabulary.
     """
 
     pairs: int
@@ -89,14 +116,25 @@ class TrainSetup:
 
 @dataclass(frozen=True)
 class Phase:
-    """A pass over some pairs within an epoch.
+    """A pass over some of the pairs within an epoch.
 
-    `indices` None means all pairs. `image_views`/`text_views` name the views that a batch carries, in order: an image as it is,
-    lightly cropped (option train.crop) or strongly augmented (SimCLR's pipeline); a caption as it is or changed by EDA (option
-    train.eda_alpha). Each mention of a view is a draw of its own.
-    `lr` None follows the run's schedule, times `lr_share`; a number is held constant.
-    `clip_loss` says whether its steps are of the kind that plain CLIP takes: controls take as many, on as many pairs. It is
-    False where the loss is another, and where the rate is so low that a step hardly teaches.
+    Attributes
+    ----------
+    name : str
+    indices : ndarray of int64, optional
+        The pairs; None is all.
+    image_views : tuple of {"plain", "light", "strong"}
+        The image views in a batch, in order: unaugmented, lightly cropped (train.crop), or SimCLR's augmentation. Each is drawn
+        independently.
+    text_views : tuple of {"plain", "eda"}
+        The caption views: unchanged, or augmented by EDA (train.eda_alpha).
+    lr : float, optional
+        A constant learning rate; None follows the run's schedule.
+    lr_share : float
+        Factor of the schedule.
+    clip_loss : bool
+        Whether its steps count as CLIP training, of which controls take as many, on as many pairs. False for another loss, or a
+        learning rate too low to matter.
     """
 
     name: str = "train"
@@ -110,8 +148,9 @@ class Phase:
 
 @dataclass(frozen=True)
 class Budget:
-    """What a defended cell spent on phases with `Phase.clip_loss`: steps in all, and distinct pairs in an epoch that has such
-    steps, the mean over those epochs, rounded.
+    """What a defended cell spent on phases with `Phase.clip_loss`.
+
+    `steps` is their total number, `pairs` the mean number of distinct pairs over epochs that have such steps, rounded.
     """
 
     steps: int
@@ -120,10 +159,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Batch:
-    """Pairs of one step, on the device: indices int64 (n,) into the training set, and one tensor a view.
+    """The pairs of one step, on the device: indices int64 (n,) into the training set, and one tensor per view.
 
-    Where several processes train together, views hold this process's rows and `indices` those of all: encode views whole, and
-    choose among embeddings.
+    On several ranks, views hold this rank's rows and `indices` those of all ranks: encode views whole, and select embeddings
+    afterwards.
     """
 
     indices: torch.Tensor
@@ -135,7 +174,7 @@ class Scorer(Protocol):
     """Embeds training pairs, unaugmented and without gradient."""
 
     def similarities(self, indices: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """Cosine similarity of image and caption of the given pairs (all by default): float32 (n,)."""
+        """Cosine similarity of image and caption of the given pairs, by default all: float32 (n,)."""
         ...
 
     def embeddings(self, indices: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -144,11 +183,11 @@ class Scorer(Protocol):
 
 
 class Defense(Plugin):
-    """A defense. Only `loss` must be given; everything else defaults to plain CLIP training.
+    """Base class of defenses. Only `loss` is required; the defaults of all other methods are plain CLIP training.
 
-    Every nn.Module and nn.Parameter that it holds once `__init__` is done, in an attribute or in a list, tuple, dict or plain
-    object there, is trained beside the encoder and kept over an interruption; `requires_grad_(False)` leaves it as it is. In
-    `__init__` all global generators follow from model and seed. A loss whose gradient reaches anything else is an error.
+    Every nn.Module and nn.Parameter that an instance holds after `__init__`, in an attribute or in a list, tuple, dict or plain
+    object there, is trained along with the encoder and checkpointed; `requires_grad_(False)` freezes it. In `__init__` all
+    global random generators are seeded by model and seed. Gradient that reaches any other tensor is an error.
     """
 
     def __init__(self, params: Params, setup: TrainSetup) -> None:
@@ -157,43 +196,43 @@ class Defense(Plugin):
 
     @classmethod
     def starts_from(cls) -> str | None:
-        """The defense whose trained model of the same cell this one starts from; None starts from fresh weights."""
+        """The defense whose trained model of the same cell this one starts from; None trains from scratch."""
         return None
 
     @classmethod
     def selects_with(cls, params: Any) -> Guide | None:
-        """The model through which `select` sees the pairs; None: all pairs are trained on, without a selection."""
+        """The model that `select` scores the pairs with; None trains on all pairs, without a selection."""
         return None
 
     @classmethod
     def control(cls, budget: Budget) -> dict[str, Any] | None:
-        """For a control, which is planned beside defended cells: its parameters, by what such a cell spent. None: a defense."""
+        """The parameters of a control, given what the defended cell spent; None if this is a defense."""
         return None
 
     @classmethod
     def training(cls, params: Any, train: TrainRecipe) -> dict[str, int | float]:
-        """Options of `train` that this defense replaces, such as epochs or lr of a fine-tuning."""
+        """Options of `train` that this defense replaces, such as the epochs or lr of a fine-tuning."""
         return {}
 
     @classmethod
     def limits(cls, params: Any) -> Sequence[Limit]:
-        """Between what numbers of `telemetry` lie where the defense engages; outside, the report says that it did not."""
+        """Ranges of `telemetry` numbers outside of which the report says that the defense did not engage."""
         return ()
 
     @classmethod
     def meaning(cls, params: Any) -> Meaning:
-        """What numbers of `telemetry` mean, for reports to draw."""
+        """The meaning of numbers in `telemetry`, for reports."""
         return Meaning()
 
     def select(self, scorer: Scorer) -> None:
-        """Called once, before the first epoch, with the model of `selects_with`; what is chosen is part of `state_dict`."""
+        """Select pairs, once before the first epoch, with the model of `selects_with`; keep the result in `state_dict`."""
 
     @abstractmethod
     def loss(self, batch: Batch, encoder: Encoder, phase: Phase) -> torch.Tensor:
-        """The scalar training loss of one step."""
+        """The training loss of one step, a scalar."""
 
     def phases(self, epoch: int) -> Sequence[Phase]:
-        """The passes of an epoch, counted from 0."""
+        """The phases of an epoch, which is counted from 0."""
         return (Phase(),)
 
     def before_epoch(self, epoch: int, scorer: Scorer) -> None:
@@ -203,19 +242,33 @@ class Defense(Plugin):
         """Called at the end of every epoch."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What else must survive an interruption: tensors, numbers, strings, lists and dicts of them."""
+        """Further state to checkpoint: tensors, numbers, strings, and lists and dicts of them."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
+        """Restore the result of `state_dict`."""
 
     def observed(self) -> dict[str, NDArray[Any]]:
-        """What the defense holds of every pair, for telemetry.
+        """What the defense knows of every pair, for telemetry.
 
-        "safe" bool (pairs,); "similarity" of image and caption, float32 (pairs,); "image_neighbour" and "text_neighbour", the
-        pair whose embedding last stood in for this one's in the epoch that just ended, int64 (pairs,), -1 for none.
+        Returns
+        -------
+        dict of str to ndarray of shape (pairs,)
+            safe : bool, whether the pair is in the safe set.
+            similarity : float32, cosine similarity of image and caption.
+            image_neighbour, text_neighbour : int64, the pair whose embedding last replaced this one's in the epoch that just
+            ended, -1 for none.
+            reference : int64, the number of the set of pairs among which the pair was scored.
         """
         return {}
+
+    def scores(self) -> NDArray[np.float32] | None:
+        """How suspicious each pair is, for measuring detection: float32 (pairs,), higher is more, NaN where it was not scored.
+
+        Asked once, after the last epoch; None where the defense does not score pairs. Whichever pairs it trusts at its own
+        threshold are "safe" in `observed`.
+        """
+        return None
 
     def telemetry(self) -> dict[str, float]:
         """Numbers about the epoch that just ended."""

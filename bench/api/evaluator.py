@@ -1,13 +1,14 @@
-"""The contract of evaluators: metrics of a trained model, each with its n and a 95% interval."""
+"""The API of evaluators: metrics of a trained model, each with n and a 95% confidence interval."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from bench import intervals
@@ -26,7 +27,7 @@ class Metric(BaseModel):
 
 
 class Measurement(BaseModel):
-    """One number. `task` names the downstream task or trigger group."""
+    """One number with its 95% interval; `task` names the downstream task or the trigger group."""
 
     model_config = ConfigDict(frozen=True)
     metric: str
@@ -38,14 +39,14 @@ class Measurement(BaseModel):
 
 
 class FrozenModel(Protocol):
-    """A trained model in evaluation mode; results are cached, so that evaluators share the work."""
+    """A trained model in evaluation mode; evaluators share its cache of features."""
 
     def image_features(self, images: Images) -> torch.Tensor:
-        """Unit-length embeddings of all images: float32 (n, d)."""
+        """Unit embeddings of all images: float32 (n, d)."""
         ...
 
     def text_features(self, captions: Sequence[str]) -> torch.Tensor:
-        """Unit-length embeddings of captions, at least one: float32 (n, d). Not cached."""
+        """Unit embeddings of one or more captions: float32 (n, d). Not cached."""
         ...
 
     def classifier(self, vocabulary: Vocabulary) -> torch.Tensor:
@@ -62,7 +63,7 @@ class EvalContext(Protocol):
 
     @property
     def probes(self) -> Sequence[Probe]:
-        """The attack's evaluation images; none where there is no attack."""
+        """The attack's evaluation images; none without an attack."""
         ...
 
     def clean_model(self) -> FrozenModel:
@@ -70,15 +71,22 @@ class EvalContext(Protocol):
         ...
 
     def probe_images(self) -> Images:
-        """The probes' images, edited, in the order of `probes`."""
+        """The edited images of the probes, in their order."""
         ...
 
 
 class Evaluator(Plugin):
-    """An evaluator.
+    """Base class of evaluators.
 
-    `needs_attack`: a cell without attack has nothing to measure. `needs_clean_model`: have it trained. `needs_tasks`: a data
-    set without downstream tasks has nothing to measure.
+    Attributes
+    ----------
+    metrics : tuple of Metric
+    needs_attack : bool
+        Does not apply to cells without an attack.
+    needs_clean_model : bool
+        Needs the unpoisoned model, which is then trained first.
+    needs_tasks : bool
+        Does not apply to data sets without downstream tasks.
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = ()
@@ -91,23 +99,23 @@ class Evaluator(Plugin):
 
     @classmethod
     def lacks(cls, bundle: DatasetBundle) -> str | None:
-        """None where a data set has all that the evaluator needs, else what it lacks."""
+        """What the evaluator needs and the data set lacks; None if nothing."""
         if cls.needs_tasks and not bundle.tasks:
             return bundle.task_reason or "the data set has no downstream task"
         return None
 
     @abstractmethod
     def evaluate(self, ctx: EvalContext) -> list[Measurement]:
-        """All declared metrics. Values within their unit's range."""
+        """Measure all declared metrics; values are within the range of their unit."""
 
 
 def wilson(successes: float, n: float) -> tuple[float, float]:
-    """95% Wilson score interval of a share; (0, 1) when n is 0."""
+    """The 95% Wilson score interval of a proportion; (0, 1) if n is 0."""
     return intervals.wilson(successes / n, n) if n else (0.0, 1.0)
 
 
-def share(metric: str, task: str, hits: np.ndarray) -> Measurement:
-    """The share of true entries in `hits` as a Measurement with its Wilson interval. Raises ValueError when there is none."""
+def share(metric: str, task: str, hits: NDArray[np.bool_]) -> Measurement:
+    """The share of true entries in `hits`, bool (n,), with its Wilson interval. Raises ValueError if n is 0."""
     n, successes = len(hits), int(np.sum(hits))
     if n == 0:
         raise ValueError(f"{metric} on {task}: no image to measure on")
@@ -115,11 +123,11 @@ def share(metric: str, task: str, hits: np.ndarray) -> Measurement:
     return Measurement(metric=metric, task=task, value=successes / n, n=n, ci_low=low, ci_high=high)
 
 
-def class_mean(metric: str, task: str, hits: np.ndarray, labels: np.ndarray) -> Measurement:
-    """The mean over classes of the share of true entries in `hits`, bool (n,), among the images of a class; labels int (n,).
+def class_mean(metric: str, task: str, hits: NDArray[np.bool_], labels: NDArray[np.integer[Any]]) -> Measurement:
+    """The mean of the class accuracies, for `hits` bool (n,) and `labels` int (n,).
 
-    The interval is Wilson's for the number of images that gives a mean over equally good classes the same variance,
-    classes squared over the sum of 1 / images of a class. Raises ValueError when there is no image.
+    The interval is Wilson's with the effective sample size classes^2 / sum(1 / images of a class), at which classes of equal
+    accuracy give the mean the same variance. Raises ValueError if n is 0.
     """
     if len(hits) == 0:
         raise ValueError(f"{metric} on {task}: no image to measure on")

@@ -1,4 +1,4 @@
-"""What a defense's telemetry must say for the defense to have engaged."""
+"""Engagement limits on a defense's telemetry."""
 
 from __future__ import annotations
 
@@ -8,12 +8,22 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Limit:
-    """A number of a defense's telemetry that is at least `low` and at most `high` where the defense engages.
+    """The range of a telemetry number within which a defense is considered engaged.
 
-    figure: its name in `Defense.telemetry`; at: the epoch that counts, the first or the last that has the number, or the mean
-    over all that have it. A number that no epoch has is outside.
-    what: what it is, in words that go before a value ("share of the pairs in the first safe set"); advice: what to change
-    where it is outside. unit: "fraction" is shown in percent, "" as it is.
+    Attributes
+    ----------
+    figure : str
+        Its name in `Defense.telemetry`. A number that no epoch has is outside the range.
+    at : {"first", "last", "mean"}
+        The first or last epoch that has the number, or the mean over all that have it.
+    what : str
+        A description, followed by the value in reports ("share of the pairs in the first safe set").
+    advice : str
+        What to change if it is out of range.
+    low, high : float, optional
+        The range, inclusive.
+    unit : {"fraction", ""}
+        A fraction is shown in percent.
     """
 
     figure: str

@@ -1,4 +1,4 @@
-"""What attacks, defenses, evaluators and data sets have in common."""
+"""The common base class of attacks, defenses, evaluators and data sets."""
 
 from __future__ import annotations
 
@@ -9,17 +9,24 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Params(BaseModel):
-    """Parameters of a plugin: frozen, every field documented, unknown names refused."""
+    """Base class of a plugin's parameters: frozen, with a description for every field; unknown fields are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Plugin:
-    """Base of every plugin.
+    """Base class of plugins.
 
-    `name` is set by registration. Raise `version` whenever a change alters numbers: it is part of the identity of runs.
-    `citations` are the papers that it implements: BibTeX entries, or keys of `bench/references.bib`. `recipes` are TOML files
-    beside the class's own, which go by name then; a data set takes the one of its own name. Neither is inherited.
+    Attributes
+    ----------
+    name : str
+        Set by registration.
+    version : str
+        Raise it with every change that alters numbers: it is part of a run's key.
+    citations : tuple of str
+        The papers that it implements: BibTeX entries, or keys of `bench/references.bib`. Not inherited.
+    recipes : tuple of str
+        TOML files next to the plugin's, available as recipes by name; a data set uses the one of its own name. Not inherited.
     """
 
     name: ClassVar[str] = ""
@@ -35,10 +42,10 @@ class Plugin:
 
     @classmethod
     def supports(cls, spec: Any) -> str | None:
-        """None where the plugin can run the cell `spec` (a `bench.config.RunSpec`), else the reason why not."""
+        """Why the plugin cannot run the cell `spec` (a `bench.config.RunSpec`); None if it can."""
         return None
 
     @classmethod
     def test_params(cls) -> dict[str, Any]:
-        """Parameters under which the contract tests run the plugin on a small data set."""
+        """Parameters for the contract tests, which run on a small data set."""
         return {}

@@ -1,1 +1,1 @@
-"""Measurements of parts: commands, not tests."""
+"""Benchmarks, each run as a module."""

@@ -1,9 +1,9 @@
-"""Opens, tokenises and shuffles a made download of Conceptual Captions: seconds, and peak resident memory of each step.
+"""Opening, tokenising and shuffling a synthetic download of Conceptual Captions: time and peak memory of each step.
 
     python -m bench.benchmarks.captions --pairs 3000000 --folder /tmp/cc3m
 
-The captions are random words of CLIP's vocabulary, about ten each, and the images empty files: nothing decodes them. The
-download stays in the folder and is used again; the steps run in processes of their own, one after the other.
+The captions are about ten random words of CLIP's vocabulary, and the images are empty files, which nothing decodes. The
+download is kept in the folder for the next call. Each step runs in its own process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-A_SHARD = 10_000
+SHARD_SIZE = 10_000
 TSV = {"train": "Train_GCC-training.tsv", "val": "Validation_GCC-1.1.0-Validation.tsv"}
 STEPS = ("open", "open again", "tokenise", "read again", "train", "eda")
 
@@ -28,15 +28,18 @@ STEPS = ("open", "open again", "tokenise", "read again", "train", "eda")
 @click.command()
 @click.option("--pairs", default=3_000_000, show_default=True, help="Training pairs.")
 @click.option(
-    "--folder", type=click.Path(path_type=Path), required=True, help="Where they are written; a second call uses them again."
+    "--folder",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of the synthetic download; reused by a second call.",
 )
-@click.option("--step", type=click.Choice(STEPS), help="Only this step, in this process.")
+@click.option("--step", type=click.Choice(STEPS), help="Run this step alone, in this process.")
 def main(pairs: int, folder: Path, step: str | None) -> None:
-    """Make up a download of `cc3m` and measure each step from its captions to shuffled tokens."""
+    """Create a synthetic download of `cc3m` and time each step from its captions to shuffled tokens."""
     if step is not None:
         measure(folder, step)
         return
-    if not (folder / "made").exists():
+    if not (folder / "complete").exists():
         make(folder, pairs)
     shutil.rmtree(folder / "cache", ignore_errors=True)
     (folder / "cache").mkdir()
@@ -46,25 +49,25 @@ def main(pairs: int, folder: Path, step: str | None) -> None:
 
 
 def make(folder: Path, pairs: int) -> None:
-    """Both TSV files, and an empty image for each of their rows in numbered folders."""
+    """Write both TSV files, and an empty image for each row in numbered folders."""
     rng = np.random.default_rng(0)
     known = words()
     for split, count in (("train", pairs), ("val", 15_000)):
         (folder / split).mkdir(parents=True, exist_ok=True)
         with (folder / TSV[split]).open("w", encoding="utf-8") as table:
-            for start in range(0, count, A_SHARD):
-                rows = range(start, min(start + A_SHARD, count))
-                shard = folder / split / f"{start // A_SHARD:05d}"
+            for start in range(0, count, SHARD_SIZE):
+                rows = range(start, min(start + SHARD_SIZE, count))
+                shard = folder / split / f"{start // SHARD_SIZE:05d}"
                 shard.mkdir(exist_ok=True)
                 for row, length in zip(rows, 3 + rng.poisson(7.3, len(rows)), strict=True):
                     drawn = (len(known) * rng.random(length) ** 4).astype(int)
                     table.write(f"{' '.join(known[word] for word in drawn)} .\thttp://example.org/images/{row}.jpg\n")
                     (shard / f"{row:09d}.jpg").touch()
-    (folder / "made").touch()
+    (folder / "complete").touch()
 
 
 def words() -> list[str]:
-    """The whole words of CLIP's vocabulary, the most frequent first."""
+    """The whole words of CLIP's vocabulary, most frequent first."""
     from open_clip.tokenizer import default_bpe
 
     merges = gzip.decompress(Path(default_bpe()).read_bytes()).decode().split("\n")[1:]
@@ -79,19 +82,19 @@ def measure(folder: Path, step: str) -> None:
     from bench.data.conceptual import CC3M, CC3MParams
     from bench.data.loader import batches
     from bench.data.poisoned import PoisonedPairs
-    from bench.data.tokens import kept_tokens
+    from bench.data.tokens import cached_tokens
     from bench.models import factory
 
     clock = Clock()
     bundle = CC3M().open(CC3MParams(), 224, DataPlace(folder, folder / "cache"))
     if step.startswith("open"):
-        clock.say(step, f"{len(bundle.train):,} pairs")
+        clock.report(step, f"{len(bundle.train):,} pairs")
         return
     clock.restart()
     tokenize, identity = factory.tokenizer("RN50"), factory.tokenizer_identity("RN50")
-    clean = kept_tokens(bundle.train.captions, tokenize, identity, folder / "cache", lambda count: None)
+    clean = cached_tokens(bundle.train.captions, tokenize, identity, folder / "cache", lambda count: None)
     if step in ("tokenise", "read again"):
-        clock.say(step, f"{len(clean) / clock.seconds:,.0f} pairs/s, {clean.nbytes / 1e6:,.0f} MB of {clean.dtype}")
+        clock.report(step, f"{len(clean) / clock.seconds:,.0f} pairs/s, {clean.nbytes / 1e6:,.0f} MB of {clean.dtype}")
         return
     rng = np.random.default_rng(0)
     pairs = PoisonedPairs(bundle, rng=rng)
@@ -100,15 +103,15 @@ def measure(folder: Path, step: str) -> None:
     if step == "train":
         clock.restart()
         ids = CaptionTokens.vocabulary(*texts, synonyms)
-        clock.say("vocabulary", f"{len(ids):,} ids")
+        clock.report("vocabulary", f"{len(ids):,} ids")
     captions = CaptionTokens(*texts, lambda tokens: tokens, synonyms)
     clock.restart()
     epoch = batches(np.arange(len(pairs)), 128, rng)
     chosen = epoch if step == "train" else epoch[:200]
     for rows in chosen:
         captions.plain(rows) if step == "train" else captions.eda(rows, 0.1, rng)
-    what = "an epoch of plain captions" if step == "train" else f"{len(chosen)} batches of changed captions"
-    clock.say(what, f"{sum(map(len, chosen)) / clock.seconds:,.0f} pairs/s")
+    what = "an epoch of plain captions" if step == "train" else f"{len(chosen)} batches of EDA captions"
+    clock.report(what, f"{sum(map(len, chosen)) / clock.seconds:,.0f} pairs/s")
 
 
 class Clock:
@@ -120,10 +123,10 @@ class Clock:
 
     @property
     def seconds(self) -> float:
-        """Of this process on its core; what else runs on the machine does not count."""
+        """CPU seconds of this process, whatever else runs on the machine."""
         return time.process_time() - self._started[1]
 
-    def say(self, what: str, note: str) -> None:
+    def report(self, what: str, note: str) -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         passed = time.perf_counter() - self._started[0]
         click.echo(f"{what}: {passed:.1f} s ({self.seconds:.1f} s of CPU), peak {peak:.2f} GiB, {note}")

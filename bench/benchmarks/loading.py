@@ -1,9 +1,9 @@
-"""Pairs per second of decoding and augmenting JPEG files on one core, ours against the same written plainly with torchvision.
+"""Pairs per second of decoding and augmenting JPEG files on one core, relative to a plain torchvision pipeline.
 
     python -m bench.benchmarks.loading --folder /data/coco/train2017 --side 64
 
-"light" is one slightly cropped view, as plain CLIP trains on; "strong" is two views of SimCLR. Nothing is kept between batches.
-Rounds of both ways alternate on the same files; the medians are of the time that this process had its core.
+"light" is one slightly cropped view, as for plain CLIP; "strong" is two views of SimCLR. Nothing is cached between batches.
+Both pipelines alternate on the same files; reported are medians of CPU time.
 """
 
 from __future__ import annotations
@@ -27,41 +27,41 @@ from bench.data.augment import random_crop, simclr, to_float
 from bench.data.files import ImageFiles
 
 LIGHT, STRONG = 0.9, 0.2
-Way = Callable[[], None]
+Pipeline = Callable[[], None]
 
 
 @click.command()
 @click.option("--folder", type=click.Path(path_type=Path, exists=True), required=True, help="JPEG files, at any depth.")
 @click.option("--side", default=64, show_default=True, help="Side of the model's input, in pixels.")
-@click.option("--images", default=512, show_default=True, help="How many of the files.")
-@click.option("--longest", default=0, help="Scale copies of the files to this longer side first; 0 takes them as they are.")
-@click.option("--batch", default=128, show_default=True, help="Images a batch.")
-@click.option("--rounds", default=5, show_default=True, help="Times each is measured.")
+@click.option("--images", default=512, show_default=True, help="Number of files used.")
+@click.option("--longest", default=0, help="Longer side that copies of the files are scaled to first; 0 uses the files.")
+@click.option("--batch", default=128, show_default=True, help="Images per batch.")
+@click.option("--rounds", default=5, show_default=True, help="Repetitions.")
 def main(folder: Path, side: int, images: int, longest: int, batch: int, rounds: int) -> None:
-    """Measure decoding and augmenting of JPEG files against plain torchvision, on one core."""
+    """Compare decoding and augmenting of JPEG files to plain torchvision, on one core."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     torch.set_num_threads(1)
     files = sorted(folder.rglob("*.jpg"))
     files = files[:: max(1, len(files) // images)][:images]
     with _scaled(files, longest) as scaled:
-        ways = {
+        pipelines = {
             "light, ours": lambda: ours(scaled, side, batch, "light"),
             "light, torchvision": lambda: plain(scaled, side, batch, "light"),
             "strong, ours": lambda: ours(scaled, side, batch, "strong"),
             "strong, torchvision": lambda: plain(scaled, side, batch, "strong"),
-            "of ours: decoding alone": lambda: decoded(scaled, side, batch),
+            "decoding alone, ours": lambda: decoded(scaled, side, batch),
         }
-        for way, rate in rates(ways, len(scaled), rounds).items():
-            click.echo(f"{way}: {rate:,.0f} pairs/s")
+        for name, rate in rates(pipelines, len(scaled), rounds).items():
+            click.echo(f"{name}: {rate:,.0f} pairs/s")
 
 
-def rates(ways: dict[str, Way], count: int, rounds: int) -> dict[str, float]:
-    """Median pairs per second of CPU time; the first round warms up and does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+def rates(pipelines: dict[str, Pipeline], count: int, rounds: int) -> dict[str, float]:
+    """Median pairs per second of CPU time, without a first warm-up round."""
+    seconds: dict[str, list[float]] = {name: [] for name in pipelines}
     for _ in range(rounds + 1):
-        for name, way in ways.items():
+        for name, pipeline in pipelines.items():
             started = time.process_time()
-            way()
+            pipeline()
             seconds[name].append(time.process_time() - started)
     return {name: count / statistics.median(spent[1:]) for name, spent in seconds.items()}
 
@@ -87,7 +87,7 @@ def ours(files: Sequence[Path], side: int, size: int, view: str) -> None:
             simclr(images, STRONG, 1.0, generator)
 
 
-class Files(Dataset):
+class Files(Dataset[torch.Tensor]):
     """The views of each file, float32 (views, 3, side, side)."""
 
     def __init__(self, files: Sequence[Path], side: int, view: str) -> None:

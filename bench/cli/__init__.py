@@ -1,4 +1,4 @@
-"""The command line, one command a file, loaded when it is called."""
+"""The command line, one module per command, imported when it is called."""
 
 from .main import main
 

@@ -6,7 +6,7 @@ import inspect
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,9 +21,9 @@ _TRACEBACK_LINES = 8
 @click.command("check")
 @click.argument("file", type=click.Path(path_type=Path), metavar="PLUGIN.py")
 def command(file: Path) -> int:
-    """Run the contract checks on the plugins of a Python file (its code runs).
+    """Run the contract checks on the plugins in a Python file. Its code is executed.
 
-    Exit codes: 0 every check passed, 1 some failed, 2 the file could not be checked.
+    Exit codes: 0 all checks passed, 1 some failed, 2 the file cannot be checked.
     """
     found = _plugins_of(file)
     from bench.testing import checks_for
@@ -40,8 +40,8 @@ def command(file: Path) -> int:
     return 1 if failed else 0
 
 
-def _plugins_of(file: Path) -> list[tuple[str, Entry]]:
-    """What the file registers, with the kind of each; a file of the built-in folders is loaded already."""
+def _plugins_of(file: Path) -> list[tuple[str, Entry[Any]]]:
+    """The plugins in a file, with their kinds. Raises UserError if it registers none or cannot be loaded."""
     from bench import plugins
 
     if not file.is_file():
@@ -60,7 +60,7 @@ def _plugins_of(file: Path) -> list[tuple[str, Entry]]:
     return found
 
 
-def _registered(file: Path) -> list[tuple[str, Entry]]:
+def _registered(file: Path) -> list[tuple[str, Entry[Any]]]:
     from bench.registry import KINDS
 
     return [
@@ -72,7 +72,7 @@ def _registered(file: Path) -> list[tuple[str, Entry]]:
 
 
 def _problem(run: Callable[[], None]) -> str | None:
-    """Why a check failed, in one line; for an exception of the plugin with the place where it was raised."""
+    """Why a check failed, in one line; None if it passed."""
     try:
         run()
     except AssertionError as error:
@@ -84,4 +84,4 @@ def _problem(run: Callable[[], None]) -> str | None:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or "it raised an assertion without a message"
+    return " ".join(str(error).split()) or "an assertion without a message"

@@ -13,16 +13,16 @@ from bench.interface.plugins import load_plugins
 @click.command("describe")
 @click.argument("name")
 @click.option(
-    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Results folder: show what a defense cost there too."
+    "--out", type=click.Path(path_type=Path), metavar="DIR", help="Results folder: also show the cost of a defense there."
 )
 @plugin_option
 def command(name: str, out: Path | None, plugin: tuple[str, ...]) -> None:
-    """Show what an attack, defense, evaluator, data set or recipe is: its paper, options and deviations.
+    """Describe an attack, defense, evaluator, data set or recipe: its paper, options and deviations.
 
     \b
     bench describe safeclip --out results
     """
     load_plugins(plugin)
-    from bench.interface.describe import described, runs_of
+    from bench.interface.describe import describe, runs_in_folder
 
-    click.echo("\n\n".join(described(name, runs_of(out))))
+    click.echo("\n\n".join(describe(name, runs_in_folder(out))))

@@ -13,10 +13,9 @@ _KINDS = ("attacks", "defenses", "evaluators", "datasets", "models", "recipes")
 @click.argument("kind", required=False, type=click.Choice(_KINDS), metavar="[KIND]")
 @plugin_option
 def command(kind: str | None, plugin: tuple[str, ...]) -> None:
-    """Show what there is, where each comes from, and what could not be loaded.
+    """List everything available with its origin, and plugins that could not be loaded.
 
-    KIND is one of attacks, defenses, evaluators, datasets, models and recipes; all by default. `bench describe NAME` shows more
-    of one.
+    KIND is one of attacks, defenses, evaluators, datasets, models and recipes; all by default. See also `bench describe NAME`.
     """
     from bench import plugins as plugin_loader
     from bench import recipe

@@ -1,4 +1,4 @@
-"""`bench`: finds the subcommand and turns errors into exit codes."""
+"""`bench`: dispatches to subcommands, and maps errors to exit codes."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ import click
 
 from bench import __version__
 from bench.errors import Stopped, UserError
-from bench.matrix.stop import at_once, stoppable
 from bench.quiet import quiet_libraries
+from bench.shutdown import graceful_shutdown, interruptible
 
 _COMMANDS = {
     "run": "Train and evaluate a matrix of attacks x defenses.",
-    "status": "Show what is done, running, failed and waiting in a results folder.",
-    "report": "Make tables and an HTML page from the records of a results folder.",
-    "profile": "Measure where the time of a training goes.",
-    "poison": "Write a poisoned training set for another trainer.",
-    "show": "Draw an attack: clean, poisoned, difference.",
-    "list": "Show what attacks, defenses, evaluators, data sets, models and recipes there are.",
-    "describe": "Show one of these: paper, options, deviations, cost.",
-    "cite": "Print BibTeX of what a results folder used, or of plugins.",
-    "data": "Count what is wrong with a data set before training on it.",
-    "check": "Run the contract checks on the plugins of a Python file.",
+    "status": "Show which cells of a results folder are done, running, failed and waiting.",
+    "report": "Make tables and an HTML report from a results folder.",
+    "compare": "Test whether two defenses differ by more than noise.",
+    "profile": "Profile training: time by stage, memory, FLOP/s.",
+    "poison": "Export a poisoned training set for another trainer.",
+    "show": "Plot poisoned images: clean, poisoned, difference.",
+    "list": "List attacks, defenses, evaluators, data sets, models and recipes.",
+    "describe": "Describe one of them: paper, options, deviations, cost.",
+    "cite": "Print BibTeX entries for a results folder or for plugins.",
+    "data": "Check a data set before training on it.",
+    "check": "Run the contract checks on the plugins in a Python file.",
 }
 
 
 class _Lazy(click.Group):
-    """Imports a command's module only when that command is called; a signal ends it at once, save where it says otherwise."""
+    """Imports a command's module when it is called; a signal interrupts it immediately unless it handles signals itself."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -38,10 +39,11 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
-        return importlib.import_module(f"bench.cli.{name}_command").command
+        command: click.Command = importlib.import_module(f"bench.cli.{name}_command").command
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        with stoppable() as stop, at_once(stop):
+        with graceful_shutdown() as stop, interruptible(stop):
             return super().invoke(ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -54,13 +56,13 @@ class _Lazy(click.Group):
 def cli() -> None:
     """Which defense stops data poisoning and backdoors in CLIP training, at what cost?
 
-    `bench run` trains and measures, `bench report` makes the tables. A cell is one training
-    and what is measured on it; finished cells are kept and never done twice.
+    `bench run` trains and evaluates, `bench report` makes the tables. A cell is one training run
+    with its evaluations; finished cells are kept and never run twice.
     """
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Entry point. Exit codes: 0 fine, 1 some cells failed, 2 bad input, a full disk or memory, 130 SIGINT, 143 SIGTERM."""
+    """Entry point. Exit codes: 0 success, 1 failed cells, 2 bad input or out of disk or memory, 130 SIGINT, 143 SIGTERM."""
     quiet_libraries()
     try:
         status = cli.main(args=arguments, standalone_mode=False)
@@ -70,10 +72,10 @@ def main(arguments: list[str] | None = None) -> Any:
     except click.ClickException as error:
         click.echo(f"bench: {error.format_message()}", err=True)
         sys.exit(2)
-    except MemoryError:  # outside of a cell, which fails alone
-        click.echo("bench: out of memory while data and models are opened or shown; give the process more", err=True)
+    except MemoryError:  # outside of cells, whose errors are recorded
+        click.echo("bench: out of memory while opening data and models; give the process more memory", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort, Stopped) as error:
-        click.echo("bench: interrupted; the same command goes on from here", err=True)
+        click.echo("bench: interrupted; run the same command again to resume", err=True)
         sys.exit(128 + (error.number if isinstance(error, Stopped) else signal.SIGINT))
     sys.exit(status or 0)

@@ -1,4 +1,4 @@
-"""Option types and options that commands share."""
+"""Options shared by commands."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ OUT = Path("results")
 
 
 def output_file(context: click.Context, option: click.Parameter, path: Path | None) -> Path | None:
-    """Callback of an option that names a file to write. Raises UserError before any work where it cannot be written."""
+    """Callback of an option for an output file. Raises UserError at once if it is not writable."""
     if path is None:
         return None
     problem = None
     if path.is_dir():
-        problem = "is a folder; name a file in it"
+        problem = "is a folder; give a file in it"
     elif not path.parent.is_dir():
-        problem = f"there is no folder {path.parent}; create it first, or choose another"
+        problem = f"folder {path.parent} does not exist; create it or choose another"
     elif not os.access(path if path.exists() else path.parent, os.W_OK):
-        problem = "cannot be written (no permission); choose another file"
+        problem = "is not writable; choose another file"
     if problem:
         raise UserError(f"{option.opts[0]} {path}: {problem}")
     return path
@@ -31,17 +31,21 @@ def output_file(context: click.Context, option: click.Parameter, path: Path | No
 recipe_option = click.option(
     "--recipe",
     metavar="NAME|FILE",
-    help="In place of the data set's recipe: one of `bench list recipes`, e.g. small, or a TOML file; --set wins.",
+    help="Instead of the data set's recipe: one of `bench list recipes`, e.g. small, or a TOML file; --set overrides it.",
 )
 device_option = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
     show_default=True,
-    help="auto: a GPU where there is one.",
+    help="auto: a GPU if there is one.",
 )
 precision_option = click.option(
-    "--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True, help="auto: the recipe's."
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16"]),
+    default="auto",
+    show_default=True,
+    help="auto: as in the recipe.",
 )
 out_option = click.option(
     "--out", type=click.Path(path_type=Path), default=OUT, show_default=True, metavar="DIR", help="Results folder."
@@ -50,5 +54,5 @@ plugin_option = click.option(
     "--plugin",
     multiple=True,
     metavar="FILE",
-    help="Load plugins from a Python file (runs its code); repeatable.",
+    help="Load plugins from a Python file (executes it); repeatable.",
 )

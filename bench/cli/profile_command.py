@@ -14,10 +14,10 @@ import click
 from rich.console import Console
 
 from bench.cli.options import device_option, output_file, plugin_option, precision_option, recipe_option
-from bench.console import say
+from bench.console import print_plain
 from bench.errors import UserError
 from bench.interface.plugins import load_plugins
-from bench.interface.values import data_and_root, some_names
+from bench.interface.values import require_names, split_data_root
 
 if TYPE_CHECKING:
     from bench.matrix.expand import Cell, Matrix
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Options:
-    """The options as click gives them."""
+    """The command's options."""
 
     data: str
     data_root: Path | None
@@ -46,9 +46,7 @@ class _Options:
 
 @click.command("profile")
 @click.option("--data", default="scenes", show_default=True, metavar="NAME", help="Data set.")
-@click.option(
-    "--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data set lies; or --data NAME:DIR."
-)
+@click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the data set; or --data NAME:DIR.")
 @click.option(
     "--defense",
     "defenses",
@@ -56,20 +54,20 @@ class _Options:
     default=["clip,safeclip"],
     show_default=True,
     metavar="LIST",
-    help="Names from `bench list` with commas between, or all.",
+    help="Comma-separated names from `bench list`, or all.",
 )
-@click.option("--attack", default="none", show_default=True, metavar="NAME", help="What poisons the data, or none.")
-@click.option("--model", metavar="NAME", help="From `bench list models`; by default the recipe of the data set says which.")
+@click.option("--attack", default="none", show_default=True, metavar="NAME", help="Attack, or none.")
+@click.option("--model", metavar="NAME", help="From `bench list models`; by default the recipe's.")
 @recipe_option
-@click.option("--steps", type=click.IntRange(min=1), default=20, show_default=True, help="Steps measured of each phase.")
-@click.option("--epochs", type=click.IntRange(min=1), help="Whole epochs measured of each phase, in place of --steps.")
+@click.option("--steps", type=click.IntRange(min=1), default=20, show_default=True, help="Measured steps per phase.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Measured epochs per phase, instead of --steps.")
 @click.option(
     "--sizes",
     multiple=True,
     metavar="LIST",
-    help="Sizes of the training set, e.g. 16k,64k,256k (k is 1,024): show whether cost grows linearly.",
+    help="Training set sizes, e.g. 16k,64k,256k (k = 1,024): shows how cost scales.",
 )
-@click.option("--set", "options", multiple=True, metavar="PATH=VALUE", help="Change an option, e.g. train.batch_size=64.")
+@click.option("--set", "options", multiple=True, metavar="PATH=VALUE", help="Set an option, e.g. train.batch_size=64.")
 @plugin_option
 @device_option
 @precision_option
@@ -78,80 +76,81 @@ class _Options:
     type=click.Path(path_type=Path),
     callback=output_file,
     metavar="FILE",
-    help="Write the figures as JSON too.",
+    help="Also write the numbers as JSON.",
 )
 @click.option(
     "--trace",
     type=click.Path(path_type=Path),
     callback=output_file,
     metavar="FILE",
-    help="Write a Chrome trace of three steps a phase.",
+    help="Write a Chrome trace of three steps per phase.",
 )
 def command(**given: Any) -> None:
-    """Measure where the time of a training goes; no record is written.
+    """Profile the training of defenses; no record is written.
 
-    Trains a few steps of each phase of each defense and predicts the whole run from the numbers of pairs in its phases: pairs
-    per second, seconds and their shares by stage, peak memory, FLOP/s against a matrix product on this machine. docs/speed.md
-    says how to read it.
+    Trains a few steps of each phase and extrapolates to the whole run: pairs per second, time by stage, peak memory, and FLOP/s
+    relative to a matrix product on this machine. See docs/speed.md.
 
     \b
     bench profile --defense clip,safeclip --trace trace.json
     bench profile --sizes 16k,64k,256k --defense clip,roclip,cleanclip,safeclip
     """
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # read when torch is loaded; a machine without GPU is no error
-    asked = _Options(**given)
-    load_plugins(asked.plugin)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # read when torch is imported; silences a machine without GPU
+    options = _Options(**given)
+    load_plugins(options.plugin)
     from bench.matrix.device import device_of
-    from bench.matrix.expand import UNDEFENDED, choose
-    from bench.profiling.measure import Limit
+    from bench.matrix.expand import UNDEFENDED, select_plugins
+    from bench.profiling.measure import StepLimit
     from bench.profiling.profile import Profile, profile
     from bench.profiling.table import print_profile, print_sizes, size_line
     from bench.profiling.trace import traced, write_trace
     from bench.registry import defenses
 
-    chosen = [entry.plugin.name for entry in choose(defenses, some_names("--defense", asked.defenses))]
-    sizes = _sizes(asked.sizes)
+    chosen = [entry.plugin.name for entry in select_plugins(defenses, require_names("--defense", options.defenses))]
+    sizes = _sizes(options.sizes)
     wanted = chosen if sizes else list(dict.fromkeys([UNDEFENDED, *chosen]))
-    device, limit, console = device_of(asked.device), Limit(asked.steps, asked.epochs), Console()
+    device, limit, console = device_of(options.device), StepLimit(options.steps, options.epochs), Console()
     events: list[dict[str, Any]] = []
     found: list[Profile] = []
-    for matrix in _matrices(asked, wanted, sizes):
+    for matrix in _matrices(options, wanted, sizes):
         for name in wanted:
-            then = (lambda trainer, phases: events.extend(traced(trainer, phases))) if asked.trace and name in chosen else None
+            then = (
+                (lambda trainer, phases: events.extend(traced(trainer, phases))) if options.trace and name in chosen else None
+            )
             with console.status(f"profiling {name}"):
-                found.append(profile(_cell(matrix, name, asked.attack), matrix.workspace, device, limit, then))
+                found.append(profile(_cell(matrix, name, options.attack), matrix.workspace, device, limit, then))
             if sizes:
-                say(console, size_line(found[-1]))
+                print_plain(console, size_line(found[-1]))
             elif name in chosen:
                 print_profile(found[-1], found[0], console)
     if sizes:
         print_sizes(found, console)
-    if asked.out:
-        _write(found, asked.out)
-    if asked.trace:
-        write_trace(events, asked.trace)
-        say(console, f"Trace: {asked.trace}")
+    if options.out:
+        _write(found, options.out)
+    if options.trace:
+        write_trace(events, options.trace)
+        print_plain(console, f"Trace: {options.trace}")
 
 
-def _matrices(asked: _Options, defenses: Sequence[str], sizes: Sequence[int]) -> Iterator[Matrix]:
-    """One for each size of the training set, or a single one of the size that it has."""
-    from bench.matrix.expand import Request, expand
+def _matrices(options: _Options, defenses: Sequence[str], sizes: Sequence[int]) -> Iterator[Matrix]:
+    """A matrix for each training set size, or one for the default size."""
+    from bench.matrix.expand import MatrixRequest, expand
 
-    data, data_root = data_and_root(asked.data, asked.data_root)
-    request = Request(
+    data, data_root = split_data_root(options.data, options.data_root)
+    request = MatrixRequest(
         data=data,
-        attacks=[asked.attack],
+        attacks=[options.attack],
         defenses=defenses,
         data_root=data_root,
-        model=asked.model,
-        recipe=asked.recipe,
-        precision=None if asked.precision == "auto" else asked.precision,
-        options=asked.options,
+        model=options.model,
+        recipe=options.recipe,
+        precision=None if options.precision == "auto" else options.precision,
+        options=options.options,
     )
     if not sizes:
         yield expand(request)
     for size in sizes:
-        yield expand(replace(request, options=[*asked.options, f"data.train={size}"]))
+        yield expand(replace(request, options=[*options.options, f"data.train={size}"]))
 
 
 def _cell(matrix: Matrix, defense: str, attack: str) -> Cell:
@@ -168,9 +167,9 @@ def _sizes(values: Sequence[str]) -> list[int]:
     if not values:
         return []
     found = []
-    for text in some_names("--sizes", values):
+    for text in require_names("--sizes", values):
         if not (parts := re.fullmatch(r"([1-9]\d*)(k?)", text.lower())):
-            raise UserError(f"--sizes {text}: write a number of pairs, for example 16k or 20000")
+            raise UserError(f"--sizes {text}: expected a number of pairs, for example 16k or 20000")
         found.append(int(parts[1]) * (1024 if parts[2] else 1))
     return found
 
@@ -179,4 +178,4 @@ def _write(found: Sequence[dict[str, Any]], path: Path) -> None:
     try:
         path.write_text(json.dumps({"profiles": list(found)}, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
-        raise UserError(f"--out {path}: cannot be written ({error.strerror}); choose another file") from None
+        raise UserError(f"--out {path}: not writable ({error.strerror}); choose another file") from None

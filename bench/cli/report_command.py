@@ -8,8 +8,8 @@ import click
 from rich.console import Console
 
 from bench.cli.options import out_option
-from bench.console import say
-from bench.interface.values import names, some_names
+from bench.console import print_plain
+from bench.interface.values import parse_names, require_names
 
 
 @click.command("report")
@@ -19,7 +19,7 @@ from bench.interface.values import names, some_names
     "suites",
     multiple=True,
     metavar="LIST",
-    help="Tables and figures of papers, or all, or files: mine.toml; by default those that were run.",
+    help="Tables and figures of papers, suite files, or all; by default those that were run.",
 )
 @click.option(
     "--format",
@@ -28,16 +28,16 @@ from bench.interface.values import names, some_names
     default=("csv,html",),
     show_default=True,
     metavar="LIST",
-    help="Of csv, html and latex.",
+    help="Any of csv, html, latex.",
 )
 def command(out: Path, suites: tuple[str, ...], formats: tuple[str, ...]) -> None:
-    """Make results.csv, table.csv and index.html from the records of a results folder, and show the tables.
+    """Write results.csv, table.csv and index.html from the records of a results folder, and print the tables.
 
-    Suites that were run, or that --suite names, stand in index.html as the paper arranges them, published beside measured;
-    each has a CSV file too, and with --format latex a table for LaTeX. With --suite the terminal shows those: measured,
+    index.html shows the suites that were run, or are given by --suite, in the paper's layout, published next to measured
+    values; each also has a CSV file, and with --format latex a LaTeX table. With --suite these tables are printed: measured,
     published, difference.
 
-    Reads records only: it needs neither the data nor the plugins that made them. A damaged record is named and left out.
+    Needs the records alone, without data or plugins. Damaged records are listed and skipped.
     """
     from bench.matrix.store import Store
     from bench.reports.paper_terminal import print_papers
@@ -45,8 +45,8 @@ def command(out: Path, suites: tuple[str, ...], formats: tuple[str, ...]) -> Non
     from bench.reports.terminal import print_damaged, print_tables
     from bench.reports.write import paper_tables, write_report
 
-    store, wanted = Store.open(out), names(suites)
-    paths = write_report(store, some_names("--format", formats), wanted)
+    store, wanted = Store.open(out), parse_names(suites)
+    paths = write_report(store, require_names("--format", formats), wanted)
     console = Console()
     if wanted:
         print_papers(paper_tables(store, load_runs(store), wanted), console)
@@ -54,4 +54,4 @@ def command(out: Path, suites: tuple[str, ...], formats: tuple[str, ...]) -> Non
         print_tables(store, console)
     print_damaged(store, console)
     for path in paths.values():
-        say(console, str(path))
+        print_plain(console, str(path))

@@ -32,17 +32,15 @@ from bench.cli.options import device_option, out_option, plugin_option, precisio
     "--suite",
     multiple=True,
     metavar="LIST",
-    help="Tables and figures of papers, e.g. table1,figure2, or all, or files: mine.toml.",
+    help="Tables and figures of papers, e.g. table1,figure2, suite files, or all.",
 )
-@click.option("--data", metavar="NAME", help="Pre-training data set, scenes by default; with --suite in place of the paper's.")
-@click.option(
-    "--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data set lies; or --data NAME:DIR."
-)
+@click.option("--data", metavar="NAME", help="Pre-training data set, by default scenes; with --suite, replaces the paper's.")
+@click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the data set; or --data NAME:DIR.")
 @click.option(
     "--downstream-root",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Evaluate on the downstream sets in DIR/NAME too, e.g. DIR/cifar10.",
+    help="Also evaluate on the downstream sets in DIR/NAME, e.g. DIR/cifar10.",
 )
 @click.option(
     "--evaluator",
@@ -52,14 +50,14 @@ from bench.cli.options import device_option, out_option, plugin_option, precisio
     metavar="LIST",
     help="Names from `bench list`, or all.",
 )
-@click.option("--model", metavar="NAME", help="From `bench list models`; by default the recipe of the data set says which.")
+@click.option("--model", metavar="NAME", help="From `bench list models`; by default the recipe's.")
 @recipe_option
-@click.option("--seeds", multiple=True, default=["0"], show_default=True, metavar="LIST", help="Whole numbers, e.g. 0,1,2.")
+@click.option("--seeds", multiple=True, default=["0"], show_default=True, metavar="LIST", help="Integers, e.g. 0,1,2.")
 @click.option(
     "--set",
     multiple=True,
     metavar="PATH=VALUE",
-    help="Change an option, e.g. train.epochs=2; repeatable. `bench describe NAME` shows those of a plugin.",
+    help="Set an option, e.g. train.epochs=2; repeatable. `bench describe NAME` shows a plugin's options.",
 )
 @plugin_option
 @out_option
@@ -69,48 +67,52 @@ from bench.cli.options import device_option, out_option, plugin_option, precisio
     "--config",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Options in TOML, e.g. requests/KEY.toml of a results folder; those given here win.",
+    help="Options as TOML, e.g. requests/KEY.toml of a results folder; the command line overrides them.",
 )
 @click.option(
     "--jobs",
     metavar="N",
-    help="Cells side by side; auto, the default: as many as CPU cores, each on one thread, or one a GPU.",
+    help="Cells in parallel; auto, the default: one per CPU core, on one thread each, or one per GPU.",
 )
-@click.option("--shard", metavar="I/N", help="Do the I-th of N parts of the matrix, counted from 1: for job arrays.")
+@click.option("--shard", metavar="I/N", help="Run the I-th of N parts of the matrix, from 1: for job arrays.")
 @click.option(
-    "--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Run cells here, or on Ray."
+    "--executor",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Run cells on this machine or on Ray.",
 )
-@click.option("--ray-address", metavar="ADDRESS", help="auto (a cluster that this machine is part of), local, or HOST:PORT.")
+@click.option("--ray-address", metavar="ADDRESS", help="auto (the cluster of this machine), local, or HOST:PORT.")
 @click.option(
-    "--cpus-per-cell", type=click.IntRange(min=1), metavar="N", help="CPU cores a cell, with --executor ray; 1 by default."
+    "--cpus-per-cell", type=click.IntRange(min=1), metavar="N", help="CPU cores per cell, with --executor ray; by default 1."
 )
 @click.option(
-    "--gpus-per-cell", type=click.FloatRange(min=0), metavar="N", help="GPUs a cell, with --executor ray; 0 by default."
+    "--gpus-per-cell", type=click.FloatRange(min=0), metavar="N", help="GPUs per cell, with --executor ray; by default 0."
 )
 @click.option(
     "--track",
     type=click.Choice(["tensorboard", "wandb"]),
-    help="Write the curves for it too, in the folder track of --out; wandb stays offline.",
+    help="Also log the curves to the folder track of --out; wandb is offline.",
 )
-@click.option("--controls", is_flag=True, help="Beside each defended cell, plain CLIP with as many steps and pairs.")
-@click.option("--dry-run", is_flag=True, help="Show the cells, what is on record, and an estimate of time; train nothing.")
-@click.option("--retry-failed", is_flag=True, help="Try cells again that failed before.")
+@click.option("--controls", is_flag=True, help="For each defended cell, also plain CLIP with as many steps and pairs.")
+@click.option("--dry-run", is_flag=True, help="Print the cells, their state, and an estimate of time; train nothing.")
+@click.option("--retry-failed", is_flag=True, help="Retry cells that failed before.")
 @click.option(
     "--checkpoint-minutes",
     type=click.FloatRange(min=0),
     default=5.0,
     show_default=True,
     metavar="MINUTES",
-    help="Time between checkpoints; 0 is one after every step.",
+    help="Time between checkpoints; 0 writes one after every step.",
 )
 @click.pass_context
-def command(context: click.Context, config: Path | None, **given: Any) -> int:
-    """Train and evaluate a matrix of attacks x defenses, then show the table.
+def command(context: click.Context, /, config: Path | None, **given: Any) -> int:
+    """Train and evaluate a matrix of attacks x defenses, then print the table.
 
-    Options that take a LIST take names or numbers with commas between, and can be repeated.
+    A LIST is comma-separated, and its option can be repeated.
 
-    With no option: plain CLIP against BadNet and TDPA on the embedded data set, a few minutes on two cores. Ctrl-C
-    stops; the same command goes on from there.
+    Without options: plain CLIP against BadNet and TDPA on the embedded data set, a few minutes on two cores. Ctrl-C
+    stops; the same command resumes.
 
     \b
     bench run --defense all --attack all --seeds 0,1,2
@@ -124,10 +126,12 @@ def command(context: click.Context, config: Path | None, **given: Any) -> int:
     """
     import bench
 
-    asked = {name: value for name, value in given.items() if context.get_parameter_source(name) != ParameterSource.DEFAULT}
+    given_options = {
+        name: value for name, value in given.items() if context.get_parameter_source(name) != ParameterSource.DEFAULT
+    }
     if config:
-        below = bench.load_config(config)
-        if "set" in asked:
-            asked["set"] = (*below.get("set", ()), *asked["set"])
-        asked = below | asked
-    return 1 if bench.run(**asked).failed else 0
+        from_file = bench.load_config(config)
+        if "set" in given_options:
+            given_options["set"] = (*from_file.get("set", ()), *given_options["set"])
+        given_options = from_file | given_options
+    return 1 if bench.run(**given_options).failed else 0

@@ -12,7 +12,7 @@ import click
 from bench.cli.options import out_option, output_file, plugin_option, recipe_option
 from bench.errors import UserError
 from bench.interface.plugins import load_plugins
-from bench.interface.values import data_and_root
+from bench.interface.values import split_data_root
 
 if TYPE_CHECKING:
     import torch
@@ -26,19 +26,17 @@ _GAIN = 4
 @click.command("show")
 @click.argument("attack")
 @click.option("--data", default="scenes", show_default=True, metavar="NAME", help="Data set.")
-@click.option(
-    "--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data set lies; or --data NAME:DIR."
-)
-@click.option("--model", metavar="NAME", help="Model, which sets the image size; the data set's recipe by default.")
+@click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the data set; or --data NAME:DIR.")
+@click.option("--model", metavar="NAME", help="Model, which determines the image size; by default the recipe's.")
 @recipe_option
 @click.option("--seed", default=0, show_default=True, help="Seed of the poison.")
-@click.option("--set", "options", multiple=True, metavar="PATH=VALUE", help="Change an option, e.g. attack.patch=32.")
+@click.option("--set", "options", multiple=True, metavar="PATH=VALUE", help="Set an option, e.g. attack.patch=32.")
 @click.option(
     "--picture",
     type=click.Path(path_type=Path),
     callback=output_file,
     metavar="FILE",
-    help="The PNG to write; ATTACK-DATA.png by default.",
+    help="PNG file; by default ATTACK-DATA.png.",
 )
 @plugin_option
 @out_option
@@ -54,19 +52,19 @@ def command(
     plugin: tuple[str, ...],
     out: Path,
 ) -> None:
-    """Draw an attack's poisons: clean, poisoned, and their difference, amplified.
+    """Plot an attack's poisons: clean image, poisoned image, and amplified difference.
 
-    Prints the PSNR of poisoned against clean images and the hash of the poison manifest. An attack that is crafted against a
-    model needs that model on record in --out. It draws with matplotlib, the extra [plot].
+    Prints the PSNR of the poisoned images and the hash of the poison manifest. An attack that is optimised against a surrogate
+    needs that model on record in --out. Requires matplotlib, the extra [plot].
     """
     _pyplot()
     load_plugins(plugin)
     from bench.data.poisoned import edited
     from bench.export.command import craft
-    from bench.matrix.expand import Request, expand
+    from bench.matrix.expand import MatrixRequest, expand
 
-    data, data_root = data_and_root(data, data_root)
-    request = Request(data=data, attacks=[attack], defenses=["clip"], seeds=[seed], data_root=data_root, options=options)
+    data, data_root = split_data_root(data, data_root)
+    request = MatrixRequest(data=data, attacks=[attack], defenses=["clip"], seeds=[seed], data_root=data_root, options=options)
     matrix = expand(replace(request, model=model, recipe=recipe))
     cell = matrix.cells[-1]
     if cell.surrogate is not None:
@@ -94,7 +92,7 @@ def _pyplot() -> Any:
     try:
         import matplotlib
     except ImportError:
-        raise UserError("matplotlib, which draws, is not installed; pip install 'clip-poison-bench[plot]'") from None
+        raise UserError("matplotlib is not installed; pip install 'clip-poison-bench[plot]'") from None
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -117,6 +115,6 @@ def _draw(clean: list[torch.Tensor], poisoned: list[torch.Tensor], shown: list[P
     try:
         figure.savefig(path, dpi=110, format="png")
     except OSError as error:
-        raise UserError(f"--picture {path}: cannot be written ({error.strerror}); choose another file") from None
+        raise UserError(f"--picture {path}: not writable ({error.strerror}); choose another file") from None
     finally:
         pyplot.close(figure)

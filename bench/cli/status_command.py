@@ -12,7 +12,7 @@ import click
 from bench.cli.options import out_option
 
 if TYPE_CHECKING:
-    from bench.matrix.heartbeat import Beat
+    from bench.matrix.heartbeat import HeartbeatState
     from bench.matrix.store import Store
     from bench.reports.records import Run
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def command(out: Path) -> None:
     """Show which cells are done, running, failed and waiting, from records, locks and heartbeats.
 
-    A cell is running while a process holds its lock. One whose process died is waiting, and goes on from its checkpoint when
-    a `bench run` comes to it.
+    A cell is running while a process holds its lock. If that process died, the cell is waiting, and the next `bench run`
+    resumes it from its checkpoint.
     """
     from bench.matrix.store import Store
     from bench.reports.records import load_runs
@@ -45,32 +45,32 @@ def command(out: Path) -> None:
 
 
 def _state(store: Store, run: Run) -> tuple[str, str]:
-    """The state of a cell, and what else there is to say of it."""
-    from bench.matrix.heartbeat import is_held, last_beat
+    """The state of a cell, and a note or ""."""
+    from bench.matrix.heartbeat import is_locked, read_heartbeat
 
     if run.status in ("done", "unsupported"):
         return run.status, ""
-    beat = last_beat(store, run.key)
-    if is_held(store, run.key):
-        return "running", _running(beat) if beat else "by a process that has not said anything yet"
+    beat = read_heartbeat(store, run.key)
+    if is_locked(store, run.key):
+        return "running", _running(beat) if beat else "no heartbeat yet"
     if run.status == "failed":
         return "failed", next(each.reason for each in run.evaluations if each.status == "failed")
     checkpoint = any(store.run_dir(run.key).glob("checkpoint*.pt"))
     if beat is None and not checkpoint:
         return "waiting", ""
-    then = "goes on from its checkpoint" if checkpoint else "starts anew"
+    then = "will resume from its checkpoint" if checkpoint else "will start over"
     return "waiting", f"{_holder(beat)} stopped{_share(beat)}; {then}" if beat else f"interrupted; {then}"
 
 
-def _running(beat: Beat) -> str:
+def _running(beat: HeartbeatState) -> str:
     left = beat.seconds_left if beat.stage == "train" else None
     since = datetime.fromtimestamp(beat.since).strftime("%Y-%m-%d %H:%M")
     return f"{beat.stage}{_share(beat)}, {_holder(beat)} since {since}" + (f", ETA {left / 60:.0f} min" if left else "")
 
 
-def _holder(beat: Beat) -> str:
+def _holder(beat: HeartbeatState) -> str:
     return f"{beat.host} pid {beat.pid}"
 
 
-def _share(beat: Beat) -> str:
+def _share(beat: HeartbeatState) -> str:
     return "" if beat.share is None or beat.stage != "train" else f" {beat.share:.0%}"

@@ -1,1 +1,1 @@
-"""A matrix on a Ray cluster: a task a cell."""
+"""Cells on a Ray cluster, one task each."""

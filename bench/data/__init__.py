@@ -1,1 +1,1 @@
-"""Data sources, one file each, and what stands between a source and a training step."""
+"""Data sources, one a module, and the pipeline from a source to a training batch."""

@@ -1,4 +1,4 @@
-"""Texts of a column of Arrow: strings, or lists of them, whatever they hold."""
+"""Captions from an Arrow column of strings or of lists of strings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,20 @@ from bench.data.columns import Texts
 
 
 def of_column(column: Any) -> tuple[Texts, NDArray[np.int64]]:
-    """The texts of a chunked array, stripped, without empty ones; and the row of each, int64 (m,), in order."""
+    """Return the non-empty texts of a chunked array, stripped, and the row that each comes from.
+
+    Parameters
+    ----------
+    column : pyarrow.ChunkedArray
+        Strings, or lists of strings; nulls count as empty.
+
+    Returns
+    -------
+    texts : Texts
+        The m texts that are not empty, in order.
+    rows : int64 (m,)
+        The row of each text, ascending.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -42,17 +55,17 @@ def _stripped(strings: Any) -> Texts:
 
     try:
         whole = pc.utf8_trim_whitespace(strings)
-    except pa.ArrowInvalid:  # not UTF-8, which no writer of Arrow checks
-        mended = (text.as_buffer().to_pybytes().decode(errors="replace").strip() for text in strings)
-        whole = pa.array(mended, type=pa.large_string())
+    except pa.ArrowInvalid:  # not UTF-8: Arrow's writers do not check
+        repaired = (text.as_buffer().to_pybytes().decode(errors="replace").strip() for text in strings)
+        whole = pa.array(repaired, type=pa.large_string())
     whole = whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
     _, offsets, content = whole.buffers()
-    places = np.frombuffer(offsets or bytes(8), dtype=np.int64)[whole.offset : whole.offset + len(whole) + 1]
-    return Texts(np.frombuffer(content or b"", dtype=np.uint8), places[:-1], places[1:])
+    bounds = np.frombuffer(offsets or bytes(8), dtype=np.int64)[whole.offset : whole.offset + len(whole) + 1]
+    return Texts(np.frombuffer(content or b"", dtype=np.uint8), bounds[:-1], bounds[1:])
 
 
 def one_each(row_of: NDArray[np.int64], rows: int, seed: int) -> NDArray[np.int64]:
-    """The place of a text for each row, drawn among the row's own; -1 where there is none: int64 (rows,)."""
+    """For each of `rows` rows, the index of one of its texts, drawn at random; -1 if it has none: int64 (rows,)."""
     starts, ends = (np.searchsorted(row_of, np.arange(rows), side) for side in ("left", "right"))
     drawn = (np.random.default_rng(seed).random(rows) * (ends - starts)).astype(np.int64)
     return np.where(ends > starts, starts + drawn, -1)

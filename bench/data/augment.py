@@ -1,6 +1,6 @@
-"""Random views of image batches, each image by its own draw, on the batch's device.
+"""Random augmentation of image batches, drawn independently for each image, on the batch's device.
 
-Images are float32 (n, 3, side, side) in [0, 1]; generators live on the CPU, so that draws do not depend on the device.
+Images are float32 (n, 3, side, side) in [0, 1]. Generators live on the CPU, so that draws do not depend on the device.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 
 _LUMA = torch.tensor([0.299, 0.587, 0.114])
-# RGB -> YIQ, in whose chroma plane a change of hue is a rotation.
+# RGB -> YIQ; a change of hue is a rotation in its chroma plane.
 _YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 _SIGMA = (0.1, 2.0)
-_BLURRED = 16  # images are blurred in multiples of it: for each size of a convolution a kernel is compiled first
+_BLUR_MULTIPLE = 16  # the number of blurred images is rounded up to it, since each new convolution size compiles a kernel
 
-Part = tuple[int, slice]
-"""The size of a whole batch and the rows of it that are given: each is changed as it would be within the whole."""
+BatchSlice = tuple[int, slice]
+"""The size of a whole batch and the rows of it at hand: each row is augmented as it would be within the whole batch."""
 
 
 def to_float(images: torch.Tensor) -> torch.Tensor:
@@ -25,22 +25,37 @@ def to_float(images: torch.Tensor) -> torch.Tensor:
     return images.float().div_(255)
 
 
-def pinned(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """In memory that a GPU can read by itself; as they are for any other device."""
+def pin(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The values in pinned memory for a GPU, unchanged for any other device."""
     return values.pin_memory() if device.type == "cuda" else values
 
 
-def moved(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """On the device, without waiting for what it is doing."""
-    return pinned(values, device).to(device, non_blocking=True)
+def to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy to the device, asynchronously on a GPU."""
+    return pin(values, device).to(device, non_blocking=True)
 
 
 def random_crop(
-    images: torch.Tensor, smallest: float, generator: torch.Generator, flip: bool = False, part: Part | None = None
+    images: torch.Tensor, smallest: float, generator: torch.Generator, flip: bool = False, part: BatchSlice | None = None
 ) -> torch.Tensor:
-    """Square crops of an area share in [smallest, 1] at random places, resized bilinearly back to the full side.
+    """Random square crops, resized bilinearly back to the full side. Without `flip` this is the light augmentation of CLIP.
 
-    With `flip`, every other image on average is mirrored. Without it this is the light augmentation of CLIP's training.
+    Parameters
+    ----------
+    images : float32 (n, 3, side, side)
+        Values in [0, 1].
+    smallest : float
+        The smallest area of a crop, as a share of the image; 1 crops nothing.
+    generator : torch.Generator
+        On the CPU.
+    flip : bool
+        Mirror each crop horizontally with probability 1/2.
+    part : BatchSlice, optional
+        The slice of a larger batch that `images` is; by default they are a whole batch.
+
+    Returns
+    -------
+    float32 (n, 3, side, side)
     """
     if smallest >= 1 and not flip:
         return images
@@ -50,14 +65,14 @@ def random_crop(
     mirror = torch.where((draws[:, 3] < 0.5) & flip, -1.0, 1.0)
     factors = torch.stack([scale * mirror, scale], dim=1)
     centres = (2 * draws[:, 1:3] - 1) * (1 - scale)[:, None]
-    grid = _grid(moved(factors, images.device), moved(centres, images.device), images.shape[2])
+    grid = _grid(to_device(factors, images.device), to_device(centres, images.device), images.shape[2])
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def _grid(factors: torch.Tensor, centres: torch.Tensor, side: int) -> torch.Tensor:
-    """Where each pixel comes from, (x, y) in [-1, 1]: float32 (n, side, side, 2) of what scales and shifts x and y, (n, 2).
+    """Sampling coordinates (x, y) in [-1, 1], float32 (n, side, side, 2), of scales and centres, float32 (n, 2) each.
 
-    What `affine_grid` gives, without its product of matrices: x is the same in all rows, y in all columns.
+    The same as `affine_grid`, without its matrix product: x is equal in all rows, y in all columns.
     """
     pixels = torch.linspace(-1, 1, side, device=factors.device) * (side - 1) / side
     lines = pixels[None, :, None] * factors[:, None] + centres[:, None]
@@ -68,14 +83,27 @@ def _grid(factors: torch.Tensor, centres: torch.Tensor, side: int) -> torch.Tens
 
 
 def simclr(
-    images: torch.Tensor, smallest: float, colour: float, generator: torch.Generator, part: Part | None = None
+    images: torch.Tensor, smallest: float, colour: float, generator: torch.Generator, part: BatchSlice | None = None
 ) -> torch.Tensor:
     """The SimCLR pipeline (Chen et al. 2020): crop, flip, colour jitter (p 0.8), grayscale (p 0.2), blur (p 0.5).
 
-    Constants are as reconstructed: jitter strengths are SimCLR's at s=0.5 (0.4, 0.4, 0.4, 0.1); `colour` in [0, 1] scales them
-    and the probability of gray; the blur's sigma is SimCLR's at a side of 224, in proportion to the side. Deviations, for
-    speed: the jitters always come in the order brightness, contrast, saturation, hue; hue rotates in YIQ; crops are square;
-    clipping happens once, at the end.
+    Constants as reconstructed: jitter strengths are SimCLR's at s=0.5 (0.4, 0.4, 0.4, 0.1); the blur's sigma is SimCLR's at a
+    side of 224, scaled with the side. Deviations, for speed: the jitter is always applied in the order brightness, contrast,
+    saturation, hue; hue is rotated in YIQ; crops are square; values are clipped once, at the end.
+
+    Parameters
+    ----------
+    images, generator, part
+        As in `random_crop`.
+    smallest : float
+        The smallest area of a crop, as a share of the image.
+    colour : float
+        In [0, 1]; scales the jitter strengths and the probability of grayscale.
+
+    Returns
+    -------
+    float32 (n, 3, side, side)
+        Values in [0, 1].
     """
     n = len(images)
     part = part or (n, slice(n))
@@ -91,8 +119,8 @@ def simclr(
     return blur(coloured, sigma * images.shape[2] / 224).clamp_(0, 1)
 
 
-def _uniform(generator: torch.Generator, part: Part, *columns: int) -> torch.Tensor:
-    """Draws in [0, 1) for the rows of a part, float32 (rows, *columns): those of the whole, cut out."""
+def _uniform(generator: torch.Generator, part: BatchSlice, *columns: int) -> torch.Tensor:
+    """Uniform draws in [0, 1) for the rows of `part`, cut out of those for the whole batch: float32 (rows, *columns)."""
     total, rows = part
     return torch.rand(total, *columns, generator=generator)[rows]
 
@@ -100,9 +128,22 @@ def _uniform(generator: torch.Generator, part: Part, *columns: int) -> torch.Ten
 def colour_jitter(
     images: torch.Tensor, brightness: torch.Tensor, contrast: torch.Tensor, saturation: torch.Tensor, hue: torch.Tensor
 ) -> torch.Tensor:
-    """Brightness, contrast and saturation factors (1 leaves as is) and hue turns in circles, float32 (n,) each; unclipped.
+    """Adjust brightness, contrast, saturation and hue, without clipping.
 
-    All four are linear in the pixels of an image, so they are one 3x3 matrix and one offset.
+    All four are linear in the pixels of an image, so together they are one 3 x 3 matrix and one offset.
+
+    Parameters
+    ----------
+    images : float32 (n, 3, side, side)
+        Values in [0, 1].
+    brightness, contrast, saturation : float32 (n,)
+        Factors; 1 changes nothing.
+    hue : float32 (n,)
+        Rotation in full turns; 0 changes nothing.
+
+    Returns
+    -------
+    float32 (n, 3, side, side)
     """
     n, device = len(images), images.device
     angle = 2 * math.pi * hue
@@ -113,26 +154,26 @@ def colour_jitter(
     turn[:, 2, 1] = torch.sin(angle)
     gray = _LUMA.expand(3, 3)
     colours = torch.eye(3) * saturation[:, None, None] + gray * (1 - saturation)[:, None, None]
-    chroma = moved(torch.linalg.inv(_YIQ) @ turn @ _YIQ @ colours, device)
-    bright = images * moved(brightness, device)[:, None, None, None]
-    mean = (bright.mean(dim=(2, 3)) * moved(_LUMA, device)).sum(dim=1)[:, None, None, None]
-    factor = moved(contrast, device)[:, None, None, None]
+    chroma = to_device(torch.linalg.inv(_YIQ) @ turn @ _YIQ @ colours, device)
+    bright = images * to_device(brightness, device)[:, None, None, None]
+    mean = (bright.mean(dim=(2, 3)) * to_device(_LUMA, device)).sum(dim=1)[:, None, None, None]
+    factor = to_device(contrast, device)[:, None, None, None]
     contrasted = bright.mul_(factor).add_((1 - factor) * mean)
-    return torch.matmul(chroma, contrasted.flatten(2)).unflatten(2, images.shape[2:])
+    return torch.matmul(chroma, contrasted.flatten(2)).view(images.shape)
 
 
 def blur(images: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    """Gaussian blur with a kernel of a tenth of the side (at least 3, odd) and each image's own sigma in pixels; 0 is none."""
-    needed = -(-int(sigma.count_nonzero()) // _BLURRED) * _BLURRED
+    """Gaussian blur by a kernel of a tenth of the side (odd, at least 3). sigma: float32 (n,) in pixels; 0 is no blur."""
+    needed = -(-int(sigma.count_nonzero()) // _BLUR_MULTIPLE) * _BLUR_MULTIPLE
     if not needed:
         return images.clone()
     blurred = sigma.argsort(descending=True)[:needed]
-    chosen = moved(blurred, images.device)
+    chosen = to_device(blurred, images.device)
     n, (channels, side) = len(blurred), images.shape[1:3]
     radius = max(1, round(side / 10) // 2)
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
     weights = torch.exp(-0.5 * (offsets / sigma[blurred].clamp(min=1e-3)[:, None]) ** 2)
-    weights = moved(weights / weights.sum(dim=1, keepdim=True), images.device)
+    weights = to_device(weights / weights.sum(dim=1, keepdim=True), images.device)
     kernels = weights.repeat_interleave(channels, dim=0)[:, None]
     padded = F.pad(images[chosen], (radius,) * 4, mode="reflect").reshape(1, n * channels, side + 2 * radius, side + 2 * radius)
     down = F.conv2d(padded, kernels[:, :, :, None], groups=n * channels)

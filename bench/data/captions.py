@@ -1,4 +1,4 @@
-"""The captions of a training set as tokens, as they are or augmented."""
+"""Tokens of a training set's captions, plain or augmented by EDA."""
 
 from __future__ import annotations
 
@@ -20,62 +20,86 @@ _BLOCK = 8192
 
 
 class TokenRows(Protocol):
-    """Tokens by position: indexed with int64 (n,) they give integers (n, length)."""
+    """Tokens by pair: indexing with int64 (n,) gives integers (n, context length)."""
 
     def __getitem__(self, indices: NDArray[np.int64], /) -> NDArray[Any]: ...
 
 
 class PoisonedCaptions(Column[str]):
-    """Caption i is poisons[row[i]], or clean[place[i]] where row[i] is negative; row, place: int64 (n,)."""
+    """Captions of a poisoned training set.
 
-    def __init__(self, clean: Sequence[str], poisons: Sequence[str], place: NDArray[np.int64], row: NDArray[np.int64]) -> None:
+    Parameters
+    ----------
+    clean : sequence of str
+        Captions of the clean training set.
+    poisons : sequence of str
+        Captions of the poisons.
+    clean_of : int64 (n,)
+        The index in `clean` of each pair, if it is clean.
+    poison_of : int64 (n,)
+        The index in `poisons` of each pair; negative for a clean pair.
+    """
+
+    def __init__(
+        self, clean: Sequence[str], poisons: Sequence[str], clean_of: NDArray[np.int64], poison_of: NDArray[np.int64]
+    ) -> None:
         self._clean = clean
         self._poisons = poisons
-        self._place = place
-        self._row = row
+        self._clean_of = clean_of
+        self._poison_of = poison_of
 
     def __len__(self) -> int:
-        return len(self._row)
+        return len(self._poison_of)
 
     def _at(self, row: int) -> str:
-        poison = self._row[row]
-        return self._clean[self._place[row]] if poison < 0 else self._poisons[poison]
+        poison = int(self._poison_of[row])
+        return self._clean[int(self._clean_of[row])] if poison < 0 else self._poisons[poison]
 
     def tokens(self, clean: NDArray[np.integer], tokenize: Tokenize) -> TokenRows:
-        """Tokens of these captions, given those of the clean ones."""
+        """Tokens of these captions. clean: integers (m, length), the tokens of the clean captions."""
         poisons = tokenize(self._poisons).numpy() if self._poisons else np.empty((0, clean.shape[1]), dtype=np.int64)
-        return _PoisonedRows(clean, poisons, self._place, self._row)
+        return _PoisonedRows(clean, poisons, self._clean_of, self._poison_of)
 
 
 class _PoisonedRows:
-    """Rows as `PoisonedCaptions` places them."""
+    """Tokens of `PoisonedCaptions`."""
 
     def __init__(
         self,
         clean: NDArray[np.integer],
         poisons: NDArray[np.int64],
-        place: NDArray[np.int64],
-        row: NDArray[np.int64],
+        clean_of: NDArray[np.int64],
+        poison_of: NDArray[np.int64],
     ) -> None:
         self._clean = clean
         self._poisons = poisons
-        self._place = place
-        self._row = row
+        self._clean_of = clean_of
+        self._poison_of = poison_of
 
     def __getitem__(self, indices: NDArray[np.int64], /) -> NDArray[np.int64]:
-        row = self._row[indices]
-        ours = row >= 0
+        poison = self._poison_of[indices]
+        poisoned = poison >= 0
         tokens = np.empty((len(indices), self._clean.shape[1]), dtype=np.int64)
-        tokens[~ours] = self._clean[self._place[indices[~ours]]]
-        tokens[ours] = self._poisons[row[ours]]
+        tokens[~poisoned] = self._clean[self._clean_of[indices[~poisoned]]]
+        tokens[poisoned] = self._poisons[poison[poisoned]]
         return tokens
 
 
 class CaptionTokens:
-    """Tokens int64 (n, length) of captions by position.
+    """Tokens of captions by pair, int64 (n, context length).
 
-    `tokens` are the tokenizer's ids of the captions and `tokenize` gives those of changed ones; `compact` maps ids to rows of
-    the embedding table that is trained.
+    Parameters
+    ----------
+    captions : sequence of str
+        The captions.
+    tokens : TokenRows
+        Their token ids.
+    tokenize : callable
+        The tokenizer, for augmented captions.
+    compact : callable
+        Maps token ids to rows of the embedding table that is trained.
+    synonyms : callable
+        Synonyms of a word, for EDA.
     """
 
     def __init__(
@@ -89,7 +113,7 @@ class CaptionTokens:
 
     @staticmethod
     def vocabulary(captions: Sequence[str], tokens: TokenRows, tokenize: Tokenize, synonyms: Synonyms) -> torch.Tensor:
-        """Every id that `plain` and `eda` can give, before `compact`: int64 (m,), sorted."""
+        """Every token id that `plain` and `eda` can produce, before `compact`: int64 (m,), sorted."""
         known: set[str] = set()
         ids: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         for rows in _blocks(len(captions)):
@@ -101,13 +125,16 @@ class CaptionTokens:
         return torch.from_numpy(ids)
 
     def plain(self, indices: NDArray[np.int64]) -> torch.Tensor:
-        """The captions as they are."""
+        """Tokens of the captions, unchanged: int64 (n, length)."""
         return self._compact(torch.from_numpy(self._tokens[indices].astype(np.int64, copy=False)))
 
     def eda(
         self, indices: NDArray[np.int64], alpha: float, rng: np.random.Generator, rows: slice = slice(None)
     ) -> torch.Tensor:
-        """The captions changed by EDA of strength `alpha`, with fresh draws; of them `rows`, with the draws of the whole."""
+        """Tokens of the captions after EDA of strength `alpha`: int64 (n, length).
+
+        `rows` selects a part of the batch `indices`, augmented as it would be within the whole batch.
+        """
         changed = [" ".join(augment(words(self._captions[index]), alpha, self._synonyms, rng)) for index in indices]
         return self._compact(self._tokenize(changed[rows]))
 

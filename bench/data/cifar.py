@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009) in the pickled batches of their publisher, read as data that cannot run code."""
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009) from their published pickles, read without running code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.errors import UserError
 
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
 _ARRAYS: dict[str, Any] = {
-    "numpy.core.multiarray._reconstruct": _RECONSTRUCT,  # of numpy 1, as published
+    "numpy.core.multiarray._reconstruct": _RECONSTRUCT,  # numpy 1, as published
     "numpy._core.multiarray._reconstruct": _RECONSTRUCT,
     "numpy.ndarray": np.ndarray,
     "numpy.dtype": np.dtype,
@@ -26,7 +26,7 @@ _ARRAYS: dict[str, Any] = {
 
 @dataclass(frozen=True, eq=False)
 class Batches:
-    """One split. data: uint8 (n, 32, 32, 3); targets: int64 (n,); classes: names in the order of the labels."""
+    """One split. data: uint8 (n, 32, 32, 3); targets: int64 (n,); classes: class names in label order."""
 
     data: NDArray[np.uint8]
     targets: NDArray[np.int64]
@@ -34,15 +34,19 @@ class Batches:
 
 
 def published(kind: type[CIFAR10]) -> list[tuple[str, str]]:
-    """Name and MD5 of each file of a set; `kind` is its class in torchvision."""
+    """Name and MD5 of each published file of `kind`, a class of torchvision."""
     return [(name, md5) for name, md5 in (*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"]))]
 
 
 def read(kind: type[CIFAR10], root: Path, train: bool, download: bool = False) -> Batches:
-    """One split of the set under ROOT, downloaded first on request.
+    """Read one split of the data set in `root`, with `download` fetching it first.
 
-    Raises RuntimeError when its files are not the published ones, and UserError when one holds more than arrays, numbers and
-    texts.
+    Raises
+    ------
+    RuntimeError
+        If the files are missing or not the published ones.
+    UserError
+        If a file contains anything but arrays, numbers and strings.
     """
     if download:
         download_and_extract_archive(kind.url, root, filename=kind.filename, md5=kind.tgz_md5)
@@ -56,7 +60,7 @@ def read(kind: type[CIFAR10], root: Path, train: bool, download: bool = False) -
 
 
 class _Data(pickle.Unpickler):
-    """Reads numpy's arrays and Python's plain values, and neither imports nor calls anything else."""
+    """Unpickles NumPy arrays and plain Python values; imports and calls nothing else."""
 
     def __init__(self, stream: BinaryIO) -> None:
         super().__init__(stream, encoding="latin1")
@@ -64,7 +68,9 @@ class _Data(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (found := _ARRAYS.get(f"{module}.{name}")) is None:
-            raise UserError(f"{self._file} names {module}.{name} where only arrays, numbers and texts belong: delete the file")
+            raise UserError(
+                f"{self._file} contains {module}.{name}, but only arrays, numbers and strings are allowed: delete the file"
+            )
         return found
 
 

@@ -1,4 +1,4 @@
-"""Class names and templates of labelled image sets that serve as caption data."""
+"""Class names and caption templates of torchvision's labelled data sets."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ _GARMENT = (
     "a {} on a black background.",
     "a {} for sale.",
 )
-# No name occurs as a word of another one: T-shirt/top would mention the shirt.
+# No name is a word of another one: T-shirt/top would mention shirt.
 _GARMENTS = ("top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
 
 @dataclass(frozen=True)
 class Wording:
-    """How classes are named and spoken of; without names those of the source, underscores as spaces."""
+    """Caption templates and class names; without names, those of the source with underscores as spaces."""
 
     templates: tuple[str, ...]
     names: tuple[str, ...] = ()
@@ -73,7 +73,7 @@ GARMENTS = Wording(_GARMENT, _GARMENTS)
 
 
 def captions(labels: NDArray[np.int64], vocabulary: Vocabulary, rng: np.random.Generator) -> list[str]:
-    """A caption for each label, by a random template of the vocabulary."""
+    """A caption for each label, int64 (n,), from a random template of the vocabulary."""
     chosen = rng.integers(len(vocabulary.templates), size=len(labels))
     return [
         vocabulary.templates[template].format(vocabulary.names[label])

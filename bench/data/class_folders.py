@@ -1,4 +1,4 @@
-"""Folders of classes as torchvision's ImageFolder has them: what is in them, and which images are the same."""
+"""One folder for each class, as in torchvision's ImageFolder: listing the images, and finding duplicates among them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HEAD = 1 << 16
 
 @dataclass(frozen=True)
 class ImageFile:
-    """`uid` is its path within the root; `folder` the name of its class's folder."""
+    """An image file. uid: its path within the root; folder: the name of its class folder; size: in bytes."""
 
     path: str
     uid: str
@@ -35,7 +35,7 @@ class ImageFile:
 
 @dataclass
 class Ignored:
-    """Files that are no images of a class: how many of each kind, and the first of each."""
+    """Files that are not images of a class: their number and the first one, by kind."""
 
     counts: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
@@ -45,15 +45,25 @@ class Ignored:
         self.first.setdefault(kind, path)
 
     def facts(self, root: Path) -> dict[str, str | int]:
-        """Paths are given within the root."""
+        """A sentence for each kind, with paths relative to `root`."""
         first = {kind: _text(os.path.relpath(path, root)) for kind, path in self.first.items()}
         return {kind: f"{count:,}, the first {first[kind]}" for kind, count in self.counts.items()}
 
 
 def layout(root: Path) -> tuple[Path, Path | None]:
-    """The folders of the training and of the test classes; no test folder where the images are yet to be split.
+    """Find the folders that hold the class folders of the training and of the test split.
 
-    Raises UserError naming a folder that is neither.
+    Returns
+    -------
+    train : Path
+        `root`/train, or `root` itself.
+    test : Path or None
+        None if there is no test split, so that one has to be drawn.
+
+    Raises
+    ------
+    UserError
+        If a test folder has no training folder or shares no class with it.
     """
     train = root / TRAIN_FOLDER
     known = set(class_folders(train))
@@ -74,7 +84,7 @@ def layout(root: Path) -> tuple[Path, Path | None]:
 
 
 def class_folders(folder: Path) -> list[str]:
-    """Names of the folders in a folder, sorted; none where it does not exist. Hidden ones are left out."""
+    """The names of the subfolders that are not hidden, sorted; none if `folder` does not exist."""
     if not folder.is_dir():
         return []
     try:
@@ -87,10 +97,23 @@ def class_folders(folder: Path) -> list[str]:
 def images(
     root: Path, split: Path, faults: Faults, ignored: Ignored, expected: Sequence[str] = ()
 ) -> dict[str, list[ImageFile]]:
-    """The images of each class folder of a split that has some, at any depth, in the order of their paths.
+    """List the images of a split by class folder, at any depth and sorted by path; folders without images are left out.
 
-    `expected` are files beside the class folders that belong there. Raises UserError where a folder cannot be read, and what
-    `faults` raises.
+    Parameters
+    ----------
+    root : Path
+        The data root, to which uids are relative.
+    split : Path
+        The folder that holds the class folders.
+    faults, ignored
+        Note unusable images, and other files.
+    expected : sequence of str
+        Paths of files beside the class folders that are not to be noted.
+
+    Raises
+    ------
+    UserError
+        If a folder cannot be read; and whatever `faults` raises.
     """
     found: dict[str, list[ImageFile]] = {}
     try:
@@ -99,7 +122,7 @@ def images(
                 if mine := _class_images(root, entry, faults, ignored):
                     found[_text(entry.name)] = mine
                 else:
-                    faults.note("empty", f"{entry.path} holds no image of its class: put some there or remove it")
+                    faults.note("empty", f"{entry.path} contains no image: add some or remove it")
             elif entry.path not in expected:
                 ignored.note("hidden_files" if hidden(entry.name) else "other_files", entry.path)
     except OSError as error:
@@ -108,7 +131,7 @@ def images(
 
 
 def contents(files: Sequence[ImageFile]) -> list[str]:
-    """A text for each file that equals another's where the bytes do. Of a size that only one file has, no byte is read.
+    """A string for each file, equal for two files exactly if their bytes are. Files of a unique size are not read.
 
     Raises UserError naming a file that cannot be read.
     """
@@ -130,7 +153,7 @@ def _class_images(root: Path, folder: os.DirEntry[str], faults: Faults, ignored:
         elif not entry.name.lower().endswith(IMG_EXTENSIONS):
             ignored.note("other_files", entry.path)
         elif not entry.is_file():
-            faults.note("missing", f"{entry.path} is a link to nothing; restore the file")
+            faults.note("missing", f"{entry.path} is a broken link; restore the file")
         elif not (size := entry.stat().st_size):
             faults.note("unreadable", f"image {entry.path} is empty: replace it")
         else:
@@ -139,7 +162,7 @@ def _class_images(root: Path, folder: os.DirEntry[str], faults: Faults, ignored:
 
 
 def _tree(folder: str, above: tuple[str, ...]) -> Iterator[os.DirEntry[str]]:
-    """The files of a folder and of those within it; links are followed, but never into a folder that holds them."""
+    """The files in a folder and its subfolders; links are followed, except into a folder that contains them."""
     real = os.path.realpath(folder)
     if real in above:
         return
@@ -156,12 +179,12 @@ def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
 
 
 def _text(path: str) -> str:
-    """A path that any encoding can write: bytes that are not UTF-8 as escapes."""
+    """A path as valid Unicode: bytes that are not UTF-8 are escaped."""
     return os.fsencode(path).decode(errors="backslashreplace").replace(os.sep, "/")
 
 
 def _repeated(texts: Sequence[str], rows: Sequence[int]) -> list[int]:
-    """Those of the rows whose text another row has too."""
+    """Those of the rows whose text is not unique among them."""
     groups = defaultdict(list)
     for row in rows:
         groups[texts[row]].append(row)
@@ -169,7 +192,7 @@ def _repeated(texts: Sequence[str], rows: Sequence[int]) -> list[int]:
 
 
 def _digest(count: int | None, path: str) -> str:
-    """Of the first `count` bytes of a file, or of all."""
+    """sha256 of the first `count` bytes of a file, or of all of them if None."""
     try:
         with open(path, "rb") as stream:
             if count is None:
@@ -180,4 +203,4 @@ def _digest(count: int | None, path: str) -> str:
 
 
 def _unreadable(error: OSError) -> UserError:
-    return UserError(f"{error.filename} cannot be read ({error.strerror}): give files and folders that you may read")
+    return UserError(f"{error.filename} cannot be read ({error.strerror}): check its permissions")

@@ -1,4 +1,4 @@
-"""Names of classes that folders stand for, and their synonyms."""
+"""Class names from folder names, and synonyms of classes from a file."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ _WORDNET = re.compile(r"n\d{8}")
 
 
 def class_names(folders: Sequence[str], file: Path | None) -> tuple[str, ...]:
-    """A name for each folder: from `file`, of lines FOLDER then NAME, where that has one; else ImageNet's where the folder is
-    one of its WordNet ids; else the folder's own, underscores and dashes as spaces.
+    """The class name of each folder.
+
+    From `file`, with lines FOLDER,NAME, if that has one; otherwise ImageNet's, if the folder is one of its WordNet ids;
+    otherwise the folder's name, with underscores and dashes as spaces.
 
     Raises UserError naming the folder or line.
     """
@@ -35,34 +37,34 @@ def class_names(folders: Sequence[str], file: Path | None) -> tuple[str, ...]:
 
 
 def class_synonyms(names: Sequence[str], folders: Sequence[str], file: Path) -> tuple[tuple[str, ...], ...]:
-    """The synonyms of each class, from lines of a class's name, or its folder's, and synonyms.
+    """The synonyms of each class, from `file`, with lines NAME,SYNONYM,... (NAME may be the folder's).
 
-    Raises UserError naming the line: of an unknown class, or of a synonym that mentions another class.
+    Raises UserError naming the line, for an unknown class or a synonym that mentions another class.
     """
-    places = {plain(text): place for texts in (folders, names) for place, text in enumerate(texts)}
+    indices = {plain(text): index for texts in (folders, names) for index, text in enumerate(texts)}
     found: list[tuple[str, ...]] = [()] * len(names)
     owners: dict[str, int] = {}
-    index = MentionIndex(names)
+    mentions = MentionIndex(names)
     for line, name, synonyms in name_lines(file):
-        if (place := places.get(plain(name))) is None:
+        if (own := indices.get(plain(name))) is None:
             raise UserError(f"{file}, line {line}: no class is called '{name}'; {did_you_mean(name, names)}")
         for synonym in synonyms:
-            others = [other for other in index.members(synonym) if names[other].casefold() != names[place].casefold()]
-            if others or owners.setdefault(synonym.casefold(), place) != place:
+            others = [other for other in mentions.members(synonym) if names[other].casefold() != names[own].casefold()]
+            if others or owners.setdefault(synonym.casefold(), own) != own:
                 other = others[0] if others else owners[synonym.casefold()]
                 raise UserError(f"{file}, line {line}: '{synonym}' mentions the class '{names[other]}' too: remove it")
-        found[place] = tuple(dict.fromkeys((*found[place], *synonyms)))
+        found[own] = tuple(dict.fromkeys((*found[own], *synonyms)))
     return tuple(found)
 
 
-_GIVE = "give it one with --set data.names=FILE, of lines FOLDER,NAME"
+_GIVE = "give it one with --set data.names=FILE, a file with lines FOLDER,NAME"
 
 
 def _name(folder: str) -> str:
     """Raises UserError for a WordNet id that is not ImageNet's."""
     wordnet = _WORDNET.match(folder)
-    spoken = folder[wordnet.end() :] if wordnet else folder
-    name = " ".join(unicodedata.normalize("NFC", spoken).replace("_", " ").replace("-", " ").split())
+    label = folder[wordnet.end() :] if wordnet else folder
+    name = " ".join(unicodedata.normalize("NFC", label).replace("_", " ").replace("-", " ").split())
     if wordnet and not name:
         if folder not in _imagenet():
             raise UserError(f"the class folder '{folder}' is a WordNet id that is not one of ImageNet's 1,000: {_GIVE}")
@@ -72,13 +74,14 @@ def _name(folder: str) -> str:
 
 @cache
 def _imagenet() -> Mapping[str, str]:
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
-    return dict(zip(ImageNetInfo("imagenet1k").label_names(), imagenet().names, strict=True))
+    synsets = ImageNetInfo("imagenet1k").label_names()  # type: ignore[no-untyped-call]
+    return dict(zip(synsets, imagenet().names, strict=True))
 
 
 def _given_names(folders: Sequence[str], file: Path) -> dict[str, str]:
-    """Lines of WordNet ids without a folder are passed over, since such lists are of all of WordNet."""
+    """Names by folder. WordNet ids without a folder are ignored, since such lists cover all of WordNet."""
     known = {plain(folder): folder for folder in folders}
     given = {}
     for line, key, texts in name_lines(file):
@@ -92,17 +95,19 @@ def _given_names(folders: Sequence[str], file: Path) -> dict[str, str]:
 
 
 def name_lines(file: Path) -> Iterator[tuple[int, str, list[str]]]:
-    """Number, first text and further texts, between commas and tabs, of each line that has some.
+    """Yield number, first field and further fields, separated by commas or tabs, of each line that is not blank.
 
-    Raises UserError when the file cannot be read.
+    Raises UserError if the file cannot be read.
     """
     try:
         content = file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{file}, line {line} is not UTF-8: save the file in that encoding") from error
+        raise UserError(f"{file}, line {line} is not UTF-8: save the file as UTF-8") from error
     except OSError as error:
-        raise UserError(f"{file} cannot be read ({error.strerror}): name a file in the data root, or its whole path") from error
+        raise UserError(
+            f"{file} cannot be read ({error.strerror}): give a file in the data root, or an absolute path"
+        ) from error
     for number, row in enumerate(content.splitlines(), 1):
         if texts := [unicodedata.normalize("NFC", text.strip()) for text in re.split(r"[,\t]", row) if text.strip()]:
             yield number, texts[0], texts[1:]

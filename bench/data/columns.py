@@ -1,4 +1,4 @@
-"""Columns of millions of values without an object for each."""
+"""Sequences of millions of values without a Python object for each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BLOCK = 4096
 
 
 class Column(Sequence[Value]):
-    """Values that are made when they are asked for; a slice gives a list of them."""
+    """A sequence whose values are created on access; a slice is a list."""
 
     @abstractmethod
     def _at(self, row: int) -> Value: ...
@@ -34,10 +34,14 @@ class Column(Sequence[Value]):
 
 
 class Texts(Column[str]):
-    """UTF-8 texts in one buffer of bytes: text i lies at starts[i]:ends[i]. It is decoded when asked for, and what is not
-    UTF-8 replaced.
+    """Strings in one buffer of UTF-8, decoded on access; invalid bytes are replaced.
 
-    buffer: uint8 (bytes,); starts, ends: int64 (n,), in bytes.
+    Parameters
+    ----------
+    buffer : uint8 (m,)
+        The encoded strings.
+    starts, ends : int64 (n,)
+        String i is `buffer[starts[i]:ends[i]]`.
     """
 
     def __init__(self, buffer: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
@@ -61,18 +65,18 @@ class Texts(Column[str]):
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """int64 (n,), in bytes."""
+        """Length of each string in bytes: int64 (n,)."""
         return self._ends - self._starts
 
     def digest(self) -> bytes:
-        """sha256 of the buffer and the places."""
+        """sha256 of the buffer and the bounds."""
         known = hashlib.sha256(self._buffer.data)
         known.update(np.ascontiguousarray(self._starts).data)
         known.update(np.ascontiguousarray(self._ends).data)
         return known.digest()
 
     def encoded(self) -> Iterator[bytes]:
-        """Each text, undecoded."""
+        """Yield each string as bytes, without decoding."""
         buffer = self._buffer.data
         for block in range(0, len(self), _BLOCK):
             rows = slice(block, block + _BLOCK)
@@ -83,12 +87,12 @@ class Texts(Column[str]):
         return (text.decode(errors="replace") for text in self.encoded())
 
     def select(self, rows: NDArray[np.int64] | slice) -> Texts:
-        """The texts at `rows`, int64 (n,), sharing the buffer."""
+        """The strings at `rows`, int64 (k,), in the same buffer."""
         return Texts(self._buffer, self._starts[rows], self._ends[rows])
 
 
-class TextsMaker:
-    """Collects texts one after the other."""
+class TextsBuilder:
+    """Builds a `Texts` string by string."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -105,9 +109,18 @@ class TextsMaker:
 
 
 class Paths(Column[str]):
-    """`PREFIX/FOLDER/NAME`: folders by number, names as ASCII bytes of one width.
+    """Paths `PREFIX/FOLDER/NAME`.
 
-    folder_of: int32 (n,), indices into `folders`; names: bytes (n,), numpy kind S.
+    Parameters
+    ----------
+    prefix : str
+        The same for all.
+    folders : sequence of str
+        The distinct folders.
+    folder_of : int32 (n,)
+        Indices into `folders`.
+    names : bytes (n,)
+        UTF-8 file names, of NumPy's kind S.
     """
 
     def __init__(self, prefix: str, folders: Sequence[str], folder_of: NDArray[np.int32], names: NDArray[np.bytes_]) -> None:

@@ -1,4 +1,4 @@
-"""Conceptual Captions (Sharma et al., ACL 2018) as it is downloaded, and random subsets of it."""
+"""Conceptual Captions 3M (Sharma et al., ACL 2018) as downloaded by img2dataset, and random subsets of it."""
 
 from __future__ import annotations
 
@@ -29,29 +29,34 @@ class CC3MParams(ClassParams):
     layout: shards.Layout = Field(default="auto", description="folders of files or WebDataset tars; auto prefers files")
     train_images: str = Field(default="train", description="folder of the training shards within the data root")
     val_images: str = Field(default="val", description="folder of the validation shards within the data root")
-    train_tsv: str = Field(default="Train_GCC-training.tsv", description="captions of the training images, if kept")
-    val_tsv: str = Field(default="Validation_GCC-1.1.0-Validation.tsv", description="the same of the validation images")
-    test_share: float = Field(default=0.25, gt=0, lt=1, description="validation images that triggers are evaluated on")
+    train_tsv: str = Field(
+        default="Train_GCC-training.tsv", description="captions of the training images, if there is such a file"
+    )
+    val_tsv: str = Field(default="Validation_GCC-1.1.0-Validation.tsv", description="the same for the validation images")
+    test_share: float = Field(
+        default=0.25, gt=0, lt=1, description="share of the validation images used for evaluating triggers"
+    )
     overlap: Literal["keep", "drop"] = Field(
-        default="keep", description="drop leaves training images out whose bytes are those of a validation image"
+        default="keep", description="drop removes training images that are byte-identical to a validation image"
     )
     on_error: OnError = Field(
-        default="error", description="skip leaves out missing, unreadable, captionless and repeated images, and reads cut tars"
+        default="error",
+        description="skip drops missing, unreadable, captionless and duplicate images, and reads truncated tars",
     )
 
 
 class SubsetParams(CC3MParams):
     seed: int = Field(default=0, ge=0, description="which random subset")
-    pairs: int = Field(default=0, ge=0, description="its size; 0 is the one in the data set's name")
+    pairs: int = Field(default=0, ge=0, description="its size; 0 is the size in the data set's name")
 
 
 @register_dataset("cc3m")
 class CC3M(Dataset):
-    """Conceptual Captions 3M as img2dataset downloads it, in folders or in WebDataset tars.
+    """Conceptual Captions 3M as downloaded by img2dataset, in folders of files or in WebDataset tars.
 
-    train: the training shards. holdout and test: the validation shards, most of them the adversary's. Addresses that no
-    longer answered and images that are in both folders are counted, and are no fault. Pairs with equal image and caption count
-    once. The classes are ImageNet's, by mention in the caption.
+    train: the training shards. holdout and test: the validation shards, by default three quarters and one quarter of them.
+    Failed downloads and images in both folders are counted, but are not errors. Duplicate pairs count once. An image shows the
+    classes that its caption mentions.
     """
 
     citations = ("sharma2018conceptual",)
@@ -62,7 +67,7 @@ class CC3M(Dataset):
     size: ClassVar[int] = 0
 
     def open(self, params: PluginParams, image_size: int, place: DataPlace) -> DatasetBundle:
-        """Open ROOT/train/ and ROOT/val/, beside the two TSV files where captions are to come from them."""
+        """Open ROOT/train/ and ROOT/val/, and the two TSV files of captions if there are any; see `Dataset.open`."""
         assert isinstance(params, CC3MParams)
         vocabulary = classes.vocabulary(params.classes, _root(place), None)
         source = Download(_root(place), params.layout, params.on_error, place.cache, place.findings)
@@ -74,10 +79,10 @@ class CC3M(Dataset):
         settings = params.model_dump(include={"test_share", "on_error", "seed", "pairs"})
         identity = [FORMAT, self.name, settings, image_size, train.digest(), val.digest(), *classes.identity(vocabulary)]
         fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        kept = max(1, round(params.test_share * len(val)))
+        tested = max(1, round(params.test_share * len(val)))
         rank = np.random.default_rng(0).permutation(len(val))[image_of]
-        parts = {"train": train, "holdout": val.select(np.flatnonzero(rank >= kept))}
-        parts["test"] = val.select(np.flatnonzero(rank < kept))
+        parts = {"train": train, "holdout": val.select(np.flatnonzero(rank >= tested))}
+        parts["test"] = val.select(np.flatnonzero(rank < tested))
         pairs = {}
         for name, part in parts.items():
             if params.on_error == "skip":
@@ -92,7 +97,7 @@ class CC3M(Dataset):
         )
 
     def _subset(self, part: shards.Shards, params: CC3MParams, source: Download) -> shards.Shards:
-        """The pairs whose names' hashes are smallest: subsets of one seed are nested, whatever their size."""
+        """The pairs whose names have the smallest hashes, so that subsets of one seed are nested."""
         if not isinstance(params, SubsetParams):
             return part
         size = params.pairs or self.size
@@ -107,7 +112,7 @@ class CC3M(Dataset):
 
 @register_dataset("cc1m")
 class CC1M(CC3M):
-    """A random million of cc3m's training pairs, by seed; holdout and test are cc3m's."""
+    """A random subset of one million training pairs of cc3m; holdout and test are those of cc3m."""
 
     citations = ("sharma2018conceptual",)
     Params = SubsetParams
@@ -116,7 +121,7 @@ class CC1M(CC3M):
 
 @register_dataset("cc100k")
 class CC100K(CC3M):
-    """A random hundred thousand of cc3m's training pairs, by seed, all of them in the cc1m of that seed."""
+    """A random subset of 100,000 training pairs of cc3m, contained in the cc1m of the same seed."""
 
     citations = ("sharma2018conceptual",)
     Params = SubsetParams
@@ -124,11 +129,11 @@ class CC100K(CC3M):
 
 
 def _root(place: DataPlace) -> Path:
-    holds = "the folder that holds train/ and val/, each as img2dataset wrote it"
+    expected = "the folder that contains train/ and val/, each as img2dataset wrote it"
     if place.root is None:
-        raise UserError(f"Conceptual Captions needs --data-root: {holds}")
+        raise UserError(f"Conceptual Captions needs --data-root: {expected}")
     if not place.root.is_dir():
-        raise UserError(f"--data-root {place.root} is no folder: give {holds}")
+        raise UserError(f"--data-root {place.root} is not a folder: give {expected}")
     return place.root
 
 

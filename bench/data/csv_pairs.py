@@ -1,4 +1,4 @@
-"""Image-caption pairs listed in a CSV or TSV file, with open_clip's defaults for its columns."""
+"""Image-caption pairs listed in a CSV or TSV file; column names default to open_clip's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import Field
 from bench.api.data import DataPlace, Dataset, DatasetBundle
 from bench.api.plugin import Params as PluginParams
 from bench.data import delimited, listing, splits
-from bench.data.columns import TextsMaker
+from bench.data.columns import TextsBuilder
 from bench.data.decoding import PIXELS
 from bench.data.files import Faults
 from bench.data.labels import Labels
@@ -27,8 +27,10 @@ _SPLIT_FILES = {"val_file": splits.VAL, "test_file": splits.TEST}
 
 class CsvPairsParams(listing.ListParams):
     later = listing.ListParams.later | {"label_column", "split_column", *_SPLIT_FILES}
-    file: str = Field(default="train.csv", description="the file within the data root, unless that is a file itself")
-    image_column: str = Field(default="filepath", description="image paths, absolute or relative to the file's folder")
+    file: str = Field(default="train.csv", description="file in the data root; ignored if the data root is a file itself")
+    image_column: str = Field(
+        default="filepath", description="column of image paths, absolute or relative to the file's folder"
+    )
     caption_column: str | tuple[str, ...] = Field(default="title", description="column of captions, or several of them")
     label_column: str = Field(default="", description="column of labels, which give a downstream task; may be empty in a row")
     split_column: str = Field(default="", description="column of published splits: train, val, test; val is the adversary's")
@@ -37,18 +39,18 @@ class CsvPairsParams(listing.ListParams):
     separator: str = Field(
         default="auto",
         pattern=r'^(auto|tab|[^"\r\n])$',
-        description="a character, or tab; auto: of tab , ; | that which the header has",
+        description="a character, or tab; auto picks the one of tab , ; | that the header uses",
     )
-    encoding: str = Field(default="auto", description="a codec's name; auto: UTF-8, or UTF-16 if the file begins like it")
+    encoding: str = Field(default="auto", description="a Python codec; auto: UTF-8, or UTF-16 if the file starts like it")
 
 
 @register_dataset("csv")
 class CsvPairs(Dataset):
-    """Pairs of a CSV or TSV file with a header, or of a Flickr30k list: one row an image path and its caption.
+    """Pairs of a CSV or TSV file with a header, or of a Flickr30k list, each row an image path and a caption.
 
-    An image may have several rows, and several names: all rows whose files have the same bytes stay on one side of the
-    split, and its classes are those that its label names or any of their captions mentions. Of several caption columns a row
-    takes one that is not empty, drawn by seed. Equal rows are left out as duplicates.
+    All rows of an image, including files with the same bytes, are in one split. An image shows the classes that its label names
+    or any of its captions mentions. Of several caption columns a random one that is not empty is used. Duplicate rows are
+    dropped.
     """
 
     Params = CsvPairsParams
@@ -56,7 +58,7 @@ class CsvPairs(Dataset):
     version = "2"
 
     def open(self, params: PluginParams, image_size: int, place: DataPlace) -> DatasetBundle:
-        """Open ROOT/`file`, or ROOT where that is a file; see `Dataset.open`."""
+        """Open ROOT/`file`, or ROOT if that is a file; see `Dataset.open`."""
         assert isinstance(params, CsvPairsParams)
         faults = Faults(params.on_error, listing.KINDS, place.findings)
         reader = _Reader(listing.file_of(place, params.file, "csv"), params, faults)
@@ -81,7 +83,7 @@ class _Reader:
         self._params = params
         self._faults = faults
         self._captions = [params.caption_column] if isinstance(params.caption_column, str) else list(params.caption_column)
-        self._paths, self._texts, self._labels = TextsMaker(), TextsMaker(), TextsMaker()
+        self._paths, self._texts, self._labels = TextsBuilder(), TextsBuilder(), TextsBuilder()
         self._lines, self._text_row, self._splits, self._file_of = array("q"), array("q"), array("b"), array("b")
 
     def listing(self) -> listing.Listing:
@@ -117,7 +119,7 @@ class _Reader:
         inside = os.path.relpath(file.parent, self._file.parent) if number else "."
         for line, cells in table:
             if cells is None:
-                hint = 'write "" for a quote within a quoted field, and close each quote that begins a field'
+                hint = 'write "" for a quote in a quoted field, and close every quoted field'
                 faults.note("malformed", f"{file}, line {line} has an unbalanced quote: {hint}")
                 continue
             if len(cells) != len(header.columns):
@@ -126,9 +128,9 @@ class _Reader:
                 continue
             image, captions = cells[columns.image].strip(), [text for at in columns.captions if (text := cells[at].strip())]
             if not image or "\0" in image:
-                faults.note("malformed", f"{file}, line {line} names no image: give its path")
+                faults.note("malformed", f"{file}, line {line} has no image path: add one")
             elif not captions:
-                faults.note("captionless", f"{file}, line {line} has an empty caption: give one")
+                faults.note("captionless", f"{file}, line {line} has an empty caption: add one")
             elif (own := self._split(f"{file}, line {line}", cells, columns, split)) is not None:
                 self._text_row.extend([len(self._lines)] * len(captions))
                 self._lines.append(line)
@@ -163,8 +165,8 @@ def _hint(header: delimited.Header, fields: int) -> str:
     if fields < len(header.columns):
         return "complete the row"
     if header.separator == "tab":
-        return "write no tab into a caption"
-    return "quote the field that holds the separator"
+        return "remove tabs from captions"
+    return "quote fields that contain the separator"
 
 
 def _column(file: Path, header: delimited.Header, option: str, name: str) -> int:
@@ -173,6 +175,6 @@ def _column(file: Path, header: delimited.Header, option: str, name: str) -> int
     except LookupError as error:
         columns = f"{len(header.columns)} columns separated by '{header.separator}'"
         if len(header.columns) < 2:
-            hint = "name its separator with --set data.separator=, and the columns by their header"
+            hint = "set data.separator, and name the columns as in the header"
             raise UserError(f"{file} has no column '{name}', and no separator was found in its first line: {hint}") from error
         raise UserError(f"{file} has no column '{name}' among {columns}, set data.{option}; {error}") from error

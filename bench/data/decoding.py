@@ -1,4 +1,4 @@
-"""An image file as a square RGB image, whatever its format, mode and size."""
+"""Decode image files of any format, mode and size into square RGB images."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from bench.errors import UserError
 
 PIXELS = "pixels 2"
-"""Names the way from an image to its pixels: part of the identity of all data that are decoded or resized here."""
+"""Version of the decoding; part of the fingerprint of all data sets that are decoded or resized here."""
 MAX_PIXELS = 89_478_485
-SKIP = "or leave such images out with --set data.on_error=skip"
+SKIP = "or skip such images with --set data.on_error=skip"
 
-PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # a description of more than a megabyte harms no pixel
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # long text chunks do no harm
 
 _ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -33,17 +33,35 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# White of the modes deeper than 8 bits: the least level that no pixel exceeds.
+# Possible white levels of modes with more than 8 bits; the smallest that no pixel exceeds is used.
 _WHITES = {"F": (1.0, 255.0, 65535.0), "I": (255.0, 65535.0, 2.0**31 - 1)}
 _BAD_METADATA = (ArithmeticError, LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error)
-_NOT_THE_FILES_FAULT = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
+_SYSTEM_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
 
 
 def decode(path: str | Path, side: int, content: bytes | None = None, remedy: str = f"replace it, {SKIP}") -> NDArray[np.uint8]:
-    """The centre square of an image file, upright, in RGB, on white where transparent: uint8 (3, side, side).
+    """Decode an image file: upright, on white if transparent, cropped to the centre square and resized.
 
-    `content` is what the file holds where that is read already; `path` then only names it in errors.
-    Raises UserError when the file is missing, not an image, damaged, or of more than MAX_PIXELS pixels.
+    Parameters
+    ----------
+    path : str or Path
+        The file, or, if `content` is given, its name in error messages.
+    side : int
+        Side of the result in pixels.
+    content : bytes, optional
+        The content of the file, if it has been read already.
+    remedy : str
+        The end of error messages: what the user can do.
+
+    Returns
+    -------
+    uint8 (3, side, side)
+        RGB.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, damaged, not an image, or has more than MAX_PIXELS pixels.
     """
     try:
         with Image.open(path if content is None else io.BytesIO(content), formats=_formats()) as image:
@@ -57,9 +75,9 @@ def decode(path: str | Path, side: int, content: bytes | None = None, remedy: st
     except FileNotFoundError:
         problem = "is missing"
     except UnidentifiedImageError:
-        problem = "is no image of a known format"
-    except Exception as error:  # Pillow's decoders raise many kinds
-        if isinstance(error, MemoryError) or getattr(error, "errno", None) in _NOT_THE_FILES_FAULT:
+        problem = "is not an image in a known format"
+    except Exception as error:  # Pillow's decoders raise many kinds of errors
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) in _SYSTEM_ERRORS:
             raise
         problem = f"cannot be read ({getattr(error, 'strerror', None) or error})"
     raise UserError(f"image {path} {problem}: {remedy}")
@@ -67,14 +85,14 @@ def decode(path: str | Path, side: int, content: bytes | None = None, remedy: st
 
 @functools.cache
 def _formats() -> list[str]:
-    """All of Pillow's, in its order, but EPS, which it would let Ghostscript run."""
+    """All formats of Pillow, in its order, except EPS, which would start Ghostscript."""
     Image.preinit()
     Image.init()
     return [name for name in Image.ID if name != "EPS"]
 
 
 def square_pixels(image: Image.Image, side: int) -> NDArray[np.uint8]:
-    """The centre square of an opened image as `decode` gives it: uint8 (3, side, side)."""
+    """Pixels of an opened image, as from `decode`: uint8 (3, side, side)."""
     turn = _UPRIGHT.get(_orientation(image))
     colours = _rgb(image)
     return _square(np.asarray(colours if turn is None else colours.transpose(turn)), side)
@@ -99,17 +117,17 @@ def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _square(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """The centre cropped from uint8 (height, width, 3), and resized bicubically: uint8 (3, side, side).
+    """Crop the centre square of uint8 (height, width, 3) and resize it bicubically: uint8 (3, side, side).
 
-    The kernel is Pillow's. Torch's integers are nearer to the exact result, alike on every processor and take a quarter of
-    the time; the crop is a copy because torch would wake a pool of threads to make it contiguous.
+    The kernel is Pillow's. Torch's integer arithmetic is closer to the exact result, the same on every processor and takes a
+    quarter of the time. The crop is copied because torch would start a thread pool to make it contiguous.
     """
     height, width, _ = pixels.shape
     edge = min(height, width)
     top, left = (height - edge) // 2, (width - edge) // 2
     centre = pixels[top : top + edge, left : left + edge].copy()
     channels = torch.from_numpy(centre).permute(2, 0, 1)[None]
-    return F.interpolate(channels, (side, side), mode="bicubic", antialias=True)[0].numpy()  # type: ignore[no-any-return]
+    return F.interpolate(channels, (side, side), mode="bicubic", antialias=True)[0].numpy()
 
 
 def _orientation(image: Image.Image) -> int:

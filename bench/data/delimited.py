@@ -1,4 +1,4 @@
-"""The rows of a CSV or TSV file, whoever wrote it."""
+"""Read CSV and TSV files leniently: separators, encodings and quoting of many programs."""
 
 from __future__ import annotations
 
@@ -18,40 +18,59 @@ from bench.errors import UserError, did_you_mean
 SEPARATORS = {"tab": "\t", ",": ",", ";": ";", "|": "|"}
 _SAMPLE = 1 << 16
 _MAX_LINES = 1000
-_EXCELS = re.compile(r"sep=(.)\r?\n?$")
-_FLICKRS = re.compile(r"([^\t]+\.\w+)#\d+\t")
+_EXCEL_SEPARATOR = re.compile(r"sep=(.)\r?\n?$")
+_FLICKR_LINE = re.compile(r"([^\t]+\.\w+)#\d+\t")
 """A line of Flickr30k's list, IMAGE#NUMBER tab CAPTION, which has no header."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """separator: one of SEPARATORS by name, or a character; columns: as they are named in the file."""
+    """separator: a name from SEPARATORS, or a character; columns: their names in the file."""
 
     separator: str
     columns: Sequence[str]
 
 
 Record = tuple[int, list[str] | None]
-"""The line that a row starts at, and its fields; None where its quotes are unbalanced."""
+"""The number of the line where a row starts, and its fields; None if its quotes are unbalanced."""
 
 
 def read(file: Path, separator: str, encoding: str, wanted: Sequence[str]) -> tuple[Header, Iterator[Record]]:
-    """The header of a file, and its rows that are not blank.
+    """Read the header of a file and iterate over its rows that are not blank.
 
-    A row of a TSV is a line: a quote is a character like others there, but a field that is quoted by the rules of CSV is
-    unquoted. With other separators a quoted field may span lines, but not one that looks like a row of its own, with the name
-    of an image in the first column of `wanted`: a quote that is never closed costs its own line, not what follows.
-    `separator` auto is the one that finds most of the columns `wanted`; `encoding` auto is UTF-8, or UTF-16 where the file
-    begins like it. A list of Flickr30k, without header, has the columns `wanted[:2]`. Raises UserError, from the iterator too,
-    when the file cannot be read, or not in that encoding.
+    In a TSV every line is a row: quotes are ordinary characters, except that a field quoted as in CSV is unquoted. With other
+    separators a quoted field may span lines, except over a line that looks like a row of its own, with an image name in the
+    first column of `wanted`; so a quote that is never closed spoils only its own line. A list of Flickr30k, which has no
+    header, gets the columns `wanted[:2]`.
+
+    Parameters
+    ----------
+    file : Path
+        The file.
+    separator : str
+        A name from SEPARATORS, a character, or "auto": the separator with which most columns of `wanted` are found.
+    encoding : str
+        A codec, or "auto": UTF-8, or UTF-16 if the file starts like it.
+    wanted : sequence of str
+        The columns that are needed, that of the images first.
+
+    Returns
+    -------
+    header : Header
+    rows : iterator of Record
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read or decoded; also during iteration.
     """
     lines = _lines(file, encoding)
     number, first = next(((number, line) for number, line in enumerate(lines, 1) if line.strip()), (0, ""))
-    if separator in ("auto", "tab") and _FLICKRS.match(first):
-        images = (_FLICKRS.sub(r"\1\t", line) for line in chain([first], lines))
+    if separator in ("auto", "tab") and _FLICKR_LINE.match(first):
+        images = (_FLICKR_LINE.sub(r"\1\t", line) for line in chain([first], lines))
         return Header("tab", wanted[:2]), _of_tsv(images, number - 1)
-    if said := _EXCELS.match(first):
-        separator = said[1] if separator == "auto" else separator
+    if declared := _EXCEL_SEPARATOR.match(first):
+        separator = declared[1] if separator == "auto" else separator
         number, first = number + 1, next(lines, "")
     header = _header(first, separator, wanted)
     mark = SEPARATORS.get(header.separator, header.separator)
@@ -65,7 +84,7 @@ def read(file: Path, separator: str, encoding: str, wanted: Sequence[str]) -> tu
 
 
 def find(columns: Sequence[str], name: str) -> int:
-    """The place of a column, whatever its case and the spaces around it. Raises LookupError with a hint."""
+    """The index of a column, ignoring case and surrounding spaces. Raises LookupError with a hint."""
     exact = [place for place, column in enumerate(columns) if column == name]
     alike = [place for place, column in enumerate(columns) if column.strip().casefold() == name.strip().casefold()]
     found = exact or alike
@@ -102,12 +121,12 @@ def _lines(file: Path, encoding: str) -> Iterator[str]:
             for line in text:
                 yield line if ends == "\n" else line.replace("\r", "\n")
     except UnicodeError as error:
-        hint = "save the file in that encoding, or name its own, for example --set data.encoding=cp1252"
-        raise UserError(f"{file}{_place(file, name)} is not {name.removesuffix('-sig').upper()}: {hint}") from error
+        hint = "save the file in that encoding, or set another, for example --set data.encoding=cp1252"
+        raise UserError(f"{file}{_bad_line(file, name)} is not {name.removesuffix('-sig').upper()}: {hint}") from error
     except LookupError as error:
-        raise UserError(f"--set data.encoding={encoding}: there is no such encoding; try utf-8, utf-16 or cp1252") from error
+        raise UserError(f"--set data.encoding={encoding}: unknown encoding; try utf-8, utf-16 or cp1252") from error
     except OSError as error:
-        raise UserError(f"{file} cannot be read ({error.strerror}): give a file that you may read") from error
+        raise UserError(f"{file} cannot be read ({error.strerror}): check its permissions") from error
 
 
 def _encoding(file: Path, sample: bytes) -> str:
@@ -118,8 +137,8 @@ def _encoding(file: Path, sample: bytes) -> str:
     return "utf-8-sig"
 
 
-def _place(file: Path, encoding: str) -> str:
-    """The first line that is not in the encoding, where lines can be told without it."""
+def _bad_line(file: Path, encoding: str) -> str:
+    """The first line that is not in the encoding; empty for UTF-16, where lines cannot be found without decoding."""
     if encoding.startswith("utf-16"):
         return ""
     decoder = codecs.getdecoder(encoding)
@@ -169,7 +188,7 @@ def _drained(queue: deque[str]) -> Iterator[str]:
 
 
 def _rest(line: str, lines: Iterator[str], row_like: Callable[[str], bool]) -> tuple[list[str], bool]:
-    """The lines after one that opens a quote, and whether they close it; they end where a second one is a row of its own."""
+    """The lines after one that opens a quote, up to a second one that looks like a row, and whether they close the quote."""
     more: list[str] = []
     quotes, rows = line.count('"'), int(row_like(line))
     while quotes % 2 and rows < 2 and len(more) < _MAX_LINES and (line := next(lines, "")):
@@ -180,7 +199,7 @@ def _rest(line: str, lines: Iterator[str], row_like: Callable[[str], bool]) -> t
 
 
 def _row_like(mark: str, width: int, place: int) -> Callable[[str], bool]:
-    """Whether a line is likely a row: it has enough fields, and the name of an image where the header has it."""
+    """A test whether a line looks like a row: enough fields, and an image name in column `place`."""
     endings = (*Image.registered_extensions(),)
     place = -1 if place == width - 1 else place
 
@@ -192,7 +211,7 @@ def _row_like(mark: str, width: int, place: int) -> Callable[[str], bool]:
 
 
 def _parsed(text: str, mark: str) -> list[str] | None:
-    """The fields of one row, or None where its quotes are unbalanced."""
+    """The fields of one row, or None if its quotes are unbalanced."""
     try:
         rows = list(csv.reader([text], delimiter=mark, strict=True))
     except csv.Error:

@@ -1,8 +1,8 @@
-"""The downstream sets of Yang et al. 2024, Table 11, as labelled tasks. Nothing is downloaded.
+"""The downstream data sets of Yang et al. 2024, Table 11, as labelled tasks. Nothing is downloaded.
 
-A set lies in a folder of its name, which is the `root` of its class in torchvision; ImageNet-1K in train/ and val/ with a
-folder for each WordNet id. Training splits hold the validation images where a set has any (DTD, Aircraft, Flowers, Pet), as
-the sizes of the table say.
+Each set is in a folder of its name, which is the `root` of its class in torchvision; ImageNet-1K has train/ and val/ with a
+folder for each WordNet id. Training splits include the validation images of sets that have them (DTD, Aircraft, Flowers, Pets),
+in agreement with the sizes in the table.
 """
 
 from __future__ import annotations
@@ -33,19 +33,28 @@ from bench.errors import UserError
 
 FORMAT = f"downstream 1, {PIXELS}"
 NAMES = tuple(READERS)
-NOT_THERE = "no folder of its name in --downstream-root"
-SAME_NAME = "the data set has a task of this name"
+NOT_FOUND = "no folder of this name in --downstream-root"
+SAME_NAME = "the data set has a task of the same name"
 
-_MEND = "restore it, or move the set's folder away to leave the set out"
+_REMEDY = "restore it, or move the set's folder elsewhere to do without the set"
 
 
 @dataclass(frozen=True, eq=False)
 class Downstream:
-    """The sets of a folder that are there, and why the others are left out.
+    """The downstream sets found in a folder.
 
-    fingerprints: of each task; changes whenever a label, a class name, a prompt or the size of an image file does, and for
-    CIFAR any pixel. skipped: why a set is not a task. partial: what a task lacks of the published set. kept: those of the
-    tasks' images that stay in memory once they are loaded.
+    Attributes
+    ----------
+    tasks : tuple of Task
+        The sets that were found.
+    fingerprints : mapping of str to str
+        By task; changes with any label, class name, prompt or size of an image file, and for CIFAR with any pixel.
+    skipped : mapping of str to str
+        By set that is not a task, the reason.
+    partial : mapping of str to str
+        By task whose sizes are not the published ones, the difference.
+    kept : tuple of Images
+        The images that stay in memory once loaded.
     """
 
     tasks: tuple[Task, ...] = ()
@@ -55,12 +64,12 @@ class Downstream:
     kept: tuple[Images, ...] = ()
 
     def record(self) -> dict[str, Any]:
-        """What an evaluation's record says of it."""
+        """The part of an evaluation record about the downstream sets."""
         return {"sets": dict(self.fingerprints), "skipped": dict(self.skipped), "partial": dict(self.partial)}
 
 
 class SmallImages:
-    """Images held as pixels, uint8 (n, height, width, 3), resized when they are loaded."""
+    """Images from pixels, uint8 (n, height, width, 3), resized to `side` when loaded."""
 
     def __init__(self, pixels: NDArray[np.uint8], side: int) -> None:
         self._pixels = pixels
@@ -70,7 +79,7 @@ class SmallImages:
         return len(self._pixels)
 
     def load(self, indices: NDArray[np.int64]) -> torch.Tensor:
-        """uint8 (n, 3, side, side) of the given positions; bicubic where that is another size."""
+        """The images at `indices`: uint8 (n, 3, side, side)."""
         images = np.empty((len(indices), 3, self._side, self._side), dtype=np.uint8)
         for row, index in enumerate(indices):
             images[row] = square_pixels(Image.fromarray(self._pixels[index]), self._side)
@@ -78,17 +87,30 @@ class SmallImages:
 
 
 def open_sets(root: Path, image_size: int, taken: Sequence[str] = (), budget: int = MEMORY_BUDGET) -> Downstream:
-    """Open every set that has a folder ROOT/NAME, without decoding an image, for square images of `image_size` pixels.
+    """Open every set that has a folder in `root`, without decoding images.
 
-    `taken` are names of tasks that there are already. Decoded images stay in memory as far as `budget` bytes reach for all
-    sets together. Raises UserError when there is no set, and naming the file or folder when one is damaged.
+    Parameters
+    ----------
+    root : Path
+        The folder that contains the folders of the sets.
+    image_size : int
+        Side of the square images in pixels.
+    taken : sequence of str
+        Names of tasks that exist already; sets of these names are skipped.
+    budget : int
+        Bytes of decoded images to keep in memory, for all sets together.
+
+    Raises
+    ------
+    UserError
+        If there is no set, or one is damaged; names the file or folder.
     """
     if not root.is_dir():
-        raise UserError(f"--downstream-root {root} is no folder: give the one that holds {NAMES[0]}/ and the like")
-    skipped = {name: SAME_NAME if name in taken else NOT_THERE for name in NAMES if name in taken or not (root / name).is_dir()}
+        raise UserError(f"--downstream-root {root} is not a folder: give the one that contains {NAMES[0]}/ and the like")
+    skipped = {name: SAME_NAME if name in taken else NOT_FOUND for name in NAMES if name in taken or not (root / name).is_dir()}
     present = [name for name in NAMES if name not in skipped]
     if not present:
-        raise UserError(f"--downstream-root {root} holds no set: put one in a folder named {', '.join(NAMES)}")
+        raise UserError(f"--downstream-root {root} contains no set: put one in a folder named {', '.join(NAMES)}")
     opened = [(name, _vocabulary(name, source), source) for name in present for source in [_source(name, root / name)]]
     kept: list[Images] = []
     tasks = []
@@ -114,27 +136,27 @@ def open_sets(root: Path, image_size: int, taken: Sequence[str] = (), budget: in
 
 @cache
 def facts() -> dict[str, dict[str, Any]]:
-    """What is published of each set: classes, sizes of the splits, prompts."""
+    """The published facts about each set: number of classes, sizes of the splits, prompts."""
     return tomllib.loads((files("bench") / "data" / "downstream.toml").read_text(encoding="utf-8"))
 
 
 def _source(name: str, folder: Path) -> Source:
-    """What a set's files say. Raises UserError for damage that shows without decoding images."""
+    """Read the labels and paths of a set. Raises UserError for damage that is visible without decoding images."""
     try:
         source = READERS[name](folder)
     except (UserError, MemoryError):
         raise
-    except Exception as error:  # torchvision, JSON, scipy and text files each fail in their own way
+    except Exception as error:  # torchvision, JSON, scipy and text files all raise their own errors
         problem = " ".join(str(error).partition(" You can")[0].split()).rstrip(".") or type(error).__name__
-        raise UserError(f"{folder} cannot be opened as {name} in torchvision's layout ({problem}): {_MEND}") from error
+        raise UserError(f"{folder} cannot be opened as {name} in torchvision's layout ({problem}): {_REMEDY}") from error
     count = facts()[name]["classes"]
     if len(source.names) != count:
-        raise UserError(f"{folder} has {len(source.names)} classes where {name} has {count}: {_MEND}")
+        raise UserError(f"{folder} has {len(source.names)} classes where {name} has {count}: {_REMEDY}")
     for part, split in (("training", source.train), ("test", source.test)):
         absent = sorted(set(range(count)) - set(split.labels.tolist()))
         if absent:
             raise UserError(
-                f"{folder} has no {part} image of {len(absent)} classes, such as {source.names[absent[0]]}: {_MEND}"
+                f"{folder} has no {part} image of {len(absent)} classes, such as {source.names[absent[0]]}: {_REMEDY}"
             )
     return source
 
@@ -150,13 +172,13 @@ def _vocabulary(name: str, source: Source) -> Vocabulary:
 def _images(split: Split, side: int, keep: bool) -> Images:
     if split.pixels is not None:
         return SmallImages(split.pixels, side)
-    return ImageFiles(split.paths, side, MEMORY_BUDGET if keep else 0, _MEND)
+    return ImageFiles(split.paths, side, MEMORY_BUDGET if keep else 0, _REMEDY)
 
 
 def _fingerprint(name: str, folder: Path, vocabulary: Vocabulary, source: Source) -> str:
-    """Raises UserError when an image is missing or empty."""
-    said = {"format": FORMAT, "name": name, "names": vocabulary.names, "templates": vocabulary.templates}
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    """Raises UserError if an image is missing or empty."""
+    description = {"format": FORMAT, "name": name, "names": vocabulary.names, "templates": vocabulary.templates}
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
     for split in (source.train, source.test):
         digest.update(split.labels.astype("<i8").tobytes())
         if split.pixels is not None:
@@ -171,18 +193,18 @@ def _bytes_of(path: str) -> int:
     try:
         facts = os.stat(path)
     except OSError as error:
-        raise UserError(f"image {path} cannot be read ({error.strerror}): {_MEND}") from None
+        raise UserError(f"image {path} cannot be read ({error.strerror}): {_REMEDY}") from None
     if not stat.S_ISREG(facts.st_mode):
-        raise UserError(f"image {path} is no file: {_MEND}")
+        raise UserError(f"image {path} is not a regular file: {_REMEDY}")
     if not facts.st_size:
-        raise UserError(f"image {path} is empty: {_MEND}")
+        raise UserError(f"image {path} is empty: {_REMEDY}")
     return facts.st_size
 
 
 def _lack(name: str, source: Source) -> str:
-    """How the sizes of the splits differ from the published ones, or nothing."""
+    """How the sizes of the splits differ from the published ones; empty if they do not."""
     found, published = (len(source.train.labels), len(source.test.labels)), (facts()[name]["train"], facts()[name]["test"])
     if found == published:
         return ""
-    there, right = (f"{train:,} training and {test:,} test images" for train, test in (found, published))
-    return f"{there} where the whole set has {right}"
+    present, full = (f"{train:,} training and {test:,} test images" for train, test in (found, published))
+    return f"{present} where the full set has {full}"

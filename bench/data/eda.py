@@ -1,4 +1,4 @@
-"""Easy data augmentation of captions, drawn anew each time (Wei & Zou 2019)."""
+"""EDA, easy data augmentation of captions (Wei & Zou 2019)."""
 
 from __future__ import annotations
 
@@ -23,21 +23,37 @@ _FUNCTION_WORDS = """
     s t d m ll re ve don isn aren wasn weren doesn didn hasn haven hadn
 """
 STOP_WORDS = frozenset(_FUNCTION_WORDS.split())
-"""English function words and what is left of contractions: they are neither replaced nor a source of insertions."""
+"""English function words and parts of contractions, which are neither replaced nor a source of inserted synonyms."""
 
 
 def words(caption: str) -> list[str]:
-    """The words of a caption as EDA sees them: lower case, letters and digits."""
+    """The words of a caption, in lower case: runs of letters and digits."""
     return _WORD.findall(caption.lower())
 
 
 def augment(caption: Sequence[str], alpha: float, synonyms: Synonyms, rng: np.random.Generator) -> list[str]:
-    """The words of a caption after one operation, drawn uniformly: replacement, insertion, swap or deletion.
+    """Apply one random operation: synonym replacement, random insertion, random swap or random deletion.
 
-    The first three are done max(1, floor(alpha n)) times, where they can; deletion takes each of the n words with probability
-    alpha, and never all of them. alpha = 0 leaves captions as they are. Only synonyms of the caption's own words come in.
-    Deviations from the authors' code: stop words are no source of insertions, as in the paper; a word that occurs twice is
-    replaced in one place; any synonym may be inserted, not the first alone.
+    The first three are applied max(1, floor(alpha n)) times, as far as possible, to a caption of n words; deletion removes each
+    word with probability alpha, but never all of them. Deviations from the authors' code: stop words are not a source of
+    insertions, as in the paper; of a word that occurs twice only one occurrence is replaced; any synonym may be inserted, not
+    only the first.
+
+    Parameters
+    ----------
+    caption : sequence of str
+        Words, as from `words`.
+    alpha : float
+        In [0, 1]; 0 changes nothing.
+    synonyms : callable
+        The synonyms of a word.
+    rng : numpy.random.Generator
+        Source of all draws.
+
+    Returns
+    -------
+    list of str
+        The words of the augmented caption.
     """
     if not alpha or not caption:
         return list(caption)
@@ -91,7 +107,7 @@ def _count(caption: Sequence[str], alpha: float) -> int:
 
 
 def _with_synonyms(caption: Sequence[str], synonyms: Synonyms) -> list[int]:
-    """The places of words that have synonyms and are no stop words."""
+    """Indices of the words that have synonyms and are not stop words."""
     return [place for place, word in enumerate(caption) if word not in STOP_WORDS and synonyms(word)]
 
 

@@ -1,4 +1,4 @@
-"""Images by position, from files or arrays, and what is wrong with them."""
+"""Images from files and arrays, and faults in them."""
 
 from __future__ import annotations
 
@@ -31,11 +31,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class KeptImages(ABC):
-    """Images made one by one, each when it is first loaded.
+class CachedImages(ABC):
+    """Images decoded on first use, and kept in memory if all of them fit in `budget` bytes.
 
-    They are kept in memory when all of them fit `budget` bytes, and made anew each time otherwise. Indexing is numpy's, as
-    in `bench.data.poisoned`.
+    Indexing is done by NumPy, for the reason given in `bench.data.poisoned`.
     """
 
     def __init__(self, count: int, side: int, budget: int = MEMORY_BUDGET) -> None:
@@ -48,15 +47,15 @@ class KeptImages(ABC):
 
     @abstractmethod
     def _image(self, index: int) -> NDArray[np.uint8]:
-        """One image, uint8 (3, side, side). Raises UserError naming it when it cannot be had."""
+        """One image: uint8 (3, side, side). Raises UserError naming it if it cannot be decoded."""
 
     def __len__(self) -> int:
         return self._count
 
     def load(self, indices: NDArray[np.int64]) -> torch.Tensor:
-        """uint8 (n, 3, side, side) of the given positions, the caller's to change.
+        """The images at `indices`: uint8 (n, 3, side, side), a copy.
 
-        Raises UserError naming the file when one is missing, unreadable or too large.
+        Raises UserError naming the file if one is missing, unreadable or too large.
         """
         indices = np.ascontiguousarray(indices, dtype=np.int64)
         if self._kept is None:
@@ -77,12 +76,12 @@ class KeptImages(ABC):
         def fill(row: int) -> None:
             images[row] = self._image(int(indices[row]))
 
-        in_threads(fill, range(len(indices)))
+        thread_map(fill, range(len(indices)))
         return images
 
 
-class ImageFiles(KeptImages):
-    """Images read from files; `remedy` ends the error that a damaged one raises. See `KeptImages`."""
+class ImageFiles(CachedImages):
+    """Images from files; `remedy` ends the error message for a damaged one. See `CachedImages`."""
 
     def __init__(
         self, paths: Sequence[str | Path], side: int, budget: int = MEMORY_BUDGET, remedy: str = f"replace it, {SKIP}"
@@ -95,8 +94,8 @@ class ImageFiles(KeptImages):
         return decode(self._paths[index], self._side, remedy=self._remedy)
 
 
-class ArrayImages(KeptImages):
-    """Images of one array, uint8 (n, height, width) or (n, height, width, 3); see `KeptImages`."""
+class ArrayImages(CachedImages):
+    """Images from an array, uint8 (n, height, width) or (n, height, width, 3); see `CachedImages`."""
 
     def __init__(self, pixels: NDArray[np.uint8], side: int, budget: int = MEMORY_BUDGET) -> None:
         super().__init__(len(pixels), side, budget)
@@ -107,9 +106,9 @@ class ArrayImages(KeptImages):
 
 
 class Faults:
-    """What is wrong with single images: an error, or under on_error=skip a count by kind in `facts`.
+    """Handles faults of single images: they are raised, or, with on_error="skip", counted by kind in `facts`.
 
-    With `findings` they are collected there, and never raised.
+    With `findings` they are collected there instead, and never raised.
     """
 
     def __init__(self, on_error: OnError, kinds: Sequence[str], findings: Findings | None = None) -> None:
@@ -118,7 +117,7 @@ class Faults:
         self.facts: dict[str, str | int] = {f"skipped_{kind}": 0 for kind in kinds}
 
     def note(self, kind: str, problem: str, count: int = 1) -> None:
-        """`count` images are left out. Raises UserError with `problem`, a sentence that ends with a remedy, else."""
+        """Count `count` images as left out, or raise UserError with `problem`, a sentence that ends in a remedy."""
         if self._findings is not None:
             self._findings.note(kind, problem, count)
         elif not self.skip:
@@ -127,7 +126,7 @@ class Faults:
 
 
 class Selection:
-    """Some of other images, in the order of `positions`, sharing their memory."""
+    """The images at `positions` of other images, in that order, without a copy."""
 
     def __init__(self, images: Images, positions: Sequence[int] | NDArray[np.int64]) -> None:
         self._images = images
@@ -137,63 +136,62 @@ class Selection:
         return len(self._positions)
 
     def load(self, indices: NDArray[np.int64]) -> torch.Tensor:
-        """uint8 (n, 3, side, side) of the given positions within the selection."""
+        """The images at `indices` of the selection: uint8 (n, 3, side, side)."""
         return self._images.load(self._positions[indices])
 
 
-def readable(paths: Sequence[str | Path], note: Path | None = None) -> list[bool]:
-    """Whether each image can be decoded, found out by decoding it.
+def readable(paths: Sequence[str | Path], cached: Path | None = None) -> list[bool]:
+    """Whether each image can be decoded, found by decoding it.
 
-    `note` is a file that keeps the answer until one of the images changes; it must belong to exactly these images.
+    `cached` is a file that stores the answer until one of the images changes; it must belong to exactly these images.
     """
-    kept = kept_array(note, np.bool_, len(paths))
-    if note is None or kept is None or _changed_since(note, paths):
-        kept = np.array(in_threads(_reads, paths), dtype=np.bool_)
-        keep_array(note, kept)
-    return kept.tolist()
+    answer = load_array(cached, np.bool_, len(paths))
+    if cached is None or answer is None or _changed_since(cached, paths):
+        answer = np.array(thread_map(_can_be_decoded, paths), dtype=np.bool_)
+        save_array(cached, answer)
+    return [bool(each) for each in answer]
 
 
-def loadable(images: Images, note: Path | None = None) -> NDArray[np.bool_]:
-    """Whether each image can be loaded, found out by loading it: bool (n,).
+def loadable(images: Images, cached: Path | None = None) -> NDArray[np.bool_]:
+    """Whether each image can be loaded, found by loading it: bool (n,).
 
-    `note` is a file that keeps the answer; its name must change whenever one of the images does.
+    `cached` is a file that stores the answer; its name must change whenever one of the images does.
     """
-    if (kept := kept_array(note, np.bool_, len(images))) is not None:
-        return kept
-    answer = np.array(in_threads(lambda row: _loads(images, row) is None, range(len(images))), dtype=np.bool_)
-    keep_array(note, answer)
+    if (stored := load_array(cached, np.bool_, len(images))) is not None:
+        return stored
+    answer = np.array(thread_map(lambda row: _load_error(images, row) is None, range(len(images))), dtype=np.bool_)
+    save_array(cached, answer)
     return answer
 
 
-def kept_array(note: Path | None, kind: type[np.generic], count: int | None = None) -> NDArray[Any] | None:
-    """What `keep_array` wrote, if it is of this kind and, where `count` is given, of this length."""
-    if note is not None:
+def load_array(file: Path | None, kind: type[np.generic], count: int | None = None) -> NDArray[Any] | None:
+    """The array that `save_array` wrote; None if there is none of this dtype and, if given, of length `count`."""
+    if file is not None:
         with contextlib.suppress(OSError, ValueError, EOFError):
-            kept = np.load(note, allow_pickle=False)
-            if kept.dtype == kind and kept.ndim == 1 and count in (None, len(kept)):
-                return kept  # type: ignore[no-any-return]
+            values: NDArray[Any] = np.load(file, allow_pickle=False)
+            if values.dtype == kind and values.ndim == 1 and count in (None, len(values)):
+                return values
     return None
 
 
-def keep_array(note: Path | None, values: NDArray[Any]) -> None:
-    """Write (n,) to the file `note`, where that is possible."""
-    if note is not None:
-        draft = note.with_name(f"{os.getpid()}-{note.name}")
+def save_array(file: Path | None, values: NDArray[Any]) -> None:
+    """Write an array (n,) to a file atomically; an unwritable cache is ignored."""
+    if file is not None:
+        draft = file.with_name(f"{os.getpid()}-{file.name}")
         with contextlib.suppress(OSError):
-            note.parent.mkdir(parents=True, exist_ok=True)
+            file.parent.mkdir(parents=True, exist_ok=True)
             np.save(draft, values)
-            os.replace(draft, note)
+            os.replace(draft, file)
 
 
-def complaints(images: Images) -> Iterator[str]:
-    """Why each image that cannot be loaded cannot be."""
+def load_errors(images: Images) -> Iterator[str]:
+    """Yield the error message of each image that cannot be loaded."""
     for start in range(0, len(images), _CHUNK):
         rows = range(start, min(start + _CHUNK, len(images)))
-        yield from filter(None, in_threads(lambda row: _loads(images, row), rows))
+        yield from filter(None, thread_map(lambda row: _load_error(images, row), rows))
 
 
-def _loads(images: Images, row: int) -> str | None:
-    """What is wrong with an image."""
+def _load_error(images: Images, row: int) -> str | None:
     try:
         images.load(np.array([row]))
     except UserError as error:
@@ -201,15 +199,15 @@ def _loads(images: Images, row: int) -> str | None:
     return None
 
 
-def _changed_since(note: Path, paths: Sequence[str | Path]) -> bool:
+def _changed_since(cached: Path, paths: Sequence[str | Path]) -> bool:
     try:
-        written = note.stat().st_mtime_ns
+        written = cached.stat().st_mtime_ns
         return any(os.stat(path).st_ctime_ns >= written for path in paths)
     except (OSError, ValueError):
         return True
 
 
-def _reads(path: str | Path) -> bool:
+def _can_be_decoded(path: str | Path) -> bool:
     try:
         decode(path, 32)
     except UserError:
@@ -217,25 +215,25 @@ def _reads(path: str | Path) -> bool:
     return True
 
 
-def file_facts(path: str | bytes | Path, folder: int | None = None) -> tuple[int, int]:
-    """Bytes, -1 where there is no such file, and when it changed, in ns. `path` may be relative to the handle `folder`."""
+def file_stat(path: str | bytes | Path, folder: int | None = None) -> tuple[int, int]:
+    """Size in bytes, -1 if there is no such file, and change time in ns. `path` may be relative to the descriptor `folder`."""
     try:
-        facts = os.stat(path, dir_fd=folder)
+        status = os.stat(path, dir_fd=folder)
     except (OSError, ValueError):
         return -1, 0
-    return (facts.st_size, facts.st_ctime_ns) if stat.S_ISREG(facts.st_mode) else (-1, 0)
+    return (status.st_size, status.st_ctime_ns) if stat.S_ISREG(status.st_mode) else (-1, 0)
 
 
 def file_size(path: str | Path) -> int:
-    """In bytes; -1 where there is no such file."""
-    return file_facts(path)[0]
+    """Size in bytes; -1 if there is no such file."""
+    return file_stat(path)[0]
 
 
-def in_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """What `work` gives for each of the items, in their order."""
+def thread_map(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Apply `function` to each item in a pool of threads; results are in the order of the items."""
     results: list[Result] = []
     with ThreadPoolExecutor(_THREADS) as pool:
         for start in range(0, len(items), _CHUNK):
             chunk: Iterable[Item] = items[start : start + _CHUNK]
-            results.extend(pool.map(work, chunk))
+            results.extend(pool.map(function, chunk))
     return results

@@ -25,17 +25,17 @@ def load(root: Path, config: str) -> Any:
         hint = "install it with pip install 'clip-poison-bench[hf]'"
         raise UserError(f"--data hf:{root} needs the library datasets ({error}): {hint}") from error
     if not root.exists() and (root.is_absolute() or len(root.parts) > 2 or root.parts[:1] == ("..",)):
-        raise UserError(f"--data hf:{root}: there is no such folder, and it is no name on the hub")
+        raise UserError(f"--data hf:{root}: is neither a folder nor a name on the hub")
     try:
         if any((root / name).is_file() for name in ("state.json", "dataset_dict.json")):
             return datasets.load_from_disk(str(root))
         return datasets.load_dataset(str(root), config or None)
-    except Exception as error:  # the library and what it rests on raise many kinds
+    except Exception as error:  # the library and its dependencies raise many kinds of errors
         reason: BaseException = error
         while reason.__cause__ is not None:
             reason = reason.__cause__
         what = str(reason).strip().partition("\n")[0] or type(reason).__name__
-        hint = "check the folder" if root.exists() else "check the name and the connection, or give a folder that holds it"
+        hint = "check the folder" if root.exists() else "check the name and the connection, or give a folder that contains it"
         raise UserError(f"--data hf:{root} cannot be opened ({what}): {hint}") from error
 
 
@@ -72,7 +72,7 @@ def columns(name: str, table: Any, image_column: str, caption_column: str | Sequ
     captions = [_column(name, "caption_column", each, candidates, features) for each in wanted]
     for caption in captions:
         if caption not in texts:
-            problem = f"the column '{caption}' of {name} holds no texts but {features[caption]}"
+            problem = f"the column '{caption}' of {name} does not contain strings but {features[caption]}"
             raise UserError(f"{problem}: name another with data.caption_column; {did_you_mean(caption, texts)}")
     return image, captions
 
@@ -82,7 +82,7 @@ def _column(name: str, option: str, wanted: str, candidates: list[str], known: I
     if wanted and wanted not in known:
         raise UserError(f"{name} has no such column '{wanted}', set data.{option}; {did_you_mean(wanted, known)}")
     if not wanted and len(candidates) != 1:
-        found = f"{len(candidates)} that may be it ({', '.join(candidates)})" if candidates else "none that may be it"
+        found = f"{len(candidates)} possible columns ({', '.join(candidates)})" if candidates else "no suitable column"
         raise UserError(f"{name} has {found}: name the column with --set data.{option}=NAME, one of {', '.join(known)}")
     return wanted or candidates[0]
 
@@ -93,8 +93,8 @@ def arrow(name: str, table: Any, image: str, others: Sequence[str]) -> Any:
 
     try:
         return table.select_columns([image, *others]).cast_column(image, Image(decode=False)).with_format("arrow")[:]
-    except Exception as error:  # of the library and of Arrow, which raise many kinds
-        problem = f"the column '{image}' of {name} holds no images or paths but {table.features[image]}"
+    except Exception as error:  # the library and Arrow raise many kinds of errors
+        problem = f"the column '{image}' of {name} does not contain images or paths but {table.features[image]}"
         raise UserError(f"{problem}: name another with data.image_column") from error
 
 
@@ -106,7 +106,9 @@ def labels(name: str, table: Any, column: str) -> Labels:
     if names:
         return Labels(tuple(names), np.array([-1 if value is None else value for value in values], dtype=np.int64))
     if any(isinstance(value, list | dict | float | bytes) for value in values):
-        raise UserError(f"the column '{column}' of {name} holds no labels but {table.features[column]}: name one of texts")
+        raise UserError(
+            f"the column '{column}' of {name} does not contain labels but {table.features[column]}: name one of texts"
+        )
     return Labels.of_texts(["" if value is None else str(value).strip() for value in values])
 
 

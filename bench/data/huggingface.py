@@ -1,4 +1,4 @@
-"""Data sets of Hugging Face's library `datasets`, from its hub or from a folder."""
+"""Hugging Face data sets, from the hub or from a folder."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pydantic import Field
 
 from bench.api.data import DataPlace, Dataset, DatasetBundle, Pairs, Task
 from bench.api.plugin import Params as PluginParams
-from bench.data import arrow_texts, classes, hf_tables, same, splits
+from bench.data import arrow_texts, classes, duplicates, hf_tables, splits
 from bench.data.columns import Paths
 from bench.data.decoding import PIXELS, decode
-from bench.data.files import Faults, KeptImages, OnError, file_size, loadable
+from bench.data.files import CachedImages, Faults, OnError, file_size, loadable
 from bench.data.labels import LabelledMembers, class_task
 from bench.data.mentions import MentionIndex
 from bench.errors import UserError
@@ -30,25 +30,27 @@ _SPLITS = {"val_split": splits.VAL, "test_split": splits.TEST}
 
 class HuggingFaceParams(classes.ClassParams):
     later = classes.ClassParams.later | {"caption_per", "label_column", "split_column", *_SPLITS}
-    config: str = Field(default="", description="which configuration, where the hub has several")
-    split: str = Field(default="train", description="which split; it is split further, unless others are named")
+    config: str = Field(default="", description="configuration, if the data set has several")
+    split: str = Field(
+        default="train", description="the split to use; divided into train, holdout and test unless others are named"
+    )
     val_split: str = Field(default="", description="the published val split, the adversary's; `split` is train then")
     test_split: str = Field(default="", description="the published test split")
     split_column: str = Field(default="", description="column of published splits: train, val, test")
-    image_column: str = Field(default="", description="images, or their paths; found where there is one such column")
+    image_column: str = Field(default="", description="column of images or paths; needed if several columns qualify")
     caption_column: str | tuple[str, ...] = Field(
-        default="", description="texts, or lists of them, one column or several; found as the image column is"
+        default="", description="column, or several, of strings or lists of strings; needed if several qualify"
     )
     label_column: str = Field(default="", description="column of labels, which give a downstream task; may be empty in a row")
-    caption_seed: int = Field(default=0, ge=0, description="chooses the one caption of a row that has several")
+    caption_seed: int = Field(default=0, ge=0, description="seed for choosing one of several captions of a row, or of an image")
     caption_per: Literal["row", "image"] = Field(default="row", description="image: one pair an image, whatever its rows")
     holdout_share: float = Field(default=0.1, gt=0, lt=1, description="images kept from training, half holdout and half test")
-    on_error: OnError = Field(default="error", description="skip leaves out rows without a caption or a readable image")
+    on_error: OnError = Field(default="error", description="skip drops rows without a caption or a readable image")
 
 
 @register_dataset("hf")
 class HuggingFace(Dataset):
-    """Any data set of Hugging Face with a column of images and one of captions: hf:NAME on the hub, or hf:FOLDER.
+    """Any Hugging Face data set with a column of images and one of captions: hf:NAME on the hub, or hf:FOLDER.
 
     A folder is what save_to_disk wrote, or one of parquet, arrow, JSON or image files. No code of a data set is run. A row is a
     pair; of several captions it takes one that is not empty, at random. Rows whose images have the same bytes stay on one side
@@ -102,7 +104,7 @@ class HuggingFace(Dataset):
             pairs["test"][0],
             tasks=() if isinstance(task, str) else (task,),
             task_reason=task if isinstance(task, str) else "",
-            facts={**same.sharing(image_of[usable]), **facts, **rows.facts, **faults.facts},
+            facts={**duplicates.sharing_facts(image_of[usable]), **facts, **rows.facts, **faults.facts},
         )
 
 
@@ -152,9 +154,9 @@ class _Rows:
         settings = params.model_dump(include={"holdout_share", "on_error", "caption_seed"})
         more: dict[str, Any] = params.model_dump(include={"caption_per"})
         if self.labels:
-            more["labels"] = [self.labels.names, same.digests([self.labels.of.tobytes()]).tolist()]
+            more["labels"] = [self.labels.names, duplicates.digests([self.labels.of.tobytes()]).tolist()]
         if self.published is not None:
-            more["splits"] = same.digests([self.published.tobytes()]).tolist()
+            more["splits"] = duplicates.digests([self.published.tobytes()]).tolist()
         if spoken:
             more["classes"] = spoken
         identity = [
@@ -162,7 +164,7 @@ class _Rows:
             settings,
             image_size,
             self.texts.digest().hex(),
-            *(same.digests([column.tobytes()]).tolist() for column in (self.text_row, self.sizes[there])),
+            *(duplicates.digests([column.tobytes()]).tolist() for column in (self.text_row, self.sizes[there])),
             *([more] if more else []),
         ]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
@@ -172,7 +174,7 @@ class _Rows:
     ) -> tuple[dict[str, NDArray[np.int64]], dict[str, str | int]]:
         """The rows in train, holdout and test, and what was left out."""
         if self.published is None:
-            return same.split(image_of, usable, params.holdout_share, 0, f"{self.name} has"), {}
+            return duplicates.split_by_image(image_of, usable, params.holdout_share, 0, f"{self.name} has"), {}
         return splits.published(image_of, usable, self.published, f"{self.name} has")
 
     def complete(self, faults: Faults) -> NDArray[np.int64]:
@@ -188,17 +190,18 @@ class _Rows:
         """For those of all rows that are in `rows` the first that has the same image: int64 (n,)."""
         firsts = np.arange(len(self.sizes))
         listed = rows[~np.asarray(self._bytes.is_valid())[rows]]
-        firsts[listed] = listed[same.first_of(same.digests(os.fsencode(self._path(row)) for row in listed.tolist()))]
+        paths = duplicates.digests(os.fsencode(self._path(row)) for row in listed.tolist())
+        firsts[listed] = listed[duplicates.first_occurrence(paths)]
         once = np.zeros(len(firsts), dtype=np.int64)
         own = rows[firsts[rows] == rows]
         once[own] = self.sizes[own]
-        return same.first_image(once, self._read)[firsts]
+        return duplicates.first_image(once, self._read)[firsts]
 
     def distinct(self, rows: NDArray[np.int64], image_of: NDArray[np.int64], faults: Faults) -> NDArray[np.int64]:
         """Those of `rows` that equal none before."""
-        again = same.repeated(image_of[rows], self.texts.select(self.caption_at[rows]))
+        again = duplicates.is_repeated(image_of[rows], self.texts.select(self.caption_at[rows]))
         if again.any():
-            problem = f"{self.name} has {int(again.sum())} rows whose image and caption a row before has"
+            problem = f"{self.name} has {int(again.sum())} rows that repeat the image and caption of an earlier row"
             faults.note("duplicate", f"{problem}, the first is row {rows[again][0]}; remove them", int(again.sum()))
         return rows[~again]
 
@@ -212,15 +215,15 @@ class _Rows:
         embedded = self._bytes[row]
         if embedded.is_valid:
             return memoryview(embedded.as_buffer())[start : start + count].tobytes()
-        return same.piece(self._path(row), start, count)
+        return duplicates.read_bytes(self._path(row), start, count)
 
     def _path(self, row: int) -> str:
         path = os.fsdecode(self._paths[row].as_buffer().to_pybytes())
         return os.path.join(self._folder, path) if self._folder else path
 
 
-class RowImages(KeptImages):
-    """The images of some rows, int64 (n,); see `KeptImages`."""
+class RowImages(CachedImages):
+    """The images of some rows, int64 (n,); see `CachedImages`."""
 
     def __init__(self, source: _Rows, rows: NDArray[np.int64], side: int) -> None:
         super().__init__(len(rows), side)
@@ -239,7 +242,7 @@ def _pairs(
     index: MentionIndex,
     own: NDArray[np.int64] | None,
 ) -> Pairs:
-    mentioned = same.ImageMembers(image_of[mine], rows.texts, image_of[rows.text_row], index)
+    mentioned = duplicates.ImageMembers(image_of[mine], rows.texts, image_of[rows.text_row], index)
     begins = np.searchsorted(rows.split_at, np.arange(len(rows.splits)))
     within = mine - begins[rows.split_at[mine]]
     return Pairs(

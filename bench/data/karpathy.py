@@ -14,8 +14,8 @@ from pydantic import Field
 
 from bench.api.data import DataPlace, Dataset, DatasetBundle
 from bench.api.plugin import Params as PluginParams
-from bench.data import foreign, listing, splits
-from bench.data.columns import TextsMaker
+from bench.data import json_rows, listing, splits
+from bench.data.columns import TextsBuilder
 from bench.data.decoding import PIXELS
 from bench.data.files import Faults
 from bench.errors import UserError
@@ -49,14 +49,14 @@ class Karpathy(Dataset):
 
 
 def _listing(file: Path, params: KarpathyParams, faults: Faults) -> listing.Listing:
-    paths, texts = TextsMaker(), TextsMaker()
+    paths, texts = TextsBuilder(), TextsBuilder()
     text_row, split_of, numbers = array("q"), array("b"), array("q")
     for number, entry in enumerate(_entries(file)):
         where = f"{file}: images[{number}]"
         try:
             path, sentences, split = _image(entry)
         except LookupError as error:
-            faults.note("malformed", f"{where}: {error}; {foreign.MEND}")
+            faults.note("malformed", f"{where}: {error}; {json_rows.REMEDY}")
             continue
         if not sentences:
             faults.note("captionless", f"{where} has no sentence; add one")
@@ -82,7 +82,7 @@ def _listing(file: Path, params: KarpathyParams, faults: Faults) -> listing.List
 def _entries(file: Path) -> Iterator[Any]:
     try:
         with file.open("rb") as stream:
-            yield from foreign.entries(stream, "images.item")
+            yield from json_rows.entries(stream, "images.item")
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror}): give a file that you may read") from error
     except (ijson.JSONError, UnicodeDecodeError) as error:
@@ -93,15 +93,15 @@ def _image(entry: Any) -> tuple[str, list[str], int]:
     """The path, sentences that are not empty, and split of an image. Raises LookupError naming what is not as it should be."""
     if not isinstance(entry, dict):
         raise LookupError("is not an object")
-    name, split, sentences = foreign.text(entry.get("filename")), foreign.text(entry.get("split")), entry.get("sentences")
+    name, split, sentences = json_rows.text(entry.get("filename")), json_rows.text(entry.get("split")), entry.get("sentences")
     if not name or "\0" in name:
         raise LookupError("the field 'filename' names no image")
     if split is None or not isinstance(sentences, list):
         raise LookupError(f"the field '{'split' if split is None else 'sentences'}' is missing or of another kind")
-    raw = [foreign.text(each.get("raw")) if isinstance(each, dict) else None for each in sentences]
+    raw = [json_rows.text(each.get("raw")) if isinstance(each, dict) else None for each in sentences]
     if None in raw:
         raise LookupError(f"sentences[{raw.index(None)}] has no text 'raw'")
-    folder = foreign.text(entry.get("filepath")) or ""
+    folder = json_rows.text(entry.get("filepath")) or ""
     return (
         os.path.normpath(os.path.join(folder, name)),
         [text.strip() for text in raw if text and text.strip()],

@@ -1,4 +1,4 @@
-"""Readers of labelled image sets as their publishers ship them: torchvision's layouts, and folders of classes."""
+"""Readers of labelled image sets in their published form: torchvision's layouts, and class folders."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from bench.data.samples import hidden
 from bench.errors import UserError
 
 IMAGENET_TRAIN = 50
-"""Training images of each ImageNet class: 50,000 in all."""
+"""Training images for each ImageNet class: 50,000 in total."""
 CALTECH_TRAIN = 30
-"""Training images of each class of Caltech-101; the others are for testing."""
+"""Training images for each class of Caltech-101; the rest are test images."""
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
-_MEND = "download it again, or move the set's folder away to leave the set out"
+_REMEDY = "download it again, or move the set's folder elsewhere to do without the set"
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Labels int64 (n,), and the images: paths of n files, or pixels uint8 (n, height, width, 3)."""
+    """Labels, int64 (n,), and images: paths of n files, or pixels, uint8 (n, height, width, 3)."""
 
     labels: NDArray[np.int64]
     paths: Sequence[str] = ()
@@ -36,7 +36,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A labelled set: the names of its classes as the files have them, in the order of the labels, and its splits."""
+    """A labelled set: its class names as in the files, in label order, and its splits."""
 
     names: Sequence[str]
     train: Split
@@ -44,7 +44,7 @@ class Source:
 
 
 Reader = Callable[[Path], Source]
-"""Opens the folder that holds a set, without decoding images. Raises UserError or whatever its library raises."""
+"""Reads the folder of a set, without decoding images. Raises UserError or any error of its library."""
 
 
 def _cifar(kind: str) -> Reader:
@@ -58,7 +58,7 @@ def _cifar(kind: str) -> Reader:
 
 
 def _listed(kind: str, train: Sequence[str], test: str, images: str = "_image_files") -> Reader:
-    """A set of torchvision that knows its files and labels when it is opened; `train` and `test` are its splits."""
+    """A reader of a torchvision data set that lists its files and labels; `train` and `test` name its splits."""
 
     def read(folder: Path) -> Source:
         data = _torchvision(kind)
@@ -68,7 +68,7 @@ def _listed(kind: str, train: Sequence[str], test: str, images: str = "_image_fi
         names = list(parts[test].classes)
         for name, part in parts.items():
             if list(part.classes) != names:
-                raise UserError(f"{folder}: the lists of the splits {name} and {test} have different classes; {_MEND}")
+                raise UserError(f"{folder}: the lists of the splits {name} and {test} have different classes; {_REMEDY}")
         rows = {name: _rows(getattr(part, images, None), part) for name, part in parts.items()}
         return Source(names, _split(row for name in train for row in rows[name]), _split(rows[test]))
 
@@ -80,7 +80,7 @@ def _rows(images: Any, part: Any) -> list[tuple[str, int]]:
 
 
 def _pets(folder: Path) -> Source:
-    """Oxford-IIIT Pet, with the class names in the case of its files: cats' upper, dogs' lower."""
+    """Oxford-IIIT Pet, with class names capitalised as in its files: cats upper case, dogs lower case."""
     source = _listed("OxfordIIITPet", ("trainval",), "test", "_images")(folder)
     names = {
         label: Path(path).stem.rpartition("_")[0] for path, label in zip(source.test.paths, source.test.labels, strict=True)
@@ -89,7 +89,7 @@ def _pets(folder: Path) -> Source:
 
 
 def _caltech(folder: Path) -> Source:
-    """Caltech-101 with its background class: 30 images a class drawn for training, which fall alike on every machine."""
+    """Caltech-101 with its background class: 30 random training images for each class, the same on every machine."""
     classes = _classes(folder / "caltech101" / "101_ObjectCategories")
     train = {name: _draw(name, images, CALTECH_TRAIN) for name, images in classes.items()}
     rest = {name: [image for image in images if image not in set(train[name])] for name, images in classes.items()}
@@ -97,16 +97,16 @@ def _caltech(folder: Path) -> Source:
 
 
 def _imagenet(folder: Path) -> Source:
-    """ImageNet-1K: 50 training images a class, drawn alike on every machine, and the whole validation split for testing."""
-    from timm.data import ImageNetInfo
+    """ImageNet-1K: 50 random training images for each class, the same on every machine; tested on the validation split."""
+    from timm.data.imagenet_info import ImageNetInfo
 
-    synsets = ImageNetInfo("imagenet1k").label_names()
+    synsets = ImageNetInfo("imagenet1k").label_names()  # type: ignore[no-untyped-call]
     parts = {}
     for part in ("train", "val"):
         parts[part] = _classes(folder / part)
         missing = sorted(set(synsets) - set(parts[part]))
         if missing:
-            raise UserError(f"{folder / part} lacks {len(missing)} of the 1,000 classes, the first {missing[0]}; {_MEND}")
+            raise UserError(f"{folder / part} lacks {len(missing)} of the 1,000 classes, the first {missing[0]}; {_REMEDY}")
     train = {name: _draw(name, parts["train"][name], IMAGENET_TRAIN) for name in synsets}
     return Source(synsets, _by_class(train), _by_class({name: parts["val"][name] for name in synsets}))
 
@@ -118,26 +118,26 @@ def _torchvision(kind: str) -> Any:
 
 
 def _verify(folder: Path, sums: Iterable[Sequence[str]]) -> None:
-    """Raises UserError naming the first file that is not the published one; `sums` are pairs of name and MD5."""
+    """Raises UserError naming the first file that is not the published one. sums: pairs of name and MD5."""
     for name, expected in sums:
         file = folder / name
         try:
             with file.open("rb") as stream:
                 found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
         except OSError as error:
-            raise UserError(f"{file} cannot be read ({error.strerror}); {_MEND}") from None
+            raise UserError(f"{file} cannot be read ({error.strerror}); {_REMEDY}") from None
         if found != expected:
-            raise UserError(f"{file} is not the published file (its MD5 is {found}, not {expected}); {_MEND}")
+            raise UserError(f"{file} is not the published file (its MD5 is {found}, not {expected}); {_REMEDY}")
 
 
 def _classes(folder: Path) -> dict[str, list[str]]:
-    """Paths of the images of each subfolder; both sorted by name."""
+    """Paths of the images in each subfolder; folders and paths are sorted by name."""
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if not hidden(entry.name) and entry.is_dir())
         return {name: [os.path.join(folder, name, image) for image in _image_names(folder / name)] for name in names}
     except OSError as error:
-        raise UserError(f"{error.filename} cannot be read ({error.strerror}); {_MEND}") from None
+        raise UserError(f"{error.filename} cannot be read ({error.strerror}); {_REMEDY}") from None
 
 
 def _image_names(folder: Path) -> list[str]:
@@ -146,7 +146,7 @@ def _image_names(folder: Path) -> list[str]:
 
 
 def _draw(name: str, images: Sequence[str], count: int) -> list[str]:
-    """`count` of the images of a class: those whose names have the least digests, whatever else is in the folder."""
+    """The `count` images of a class whose names have the smallest digests, independent of other files in the folder."""
 
     def digest(path: str) -> bytes:
         return hashlib.sha256(f"{name}/{os.path.basename(path)}".encode()).digest()

@@ -1,4 +1,4 @@
-"""Labelled images with captions as a bundle: pairs, and a task of their classes."""
+"""Labelled, captioned images as a bundle: pairs, and a classification task."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TASK_TRAIN_IMAGES = 20_000
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Images of one part, with a label, a uid and a caption each; labels: int64 (n,)."""
+    """The images of one split, each with a label, a uid and a caption. labels: int64 (n,)."""
 
     images: Images
     labels: NDArray[np.int64]
@@ -35,10 +35,10 @@ def labelled_bundle(
     parts: Mapping[str, Part],
     facts: Mapping[str, str | int] | None = None,
 ) -> DatasetBundle:
-    """`parts` are train, holdout and test; the task `classes` has at most 20,000 training images and the test part."""
+    """A bundle of the splits train, holdout and test. Its task `classes` has at most 20,000 training images."""
     train, test = parts["train"], parts["test"]
-    learnt = np.sort(np.random.default_rng(0).permutation(len(train.labels))[:TASK_TRAIN_IMAGES])
-    probe = Selection(train.images, learnt)
+    chosen = np.sort(np.random.default_rng(0).permutation(len(train.labels))[:TASK_TRAIN_IMAGES])
+    probe = Selection(train.images, chosen)
     return DatasetBundle(
         fingerprint,
         image_size,
@@ -46,6 +46,6 @@ def labelled_bundle(
         train.pairs,
         parts["holdout"].pairs,
         test.pairs,
-        tasks=(Task("classes", vocabulary, probe, train.labels[learnt], test.images, test.labels),),
+        tasks=(Task("classes", vocabulary, probe, train.labels[chosen], test.images, test.labels),),
         facts=dict(facts or {}),
     )

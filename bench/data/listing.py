@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from bench.api.data import DataPlace, DatasetBundle, Pairs, Task, Vocabulary
-from bench.data import arrow_texts, classes, same, splits
+from bench.data import arrow_texts, classes, duplicates, splits
 from bench.data.columns import Column, Texts
-from bench.data.files import Faults, ImageFiles, OnError, file_facts, file_size, keep_array, kept_array, readable
+from bench.data.files import Faults, ImageFiles, OnError, file_size, file_stat, load_array, readable, save_array
 from bench.data.labels import LabelledMembers, Labels, class_task
 from bench.data.mentions import MentionIndex
 from bench.errors import UserError
@@ -29,11 +29,11 @@ class ListParams(classes.ClassParams):
     """What every list of images takes."""
 
     later = classes.ClassParams.later | {"images", "caption_seed", "caption_per"}
-    images: str = Field(default="", description="folder that paths count from, within the file's; empty is the file's own")
-    caption_seed: int = Field(default=0, ge=0, description="draws one where an entry, or an image, has several captions")
+    images: str = Field(default="", description="folder of the images, within the file's; by default the file's")
+    caption_seed: int = Field(default=0, ge=0, description="seed for choosing one of several captions of a row, or of an image")
     caption_per: Literal["row", "image"] = Field(default="row", description="image: one pair an image, whatever its rows")
     holdout_share: float = Field(default=0.1, gt=0, lt=1, description="images kept from training, half holdout and half test")
-    on_error: OnError = Field(default="error", description="skip leaves out rows and images that are damaged or missing")
+    on_error: OnError = Field(default="error", description="skip drops rows and images that are damaged or missing")
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,10 +90,12 @@ class _Uids(Column[str]):
 def file_of(place: DataPlace, name: str, source: str) -> Path:
     """The list: ROOT, or `name` within it. Raises UserError where it does not exist."""
     if place.root is None:
-        raise UserError(f"the data set {source} needs --data-root: the file, or the folder that holds it")
+        raise UserError(f"the data set {source} needs --data-root: the file, or the folder that contains it")
     file = place.root / name if place.root.is_dir() else place.root
     if not file.is_file():
-        raise UserError(f"{file} does not exist: name the file with --data-root, or within it with --set data.file=NAME")
+        raise UserError(
+            f"{file} does not exist: give the file with --data-root, or its name in that folder with --set data.file=NAME"
+        )
     return file
 
 
@@ -111,7 +113,7 @@ def bundle(listing: Listing, params: ListParams, side: int, place: DataPlace, fa
         usable = splits.one_row_an_image(image_of, usable, params.caption_seed)
     facts: dict[str, str | int] = {}
     if listing.split_of is None:
-        parts = same.split(image_of, usable, params.holdout_share, 0, f"{listing.file} lists")
+        parts = duplicates.split_by_image(image_of, usable, params.holdout_share, 0, f"{listing.file} lists")
     else:
         parts, facts = splits.published(image_of, usable, listing.split_of, f"{listing.file} lists")
     if faults.skip:
@@ -134,7 +136,7 @@ def bundle(listing: Listing, params: ListParams, side: int, place: DataPlace, fa
         pairs["test"],
         tasks=() if isinstance(task, str) else (task,),
         task_reason=task if isinstance(task, str) else "",
-        facts={"file": listing.file.name, **same.sharing(image_of[usable]), **facts, **faults.facts},
+        facts={"file": listing.file.name, **duplicates.sharing_facts(image_of[usable]), **facts, **faults.facts},
     )
 
 
@@ -145,8 +147,8 @@ class _Entries:
         self._list = listing
         self._params = params
         self._faults = faults
-        self._named = same.digests(listing.paths.encoded())
-        self._firsts = same.first_of(self._named)
+        self._named = duplicates.digests(listing.paths.encoded())
+        self._firsts = duplicates.first_occurrence(self._named)
         self._sizes, self._times = self._facts()
         drawn = arrow_texts.one_each(listing.text_row, len(listing.paths), params.caption_seed)
         self._captions = listing.texts.select(drawn)
@@ -154,10 +156,10 @@ class _Entries:
     def fingerprint(self, format: str, image_size: int, vocabulary: Vocabulary) -> str:
         """Of captions, names and sizes of images, and of all else that changes a pair."""
         listing, params = self._list, self._params
-        captions = same.digests(self._captions.encoded())
+        captions = duplicates.digests(self._captions.encoded())
         more: dict[str, Any] = params.model_dump(include={"caption_seed", "caption_per"} & params.later)
         if len(listing.texts) > len(listing.paths):
-            more["texts"] = [_sha256(same.digests(listing.texts.encoded())), _sha256(listing.text_row)]
+            more["texts"] = [_sha256(duplicates.digests(listing.texts.encoded())), _sha256(listing.text_row)]
         if listing.labels:
             more["labels"] = [listing.labels.names, _sha256(listing.labels.of)]
         if listing.split_of is not None:
@@ -179,20 +181,22 @@ class _Entries:
         name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
         note = cache / f"images-{name}.npy" if cache else None
         firsts = self._firsts
-        if (found := kept_array(note, np.int64, len(firsts))) is None:
+        if (found := load_array(note, np.int64, len(firsts))) is None:
             files, once = self._list.files, np.where(firsts == np.arange(len(firsts)), self._sizes, 0)
-            found = same.first_image(once, lambda row, start, count: same.piece(files[row], start, count))[firsts]
-            keep_array(note, found)
+            found = duplicates.first_image(once, lambda row, start, count: duplicates.read_bytes(files[row], start, count))[
+                firsts
+            ]
+            save_array(note, found)
         return found
 
     def usable(self, image_of: NDArray[np.int64]) -> NDArray[np.int64]:
         """The entries with an image that equal none before, int64."""
         there = np.flatnonzero(self._sizes >= 0)
-        again = same.repeated(image_of[there], self._captions.select(there))
+        again = duplicates.is_repeated(image_of[there], self._captions.select(there))
         if again.any():
             first = self._list.where(int(there[again][0]))
-            problem = f"{self._list.file} has {int(again.sum()):,} rows whose image and caption a row before has, the first in"
-            self._faults.note("duplicate", f"{problem} {first}; remove them", int(again.sum()))
+            problem = f"{self._list.file} has {int(again.sum()):,} rows that repeat the image and caption of an earlier row"
+            self._faults.note("duplicate", f"{problem}, the first in {first}; remove them", int(again.sum()))
         return there[~again]
 
     def readable(
@@ -217,9 +221,9 @@ class _Entries:
     ) -> Pairs:
         listing = self._list
         paths = listing.paths.select(mine)
-        mentioned = same.ImageMembers(image_of[mine], listing.texts, image_of[listing.text_row], index)
+        mentioned = duplicates.ImageMembers(image_of[mine], listing.texts, image_of[listing.text_row], index)
         return Pairs(
-            uids=_Uids(paths, same.number(self._firsts[mine])),
+            uids=_Uids(paths, duplicates.occurrence_number(self._firsts[mine])),
             captions=self._captions.select(mine),
             images=ImageFiles(Files(listing.folder, paths), image_size),
             members=mentioned if own is None else LabelledMembers(own[mine], mentioned),
@@ -236,7 +240,7 @@ class _Entries:
             hint = "name the folder of the images, within the file's, with --set data.images=FOLDER"
             raise UserError(f"{listing.folder} cannot be read ({error.strerror}): {hint}") from error
         try:
-            found = (file_facts(path, folder) for path in listing.paths.select(own).encoded())
+            found = (file_stat(path, folder) for path in listing.paths.select(own).encoded())
             facts[own] = np.fromiter(found, dtype=np.dtype((np.int64, 2)), count=len(own))
         finally:
             os.close(folder)
@@ -258,9 +262,9 @@ def _remedy(listing: Listing, row: int) -> str:
     """What helps against a missing image."""
     path = listing.paths[row]
     if "://" in path or ":/" in path[:8]:
-        return "download the images first, and list their paths"
+        return "download the images first and list their local paths"
     if "\\" in path and file_size(listing.folder / path.replace("\\", "/")) >= 0:
-        return "write / for \\ in the paths"
+        return "use / instead of \\ in paths"
     if file_size(path) >= 0:
         return f"write the paths relative to {listing.folder}, or absolute"
     return "restore them, or name their folder with --set data.images=FOLDER"

@@ -1,4 +1,4 @@
-"""Batches in a reproducible order, prepared ahead in the background."""
+"""Batches in a reproducible order, and prefetching in a background thread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,22 @@ T = TypeVar("T")
 
 
 def batches(indices: NDArray[np.int64], batch_size: int, rng: np.random.Generator) -> list[NDArray[np.int64]]:
-    """A shuffled partition into full batches; the remainder is left out, unless it is all there is. Of nothing, none."""
+    """Shuffle `indices` into full batches.
+
+    Parameters
+    ----------
+    indices : int64 (n,)
+        Pairs.
+    batch_size : int
+        Size of a batch.
+    rng : numpy.random.Generator
+        Determines the order.
+
+    Returns
+    -------
+    list of int64 (batch_size,)
+        The last, incomplete batch is dropped, unless it is the only one.
+    """
     order = rng.permutation(indices)
     full = len(order) // batch_size
     if not full:
@@ -22,8 +37,8 @@ def batches(indices: NDArray[np.int64], batch_size: int, rng: np.random.Generato
     return np.split(order[: full * batch_size], full)
 
 
-def ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:
-    """Yield `items`, computed by a background thread up to `depth` ahead; its exceptions are raised here."""
+def prefetch(items: Iterable[T], depth: int = 2) -> Iterator[T]:
+    """Yield `items`, computed up to `depth` ahead by a background thread; exceptions raised there are raised here."""
     ready: queue.Queue[tuple[str, object]] = queue.Queue(maxsize=depth)
     stop = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Which classes a caption mentions: whole words, whatever their case and script."""
+"""Which classes a caption mentions, as whole words in any case and script."""
 
 from __future__ import annotations
 
@@ -23,13 +23,19 @@ _UNSPACED_WORD = regex.compile(rf"(?V1){_LETTER}")
 class MentionIndex:
     """Finds class names, and synonyms of classes, in captions.
 
-    Words are runs of letters and digits: everything else separates them, the underscore too, in names and captions
-    alike, so "ring-tailed lemur" is mentioned in "Ring tailed_lemur!" but not in "ring-tailed lemurs". A name that
-    occurs twice in `names` counts for both classes; a name without words is never mentioned.
+    Words are runs of letters and digits, in names and in captions; everything else, including the underscore, separates
+    them. So "Ring tailed_lemur!" mentions "ring-tailed lemur", but "ring-tailed lemurs" does not. A name that two classes
+    share counts for both; a name without letters and digits is never mentioned.
 
-    Where any name is not ASCII, accents and vowel signs belong to their words, and scripts that write no spaces, such as
-    Chinese, Japanese and Thai, are searched letter by letter: a name in one of them is not mentioned where it is only a part
-    of a longer name that is.
+    If any name is not ASCII, combining marks belong to words, and scripts without spaces between words, such as Chinese,
+    Japanese and Thai, are matched letter by letter; a name in one of them is not mentioned where it is part of a longer name.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The class names.
+    synonyms : sequence of sequences of str
+        Other words for each class; empty if there are none.
     """
 
     def __init__(self, names: Sequence[str], synonyms: Sequence[Sequence[str]] = ()) -> None:
@@ -54,7 +60,7 @@ class MentionIndex:
         return cls(vocabulary.names, vocabulary.synonyms)
 
     def members(self, *captions: str) -> tuple[int, ...]:
-        """Sorted indices of the classes that any of the captions mentions; no mention spans two captions."""
+        """Sorted indices of the classes that at least one of the captions mentions."""
         found: set[int] = set()
         for caption in captions:
             for words in self._mentioned(self._words(caption)):
@@ -82,7 +88,7 @@ class MentionIndex:
 
 
 class LazyMembers(Column[tuple[int, ...]]):
-    """The classes that each caption mentions, found when asked for."""
+    """The classes that each caption mentions, computed on access."""
 
     def __init__(self, captions: Sequence[str], index: MentionIndex) -> None:
         self._captions = captions

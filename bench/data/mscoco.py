@@ -1,4 +1,4 @@
-"""MS-COCO captions, and any data set in its layout. Lin et al., ECCV 2014; Chen et al., arXiv 1504.00325."""
+"""MS-COCO captions (Lin et al., ECCV 2014; Chen et al., arXiv 1504.00325), and any data set in its layout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydantic import Field
 
 from bench.api.data import DataPlace, Dataset, DatasetBundle, Findings, Pairs, Vocabulary
 from bench.api.plugin import Params as PluginParams
-from bench.data import classes, foreign, same
+from bench.data import classes, duplicates, json_rows
 from bench.data.classes import ClassParams
 from bench.data.coco_objects import objects_task, shown_classes
 from bench.data.decoding import PIXELS
@@ -34,8 +34,8 @@ _Id = int | str
 
 class MSCOCOParams(ClassParams):
     year: Literal["auto", "2014", "2017"] = Field(default="auto", description="release; auto prefers 2017")
-    on_error: OnError = Field(default="error", description="skip leaves out what is missing, unreadable or malformed")
-    caption_seed: int = Field(default=0, description="chooses the one caption of each image")
+    on_error: OnError = Field(default="error", description="skip drops what is missing, unreadable or malformed")
+    caption_seed: int = Field(default=0, description="seed for choosing one caption of each image")
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ class _Image:
 
 @register_dataset("mscoco")
 class MSCOCO(Dataset):
-    """MS-COCO captions: photographs with one of their captions each, chosen at random.
+    """MS-COCO captions: photographs, each with one of its captions, chosen at random.
 
-    train: the train split. holdout and test: two halves of the val split, without images that have the bytes of one in train;
-    val images of the same bytes are in one half. An image is a member of the classes that any of its captions mentions, and,
-    unless these are ImageNet's, first of those that its objects name. Task `objects`: the category that covers the largest area
-    of an image, where categories of one name count as one and crowds do not count; at most 20,000 training images. Over a list
-    of classes it is that of the categories which the list has.
+    train: the train split. holdout and test: two halves of the val split, without images that are also in train; val images
+    with the same bytes are in one half. An image shows the classes that any of its captions mentions and, unless these are
+    ImageNet's, those that its objects name. Task `objects`: the category that covers the largest area of an image, without
+    crowds and with categories of equal name merged; at most 20,000 training images. With a list of classes, only categories
+    in the list count.
     """
 
     citations = ("lin2014coco", "chen2015cococaptions")
@@ -64,7 +64,7 @@ class MSCOCO(Dataset):
     version = "2"
 
     def open(self, params: PluginParams, image_size: int, place: DataPlace) -> DatasetBundle:
-        """Open ROOT/annotations/captions_{train,val}YEAR.json beside ROOT/{train,val}YEAR/; see `Dataset.open`."""
+        """Open ROOT/annotations/captions_{train,val}YEAR.json and ROOT/{train,val}YEAR/; see `Dataset.open`."""
         assert isinstance(params, MSCOCOParams)
         source = _Source(_root(place), params, image_size, place.findings)
         train, val = source.images("train"), source.images("val")
@@ -77,7 +77,7 @@ class MSCOCO(Dataset):
         parts = {"train": train, "holdout": holdout, "test": test}
         repeats = len(val) - len(holdout) - len(test)
         if params.on_error == "skip":
-            parts = {name: _keep(part, source.faults, place.cache, fingerprint, name) for name, part in parts.items()}
+            parts = {name: _readable(part, source.faults, place.cache, fingerprint, name) for name, part in parts.items()}
         for name, part in parts.items():
             if not part:
                 raise UserError(f"{source.root} has no images for the part '{name}': {_DOWNLOAD}")
@@ -104,7 +104,7 @@ class MSCOCO(Dataset):
 
 
 class _Source:
-    """The files of one release: validates them, and digests what it reads."""
+    """Reads, validates and digests the files of one release."""
 
     def __init__(self, root: Path, params: MSCOCOParams, image_size: int, findings: Findings | None) -> None:
         self.root = root
@@ -118,7 +118,7 @@ class _Source:
         return self.root / "annotations" / f"{kind}{self.year}.json"
 
     def images(self, split: str) -> list[_Image]:
-        """Images on disk with a caption, in the order of the annotation file."""
+        """The images that have a file and a caption, in the order of the annotation file."""
         file, folder = self.annotations(f"captions_{split}"), self.root / f"{split}{self.year}"
         table = self._read(file)
         names = _names(file, table, self.faults)
@@ -129,8 +129,9 @@ class _Source:
         for image_id, name in names.items():
             if image_id not in captions:
                 self.faults.note("captionless", f"{file}: image {image_id} has no caption; add one")
-            elif place := _place(folder, name):
-                found.append(_Image(image_id, place[0], str(self.root / place[0]), place[1], tuple(captions[image_id])))
+            elif located := _located(folder, name):
+                uid, size = located
+                found.append(_Image(image_id, uid, str(self.root / uid), size, tuple(captions[image_id])))
             else:
                 missing.append(name)
         if missing:
@@ -140,19 +141,19 @@ class _Source:
         return found
 
     def objects(self, split: str) -> dict[_Id, tuple[str, ...]]:
-        """The categories of each image that has some, the largest first; empty without an instances file."""
+        """The categories of each image, largest area first; empty without an instances file."""
         file = self.annotations(f"instances_{split}")
         if not file.exists():
             return {}
         table, faults = self._read(file), self.faults
-        named = {"id": foreign.identifier, "name": foreign.text}
-        categories = {row["id"]: row["name"] for _, row in foreign.rows(file, table, "categories", named, faults)}
+        named = {"id": json_rows.identifier, "name": json_rows.text}
+        categories = {row["id"]: row["name"] for _, row in json_rows.rows(file, table, "categories", named, faults)}
         self.categories.update(categories.values())
         areas: dict[_Id, Counter[str]] = defaultdict(Counter)
-        fields = {"image_id": foreign.identifier, "category_id": foreign.identifier, "area": foreign.amount}
-        for where, row in foreign.rows(file, table, "annotations", fields, faults):
+        fields = {"image_id": json_rows.identifier, "category_id": json_rows.identifier, "area": json_rows.amount}
+        for where, row in json_rows.rows(file, table, "annotations", fields, faults):
             if row["category_id"] not in categories:
-                faults.note("malformed", f"{where}: there is no category {row['category_id']}; {foreign.MEND}")
+                faults.note("malformed", f"{where}: there is no category {row['category_id']}; {json_rows.REMEDY}")
             elif not row.get("iscrowd"):
                 areas[row["image_id"]][categories[row["category_id"]]] += row["area"]
         return {image: tuple(sorted(found, key=lambda name: (-found[name], name))) for image, found in areas.items()}
@@ -166,7 +167,7 @@ class _Source:
         try:
             return json.loads(content, object_hook=_without_outlines)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{file} is not whole JSON ({error}): download it again") from error
+            raise UserError(f"{file} is not complete JSON ({error}): download it again") from error
 
 
 def _without_outlines(row: dict[str, Any]) -> dict[str, Any]:
@@ -176,9 +177,9 @@ def _without_outlines(row: dict[str, Any]) -> dict[str, Any]:
 
 def _root(place: DataPlace) -> Path:
     if place.root is None:
-        raise UserError("the data set mscoco needs --data-root: the folder that holds annotations/ and train2017/")
+        raise UserError("the data set mscoco needs --data-root: the folder that contains annotations/ and train2017/")
     if not place.root.is_dir():
-        raise UserError(f"--data-root {place.root} is no folder: give the one that holds annotations/ and train2017/")
+        raise UserError(f"--data-root {place.root} is not a folder: give the one that contains annotations/ and train2017/")
     return place.root
 
 
@@ -188,13 +189,13 @@ def _year(root: Path) -> Literal["2014", "2017"]:
         return "2017"
     if (folder / "captions_train2014.json").exists():
         return "2014"
-    raise UserError(f"{folder} holds neither captions_train2017.json nor captions_train2014.json: {_DOWNLOAD}")
+    raise UserError(f"{folder} contains neither captions_train2017.json nor captions_train2014.json: {_DOWNLOAD}")
 
 
 def _names(file: Path, table: Any, faults: Faults) -> dict[_Id, str]:
     names: dict[_Id, str] = {}
     seen: set[str] = set()
-    for where, row in foreign.rows(file, table, "images", {"id": foreign.identifier, "file_name": foreign.text}, faults):
+    for where, row in json_rows.rows(file, table, "images", {"id": json_rows.identifier, "file_name": json_rows.text}, faults):
         name = os.path.normpath(row["file_name"])
         if row["id"] in names:
             faults.note("duplicate", f"{where}: the image id {row['id']} occurs twice; remove one of them")
@@ -208,8 +209,8 @@ def _names(file: Path, table: Any, faults: Faults) -> dict[_Id, str]:
 
 def _captions(file: Path, table: Any, names: dict[_Id, str], faults: Faults) -> dict[_Id, list[str]]:
     captions: dict[_Id, list[str]] = defaultdict(list)
-    for where, row in foreign.rows(
-        file, table, "annotations", {"image_id": foreign.identifier, "caption": foreign.text}, faults
+    for where, row in json_rows.rows(
+        file, table, "annotations", {"image_id": json_rows.identifier, "caption": json_rows.text}, faults
     ):
         if row["image_id"] not in names:
             problem = f"{where}: there is no image {row['image_id']}; remove the annotation or list its image once"
@@ -219,10 +220,10 @@ def _captions(file: Path, table: Any, names: dict[_Id, str], faults: Faults) -> 
     return dict(captions)
 
 
-def _place(folder: Path, name: str) -> tuple[str, int] | None:
-    """The path within the root of a file listed for `folder`, and its size in bytes, where it exists.
+def _located(folder: Path, name: str) -> tuple[str, int] | None:
+    """The path, relative to the root, and the size in bytes of a file listed for `folder`; None if it does not exist.
 
-    Names count from the folder, or from the root if they begin with the folder's name.
+    Names are relative to the folder, or to the root if they start with the folder's name.
     """
     if name.startswith(("/", "..")):
         return None
@@ -233,17 +234,19 @@ def _place(folder: Path, name: str) -> tuple[str, int] | None:
 
 
 def _halves(train: list[_Image], val: list[_Image]) -> tuple[list[_Image], list[_Image]]:
-    """holdout and test: half of the val images each, by content, but for those that are in train."""
+    """holdout and test: half of the val images each, split by content, without those that are in train."""
     images = [*train, *val]
     sizes = np.array([image.size for image in images], dtype=np.int64)
-    halves = same.halves(len(train), sizes, lambda row, start, count: same.piece(images[row].path, start, count), 0)
+    halves = duplicates.holdout_and_test(
+        len(train), sizes, lambda row, start, count: duplicates.read_bytes(images[row].path, start, count), 0
+    )
     holdout, test = ([val[row] for row in rows.tolist()] for rows in halves)
     return holdout, test
 
 
-def _keep(images: list[_Image], faults: Faults, cache: Path | None, fingerprint: str, part: str) -> list[_Image]:
-    note = cache / f"readable-{fingerprint}-{part}.npy" if cache else None
-    fine = readable([image.path for image in images], note)
+def _readable(images: list[_Image], faults: Faults, cache: Path | None, fingerprint: str, part: str) -> list[_Image]:
+    cached = cache / f"readable-{fingerprint}-{part}.npy" if cache else None
+    fine = readable([image.path for image in images], cached)
     faults.note("unreadable", "", fine.count(False))
     return [image for image, reads in zip(images, fine, strict=True) if reads]
 
@@ -262,7 +265,7 @@ def _pairs(
 
 
 def _choose(image: _Image, seed: int) -> str:
-    """One of the captions at random; depends on nothing but the seed, the image's id and its captions."""
+    """One of the captions at random, determined by the seed, the image's id and its captions."""
     draw = hashlib.sha256(f"{seed} {image.id}".encode()).digest()
     return image.captions[int.from_bytes(draw[:8]) % len(image.captions)]
 

@@ -1,4 +1,4 @@
-"""The training set as the victim sees it: the clean pairs with an attack's poisons in place."""
+"""The training set of the victim: the clean pairs with an attack's poisons."""
 
 from __future__ import annotations
 
@@ -15,11 +15,28 @@ from bench.data.trusted import TrustedPairs
 
 
 class PoisonedPairs:
-    """Clean training pairs, some replaced, and the added ones, shuffled by `rng`: no position tells what is poisoned.
+    """The clean training pairs, some of them replaced by poisons, and the added poisons.
 
-    Without `rng` the clean pairs come first, in their order. Batches are all that a defense is given; `poisoned` (bool, one a
-    pair) is for telemetry alone, and `digest`, of what the attack chose, for seeds that cannot be guessed. Indexing is
-    numpy's: a second pool of OpenMP threads, woken from a loading thread, would slow the training threads down.
+    Pairs are shuffled by `rng`, so that a pair's position does not reveal whether it is poisoned; without `rng` the clean pairs
+    come first, in their order. A defense only sees batches of them. Indexing is done by NumPy: torch would start a second pool
+    of OpenMP threads in the loading thread, which slows training down.
+
+    Parameters
+    ----------
+    bundle : DatasetBundle
+        The clean data.
+    attack, plan : optional
+        The attack and its plan; without them all pairs are clean.
+    rng : numpy.random.Generator, optional
+        Shuffles the pairs.
+
+    Attributes
+    ----------
+    poisoned : bool (n,)
+        Which pairs are poisoned; for telemetry only.
+    digest : str or None
+        Hash of the attack's choices, for seeds that a defense cannot guess.
+    captions : sequence of n str
     """
 
     def __init__(
@@ -33,16 +50,16 @@ class PoisonedPairs:
         poisons = plan.poisons if plan else ()
         added = [poison for poison in poisons if poison.split == "holdout"]
         replaced = [poison for poison in poisons if poison.split == "train"]
-        places = [poison.index for poison in replaced] + list(range(len(self._clean), len(self._clean) + len(added)))
+        positions = [poison.index for poison in replaced] + list(range(len(self._clean), len(self._clean) + len(added)))
 
-        row = np.full(len(self._clean) + len(added), -1, dtype=np.int64)
-        row[places] = np.arange(len(places))
-        self._place = np.arange(len(row)) if rng is None else rng.permutation(len(row))
-        self._row = row[self._place]
-        self.poisoned = self._row >= 0
+        poison_of = np.full(len(self._clean) + len(added), -1, dtype=np.int64)
+        poison_of[positions] = np.arange(len(positions))
+        self._clean_of = np.arange(len(poison_of)) if rng is None else rng.permutation(len(poison_of))
+        self._poison_of = poison_of[self._clean_of]
+        self.poisoned = self._poison_of >= 0
         self.digest = plan.chosen() if plan else None
-        written = [poison.caption for poison in (*replaced, *added)]
-        self.captions = PoisonedCaptions(self._clean.captions, written, self._place, self._row)
+        adversarial = [poison.caption for poison in (*replaced, *added)]
+        self.captions = PoisonedCaptions(self._clean.captions, adversarial, self._clean_of, self._poison_of)
         poison_pixels = torch.cat(
             [
                 edited(bundle.train.images, [poison.index for poison in replaced], [p.edit for p in replaced], attack, plan),
@@ -55,34 +72,34 @@ class PoisonedPairs:
         return len(self.captions)
 
     def trusted(self, rng: np.random.Generator) -> TrustedPairs:
-        """Random clean pairs, half of all pairs at most, as someone would have who checked them by hand."""
-        order = rng.permutation(np.flatnonzero(self._row < 0))[: len(self) // 2]
-        return TrustedPairs(order, self._place[order], self._clean.members)
+        """Random clean pairs, at most half of all pairs, as if someone had checked them by hand."""
+        order = rng.permutation(np.flatnonzero(self._poison_of < 0))[: len(self) // 2]
+        return TrustedPairs(order, self._clean_of[order], self._clean.members)
 
     def labels(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """A class that each clean pair's image shows, int64; -1 where it is unknown or the pair is not clean."""
-        members = [self._clean.members[self._place[index]] if self._row[index] < 0 else () for index in indices]
+        """A class that each pair's image shows, int64 (n,); -1 if it is unknown or the pair is poisoned."""
+        members = [self._clean.members[self._clean_of[index]] if self._poison_of[index] < 0 else () for index in indices]
         return np.array([(*member, -1)[0] for member in members], dtype=np.int64)
 
     def named(self, vocabulary: Vocabulary) -> NDArray[np.int64]:
-        """The first class that each pair's caption mentions, int64; -1 where it mentions none."""
+        """The first class that each pair's caption mentions, int64 (pairs,); -1 if it mentions none."""
         index = MentionIndex.of(vocabulary)
         return np.array([(*index.members(caption), -1)[0] for caption in self.captions], dtype=np.int64)
 
     def load(self, indices: NDArray[np.int64]) -> torch.Tensor:
-        """uint8 (n, 3, side, side)."""
-        rows = self._row[indices]
-        ours = rows >= 0
-        if not ours.any():
-            return self._clean.images.load(self._place[indices])
+        """The images of the pairs: uint8 (n, 3, side, side)."""
+        poison = self._poison_of[indices]
+        poisoned = poison >= 0
+        if not poisoned.any():
+            return self._clean.images.load(self._clean_of[indices])
         images = np.empty((len(indices), *self._poison_pixels.shape[1:]), dtype=np.uint8)
-        images[~ours] = self._clean.images.load(self._place[indices[~ours]]).numpy()
-        images[ours] = self._poison_pixels[rows[ours]]
+        images[~poisoned] = self._clean.images.load(self._clean_of[indices[~poisoned]]).numpy()
+        images[poisoned] = self._poison_pixels[poison[poisoned]]
         return torch.from_numpy(images)
 
 
 class ProbeImages:
-    """The edited images of an attack's probes, in their order."""
+    """The images of an attack's probes, edited, in the order of the probes."""
 
     def __init__(self, bundle: DatasetBundle, attack: Attack, plan: PoisonPlan, probes: Sequence[Probe]) -> None:
         sources = {"holdout": bundle.holdout.images, "test": bundle.test.images}
@@ -97,13 +114,14 @@ class ProbeImages:
         return len(self._pixels)
 
     def load(self, indices: NDArray[np.int64]) -> torch.Tensor:
+        """The images at `indices`: uint8 (n, 3, side, side)."""
         return self._pixels[torch.from_numpy(np.asarray(indices))]
 
 
 def edited(
     images: Images, indices: Sequence[int], edits: Sequence[Edit | None], attack: Attack | None, plan: PoisonPlan | None
 ) -> torch.Tensor:
-    """The images at `indices` with the attack's pixel function applied where an edit is given: uint8 (n, 3, side, side)."""
+    """The images at `indices`, with the attack applied to those that have an edit: uint8 (n, 3, side, side)."""
     pixels = images.load(np.asarray(indices, dtype=np.int64)).clone()
     rows = [row for row, edit in enumerate(edits) if edit is not None]
     if rows:

@@ -1,7 +1,7 @@
-"""The samples of one shard: which files belong together, and which caption an image has.
+"""The samples of one shard: which files belong together, and the caption of each image.
 
-A sample is the files of one name. Its caption is that of its .txt, else of its .json, else the row of its number in the table
-that the images were downloaded from.
+A sample consists of the files with one name and different suffixes. Its caption comes from its .txt, else from its .json, else
+from the row of its number in the table that the images were downloaded from.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from bench.data.tsv import CaptionTable
 from bench.text import encodable
 
 TableReader = Callable[[], CaptionTable | None]
-Place = tuple[int, int]
-"""Bytes of an image, and where they begin in the tar; 0 in a folder."""
+ByteRange = tuple[int, int]
+"""Size of an image in bytes, and its offset in the tar; 0 in a folder."""
 
 IMAGES = frozenset(
     (
@@ -46,8 +46,20 @@ TEXTS = (".txt", ".json")
 
 
 class Index(NamedTuple):
-    """One shard. names: S (n,), file names of images, sorted; sizes, offsets: int64 (n,), see `Place`; starts, ends: int64
-    (n,), captions in `buffer`, uint8; notes: JSON of `Notes`.
+    """The index of one shard.
+
+    Attributes
+    ----------
+    names : bytes (n,)
+        File names of the images, sorted; NumPy's kind S.
+    sizes, offsets : int64 (n,)
+        See `ByteRange`.
+    starts, ends : int64 (n,)
+        The bounds of each caption in `buffer`.
+    buffer : uint8 (m,)
+        Captions in UTF-8.
+    notes : str ()
+        `ShardNotes` as JSON.
     """
 
     names: NDArray[np.bytes_]
@@ -59,12 +71,21 @@ class Index(NamedTuple):
     notes: NDArray[np.str_]
 
 
-class Notes(NamedTuple):
-    """What an index says of its shard.
+class ShardNotes(NamedTuple):
+    """Facts about a shard, besides its samples.
 
-    found: of each kind of fault how many, and the first file. flaw: why a tar is not whole. samples: how many images there
-    were, with those left out. tabled: whether captions were looked for in the table. probes: what `bench.data.shards` knows
-    some of a folder's texts by.
+    Attributes
+    ----------
+    found : dict of str to (int, str)
+        By kind of fault: the number of files and the first one.
+    flaw : str
+        Why a tar is incomplete; empty if it is not.
+    samples : int
+        The number of images, including those that are left out.
+    tabled : bool
+        Whether captions were looked up in the table.
+    probes : list
+        Name, size and time of some text files of a folder, by which changes are detected.
     """
 
     found: dict[str, tuple[int, str]]
@@ -75,31 +96,47 @@ class Notes(NamedTuple):
 
 
 def hidden(path: str) -> bool:
-    """Whether a file is no data: macOS's `._NAME`, `.DS_Store` and `__MACOSX/`, and whatever else begins with a dot."""
+    """Whether a file is hidden: its name starts with a dot, or it is macOS's `__MACOSX/`."""
     if not path.startswith((".", "_")) and "/" not in path:
         return False
     return any((part.startswith(".") and part.strip(".")) or part == "__MACOSX" for part in path.split("/"))
 
 
 def shown(name: str) -> str:
-    """A file's name for one line of UTF-8 text."""
+    """A file name in printable form, for messages."""
     return name if name.isprintable() else ascii(name)[1:-1]
 
 
 class Samples:
-    """Collects the files of a shard; `read` gives a text's bytes from what it was added with, None where it has none."""
+    """Groups the files of a shard into samples.
+
+    Parameters
+    ----------
+    read : callable
+        Returns the bytes of a text file, given the `text` that it was added with; None if they cannot be read.
+    """
 
     def __init__(self, read: Callable[[Any], bytes | None]) -> None:
         self._read = read
-        self._images: dict[str, tuple[str, Place]] = {}
+        self._images: dict[str, tuple[str, ByteRange]] = {}
         self._lost: set[str] = set()
         self._texts: dict[tuple[str, str], Any] = {}
         self._others: list[tuple[str, str, str]] = []
         self._illegible: dict[str, None] = {}
         self._found = Findings()
 
-    def add(self, name: str, place: Callable[[], Place | None], text: Any) -> None:
-        """A file: `place` says where an image lies, None where it is no regular file."""
+    def add(self, name: str, locate: Callable[[], ByteRange | None], text: Any) -> None:
+        """Add a file.
+
+        Parameters
+        ----------
+        name : str
+            Its name within the shard.
+        locate : callable
+            Returns the byte range of an image; None if it is not a regular file.
+        text : Any
+            For a text file, what `read` needs.
+        """
         if hidden(name):
             return
         stem, ending = os.path.splitext(name)
@@ -107,23 +144,23 @@ class Samples:
         if kind in TEXTS:
             self._texts.setdefault((stem, kind), text)
         elif kind in IMAGES:
-            self._image(name, stem, place())
+            self._add_image(name, stem, locate())
         else:
-            self._others.append((stem, kind or "files without an ending", name))
+            self._others.append((stem, kind or "files without a suffix", name))
 
-    def _image(self, name: str, stem: str, place: Place | None) -> None:
-        if place is None or not _is_text(name):
-            self._found.note("missing" if place is None else "misnamed", shown(name))
+    def _add_image(self, name: str, stem: str, location: ByteRange | None) -> None:
+        if location is None or not _is_utf8(name):
+            self._found.note("missing" if location is None else "misnamed", shown(name))
             self._lost.add(stem)
             return
         other = self._images.get(stem)
         if other:
             self._found.note("duplicate", shown(max(name, other[0])))
         if other is None or name < other[0]:
-            self._images[stem] = name, place
+            self._images[stem] = name, location
 
     def index(self, table: TableReader, flaw: str = "", probes: Sequence[Any] = ()) -> Index:
-        """What was collected, with the captions; `table` reads those that the images were downloaded from, if there are any."""
+        """The index of the files added. `table` reads the table that the images were downloaded from, if there is one."""
         stems = sorted(self._images, key=lambda stem: self._images[stem][0])
         found = [self._caption(stem) for stem in stems]
         lacking = [row for row, caption in enumerate(found) if caption == b""]
@@ -133,18 +170,18 @@ class Samples:
                     found[row] = self._row(stems[row], known)
             else:
                 self._found.note("unnumbered", shown(self._images[stems[0]][0]))
-        self._note_the_rest()
+        self._note_other_files()
         counts = self._found.counts
         samples = len(stems) + counts["duplicate"] + counts["missing"] + counts["misnamed"]
         kinds = {kind: (count, self._found.first[kind]) for kind, count in counts.items()}
-        notes = Notes(kinds, flaw, samples, bool(lacking), list(probes))
+        notes = ShardNotes(kinds, flaw, samples, bool(lacking), list(probes))
         captions = [caption or b"" for caption in found]
-        places = np.array([self._images[stem][1] for stem in stems], dtype=np.int64).reshape(-1, 2)
+        locations = np.array([self._images[stem][1] for stem in stems], dtype=np.int64).reshape(-1, 2)
         ends = np.cumsum([len(caption) for caption in captions], dtype=np.int64)
         return Index(
             np.array([self._images[stem][0].encode() for stem in stems], dtype="S"),
-            places[:, 0],
-            places[:, 1],
+            locations[:, 0],
+            locations[:, 1],
             np.concatenate((np.zeros(1, dtype=np.int64), ends))[:-1],
             ends,
             np.frombuffer(b"".join(captions), dtype=np.uint8),
@@ -152,7 +189,7 @@ class Samples:
         )
 
     def _caption(self, stem: str) -> bytes | None:
-        """The caption beside an image: empty where there is none, None where its .txt is no text."""
+        """The caption from an image's .txt or .json: empty if there is none, None if its .txt is not text."""
         for kind in TEXTS:
             if (stem, kind) in self._texts:
                 content = self._read(self._texts[stem, kind])
@@ -166,7 +203,7 @@ class Samples:
         return b""
 
     def _numbered(self, stems: Sequence[str], table: CaptionTable) -> bool:
-        """Whether the numbers of images are rows of the table, judged by the files beside the first and the last."""
+        """Whether image numbers are row numbers of the table, judged by the files of the first and the last image."""
         numbered = [next((stem for stem in order if _number(stem) is not None), "") for order in (stems, reversed(stems))]
         return all(self._agrees(stem, table) for stem in numbered)
 
@@ -180,7 +217,7 @@ class Samples:
         return not caption or caption == table.captions[row].strip().encode()
 
     def _row(self, stem: str, table: CaptionTable) -> bytes:
-        """The caption in the table's row of an image's number, unless the image was downloaded from elsewhere."""
+        """The caption in the table, by the image's number; empty if the image was downloaded from another address."""
         row = _number(stem)
         if row is None or row >= len(table) or ((url := self._url(stem)) and url != table.urls[row]):
             return b""
@@ -189,8 +226,8 @@ class Samples:
     def _url(self, stem: str) -> str:
         return _field(self._read(self._texts[stem, ".json"]), "url") or "" if (stem, ".json") in self._texts else ""
 
-    def _note_the_rest(self) -> None:
-        """Notes texts that cannot be read, texts without an image by the ending of what is in its place, and unknown files."""
+    def _note_other_files(self) -> None:
+        """Note unreadable texts, texts without an image (by the suffix of their other file), and unknown files."""
         self._found.note("illegible", next(iter(self._illegible), ""), len(self._illegible))
         images = self._images.keys() | self._lost
         alone: dict[str, str] = {}
@@ -212,7 +249,7 @@ def _number(stem: str) -> int | None:
     return int(name) if name.isascii() and name.isdecimal() and len(name) <= 18 else None
 
 
-def _is_text(name: str) -> bool:
+def _is_utf8(name: str) -> bool:
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -221,7 +258,7 @@ def _is_text(name: str) -> bool:
 
 
 def _text(content: bytes | None) -> str | None:
-    """A .txt without the spaces around it; None where it is not UTF-8."""
+    """The content of a .txt, stripped; None if it is not UTF-8."""
     if content is None or b"\0" in content:
         return None
     with contextlib.suppress(UnicodeDecodeError):
@@ -230,10 +267,7 @@ def _text(content: bytes | None) -> str | None:
 
 
 def _field(content: bytes | None, name: str) -> str | None:
-    """A text in a .json, without the spaces around it and with U+FFFD for a lone surrogate; empty where there is none.
-
-    None where the file is no JSON.
-    """
+    """A string in a .json, stripped and with U+FFFD for lone surrogates; empty if it is missing, None if this is not JSON."""
     with contextlib.suppress(ValueError, RecursionError):
         found = json.loads(content or b"")
         text = found.get(name) if isinstance(found, dict) else None

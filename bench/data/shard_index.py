@@ -1,4 +1,4 @@
-"""Indexes one shard: a folder of files, or a WebDataset tar of the same files, which is never unpacked."""
+"""Index one shard: a folder of files, or a WebDataset tar of the same files, which is never unpacked."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.data.samples import TEXTS, Index, Place, Samples, TableReader, shown
+from bench.data.samples import TEXTS, ByteRange, Index, Samples, TableReader, shown
 from bench.errors import UserError
 
 _MAX_TEXT = 2**20
-"""Bytes of a .txt or .json beside an image; what is longer is no caption."""
+"""The largest .txt or .json in bytes that is read as a caption."""
 _PAGE = 4096
 _PROBES = 32
 _BAD_TAR = (tarfile.TarError, ValueError, LookupError, OverflowError, RecursionError)
@@ -22,40 +22,40 @@ _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 
 
 def of_folder(folder: Path, table: TableReader) -> Index:
-    """Raises UserError when the folder cannot be listed. What is wrong with its files is noted."""
+    """Index a folder. Faults of its files are noted in the index; raises UserError if it cannot be listed."""
     samples, texts = Samples(_file), []
     try:
         with os.scandir(folder) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
-                samples.add(entry.name, partial(_size, entry), entry.path)
+                samples.add(entry.name, partial(_in_folder, entry), entry.path)
                 if entry.name.endswith(TEXTS):
                     texts.append(entry.name)
     except OSError as error:
-        raise UserError(f"{folder} cannot be read ({error.strerror}): give a folder that you may read") from error
+        raise UserError(f"{folder} cannot be read ({error.strerror}): check its permissions") from error
     chosen = texts[:: len(texts) // _PROBES + 1]
     return samples.index(table, probes=[probe(folder, name) for name in chosen])
 
 
 def probe(folder: Path, name: str) -> list[Any]:
-    """A file's name, size and time: they tell that it was written anew where the time of its folder does not."""
+    """A file's name, size and time, which change when it is overwritten; the time of its folder does not."""
     with contextlib.suppress(OSError):
-        facts = os.stat(folder / name)
-        return [name, facts.st_size, facts.st_mtime_ns]
+        status = os.stat(folder / name)
+        return [name, status.st_size, status.st_mtime_ns]
     return [name, 0, 0]
 
 
 def of_tar(file: Path, table: TableReader) -> Index:
-    """Raises UserError when the file cannot be opened. Why it is no whole tar is noted, and its whole members are read."""
+    """Index the complete members of a tar; damage is noted in the index. Raises UserError if the file cannot be opened."""
     samples = Samples(lambda content: content)
     try:
         flaw = _members(file, samples)
     except OSError as error:
-        raise UserError(f"{file} cannot be read ({error.strerror}): give a file that you may read") from error
+        raise UserError(f"{file} cannot be read ({error.strerror}): check its permissions") from error
     return samples.index(table, flaw)
 
 
 def _members(file: Path, samples: Samples) -> str:
-    """Adds the whole members of a tar. Gives the reason why it is not whole itself, or nothing."""
+    """Add the complete members of a tar. Return why the tar itself is incomplete; empty if it is not."""
     length, last = file.stat().st_size, "its beginning"
     try:
         with tarfile.open(file, "r:") as tar:
@@ -66,7 +66,7 @@ def _members(file: Path, samples: Samples) -> str:
                     return f"it ends within {shown(member.name)}"
                 last = member.name.removeprefix("./")
                 if not member.isdir():
-                    samples.add(last, partial(_place, member), _content(tar, member))
+                    samples.add(last, partial(_in_tar, member), _content(tar, member))
             end = tar.offset
     except _BAD_TAR as error:
         return _why(file, f"it cannot be read as a tar after {shown(last)}: {error}")
@@ -81,10 +81,10 @@ def _members(file: Path, samples: Samples) -> str:
 def _why(file: Path, problem: str) -> str:
     with file.open("rb") as stream:
         compressed = stream.read(8).startswith(_COMPRESSED)
-    return "it is compressed, but tars are read in place: unpack it to a plain tar" if compressed else problem
+    return "it is compressed, but tars are read in place: decompress it to a plain tar" if compressed else problem
 
 
-def _place(member: tarfile.TarInfo) -> Place | None:
+def _in_tar(member: tarfile.TarInfo) -> ByteRange | None:
     return (member.size, member.offset_data) if member.isfile() and not member.issparse() else None
 
 
@@ -95,15 +95,15 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | None:
     return stream.read() if stream else None
 
 
-def _size(entry: os.DirEntry[str]) -> Place | None:
+def _in_folder(entry: os.DirEntry[str]) -> ByteRange | None:
     with contextlib.suppress(OSError):
-        facts = entry.stat()
-        return (facts.st_size, 0) if stat.S_ISREG(facts.st_mode) else None
+        status = entry.stat()
+        return (status.st_size, 0) if stat.S_ISREG(status.st_mode) else None
     return None
 
 
 def _file(path: str) -> bytes | None:
-    """What a regular file of a text's size holds."""
+    """The content of a regular file; None if it is larger than a caption."""
     with contextlib.suppress(OSError):
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         try:

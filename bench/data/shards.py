@@ -1,6 +1,6 @@
-"""Image-caption pairs as img2dataset writes them: numbered folders of files, or WebDataset tars of the same files.
+"""Image-caption pairs written by img2dataset: numbered folders of files, or WebDataset tars of the same files.
 
-Each shard is indexed once; the index is kept in the cache until the shard changes.
+Each shard is indexed once; its index is cached until the shard changes.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.api.data import Findings
-from bench.data import ledger
+from bench.data import shard_counts
 from bench.data.columns import Paths, Texts
 from bench.data.decoding import decode
-from bench.data.files import ImageFiles, KeptImages
-from bench.data.same import Read
-from bench.data.samples import IMAGES, Index, Notes, TableReader, hidden, shown
+from bench.data.duplicates import Read
+from bench.data.files import CachedImages, ImageFiles
+from bench.data.samples import IMAGES, Index, ShardNotes, TableReader, hidden, shown
 from bench.data.shard_index import of_folder, of_tar, probe
 from bench.errors import UserError
 
@@ -37,9 +37,26 @@ _LEDGERS = (".parquet", ".json")
 
 @dataclass(frozen=True, eq=False)
 class Shards:
-    """The pairs of all shards of a folder, in order; columns as in `Index`, `shard_of` int32 (n,).
+    """The pairs of all shards of a folder, in order.
 
-    found: of each kind of fault how many, and the first file, as SHARD/NAME. incomplete: why shards are not whole.
+    Attributes
+    ----------
+    folder : Path
+        The folder that contains the shards.
+    shards : tuple of str
+        Names of the shards.
+    tars : bool
+        Whether the shards are tars.
+    shard_of : int32 (n,)
+        The index in `shards` of each pair.
+    names, sizes, offsets
+        As in `Index`.
+    captions : Texts
+        The captions; empty for an image without one.
+    found : Findings
+        Faults by kind: the number of files and the first one, as SHARD/NAME.
+    incomplete : tuple of str
+        Why shards are incomplete.
     """
 
     folder: Path
@@ -57,19 +74,21 @@ class Shards:
         return len(self.names)
 
     def select(self, rows: NDArray[np.int64]) -> Shards:
-        """The pairs at `rows`, int64 (n,)."""
+        """The pairs at `rows`, int64 (k,)."""
         columns = {name: getattr(self, name)[rows] for name in ("shard_of", "names", "sizes", "offsets")}
         return replace(self, **columns, captions=self.captions.select(rows))
 
     def uids(self, prefix: str) -> Sequence[str]:
+        """PREFIX/SHARD/NAME for each pair."""
         return Paths(prefix, self.shards, self.shard_of, self.names)
 
-    def images(self, side: int) -> KeptImages:
+    def images(self, side: int) -> CachedImages:
+        """The images, square, with `side` pixels."""
         paths = self.uids(os.fspath(self.folder))
         return TarImages(self, side) if self.tars else ImageFiles(paths, side)
 
     def encoded(self) -> Read:
-        """Reads bytes of an image as they are stored; one that cannot be read is like no other."""
+        """A reader of the images as they are stored; an unreadable image equals no other."""
         files = [os.fspath(self.folder / name) for name in self.shards] if self.tars else self.uids(os.fspath(self.folder))
 
         def read(row: int, start: int, count: int) -> bytes:
@@ -85,7 +104,7 @@ class Shards:
         return read
 
     def digest(self) -> str:
-        """Of names, sizes, places and captions."""
+        """sha256 of names, sizes, offsets and captions."""
         known = hashlib.sha256(json.dumps([self.shards, self.tars, str(self.names.dtype)]).encode())
         for column in (self.shard_of, self.names, self.sizes, self.offsets):
             known.update(np.ascontiguousarray(column).tobytes())
@@ -93,8 +112,8 @@ class Shards:
         return known.hexdigest()
 
 
-class TarImages(KeptImages):
-    """Images within tars, each read from its place; see `KeptImages`."""
+class TarImages(CachedImages):
+    """Images in tars, read in place; see `CachedImages`."""
 
     def __init__(self, shards: Shards, side: int) -> None:
         super().__init__(len(shards), side)
@@ -113,23 +132,38 @@ class TarImages(KeptImages):
 
 
 def read(folder: Path, layout: Layout, table: TableReader, stamp: object, cache: Path | None) -> Shards:
-    """Open the shards of `folder`.
+    """Open the shards of a folder. Faults within them are noted in the result.
 
-    `table` reads the captions that the images were downloaded from, by row, if there are any; `stamp`, plain data, changes
-    with it. Raises UserError when there are no shards, or when one cannot be opened; what is wrong within is noted.
+    Parameters
+    ----------
+    folder : Path
+        The folder that contains the shards.
+    layout : {"auto", "files", "tars"}
+        Which shards to read; auto prefers folders of files.
+    table : callable
+        Reads the table that the images were downloaded from; returns None if there is none.
+    stamp : object
+        Plain data that changes with the table.
+    cache : Path or None
+        Where indices are cached.
+
+    Raises
+    ------
+    UserError
+        If there are no shards, or one cannot be opened.
     """
     found = Findings()
     shards, tars = _shards(folder, layout, found)
     indices, incomplete = [], []
     for name in shards:
         path = folder / name
-        index = _kept(path, stamp, cache, partial(of_tar if tars else of_folder, path, table))
+        index = _cached(path, stamp, cache, partial(of_tar if tars else of_folder, path, table))
         notes = _notes(index)
         for kind, (count, first) in notes.found.items():
             found.note(kind, f"{shown(name)}/{first}", count)
-        lack = ledger.lack(path, notes.samples)
-        if notes.flaw or lack:
-            incomplete.append(f"{path} is not whole: {' and '.join(filter(None, (notes.flaw, lack)))}")
+        shortfall = shard_counts.shortfall(path, notes.samples)
+        if notes.flaw or shortfall:
+            incomplete.append(f"{path} is incomplete: {' and '.join(filter(None, (notes.flaw, shortfall)))}")
         indices.append(index)
     begins = np.cumsum([0, *(len(index.buffer) for index in indices)])
     starts = np.concatenate([index.starts + begin for index, begin in zip(indices, begins[:-1], strict=True)])
@@ -149,12 +183,12 @@ def read(folder: Path, layout: Layout, table: TableReader, stamp: object, cache:
 
 
 def _shards(folder: Path, layout: Layout, found: Findings) -> tuple[list[str], bool]:
-    """Names of the shards, and whether they are tars. Notes what else lies in the folder."""
+    """Names of the shards, and whether they are tars. Other files in the folder are noted."""
     try:
         entries = sorted(name for name in os.listdir(folder) if not hidden(name))
     except OSError as error:
-        hint = "the folder that img2dataset wrote, with 00000/ or 00000.tar in it"
-        raise UserError(f"{folder} cannot be read ({error.strerror}): put there {hint}") from error
+        hint = "it should be the folder that img2dataset wrote, with 00000/ or 00000.tar in it"
+        raise UserError(f"{folder} cannot be read ({error.strerror}): {hint}") from error
     numbered = [name for name in entries if name.isascii() and name.isdecimal()]
     tarred = [name for name in entries if name.lower().endswith(".tar")]
     folders = [name for name in numbered if (folder / name).is_dir()]
@@ -172,56 +206,58 @@ def _shards(folder: Path, layout: Layout, found: Findings) -> tuple[list[str], b
         return chosen, not by_folder
     wanted = {"auto": "00000/ or 00000.tar", "files": "00000/", "tars": "00000.tar"}[layout]
     images = [name for name in entries if os.path.splitext(name)[1].lower() in IMAGES]
-    hint = "put there what img2dataset wrote"
+    hint = "it should be a folder that img2dataset wrote"
     if images:
-        hint = f"move its images, such as {shown(images[0])}, and their captions into a folder 00000/ within it"
+        hint = f"move its images, such as {shown(images[0])}, and their captions into a subfolder 00000/"
     elif entries:
-        hint += f"; there is {shown(entries[0])}"
-    raise UserError(f"{folder} holds no shards such as {wanted}: {hint}")
+        hint += f", but it contains {shown(entries[0])}"
+    raise UserError(f"{folder} contains no shards such as {wanted}: {hint}")
 
 
 def _check(folder: Path, layout: Layout, folders: Sequence[str], tars: Sequence[str], entries: Sequence[str]) -> None:
-    """Raises UserError where a part of the shards would be passed over."""
+    """Raises UserError if some of the shards would be ignored."""
     stems = {*folders, *(name[: -len(".tar")] for name in tars)}
     for name in entries:
         for ending in _COMPRESSED:
             if name.lower().endswith(ending) and name[: -len(ending)] not in stems:
-                hint = "unpack it to a plain tar, such as by gunzip, and all like it: tars are read in place"
+                hint = "decompress it and all like it to plain tars, for example with gunzip: tars are read in place"
                 raise UserError(f"{folder / shown(name)} is a compressed tar: {hint}")
     alone = [name for name in tars if name[: -len(".tar")] not in folders]
     if layout == "auto" and folders and alone:
-        problem = f"{folder} holds the folder {folders[0]}/ and the tar {shown(alone[0])}, which has no folder beside it"
-        raise UserError(f"{problem}: choose with --set data.layout=files or tars, or move one kind away")
+        problem = f"{folder} contains the folder {folders[0]}/ and the tar {shown(alone[0])}, which has no folder of its own"
+        raise UserError(f"{problem}: choose with --set data.layout=files or tars, or remove one kind")
 
 
 def _kind(name: str) -> str:
-    return shown(os.path.splitext(name)[1].lower()) or "files or folders without an ending"
+    return shown(os.path.splitext(name)[1].lower()) or "files or folders without a suffix"
 
 
-def _notes(index: Index) -> Notes:
-    return Notes(*json.loads(str(index.notes)))
+def _notes(index: Index) -> ShardNotes:
+    return ShardNotes(*json.loads(str(index.notes)))
 
 
 def _stamp(path: Path) -> list[object]:
     """Changes with a shard: a tar's size and time, a folder's time."""
-    facts = path.stat()
-    return [facts.st_size if path.is_file() else 0, facts.st_mtime_ns]
+    status = path.stat()
+    return [status.st_size if path.is_file() else 0, status.st_mtime_ns]
 
 
-def _kept(path: Path, stamp: object, cache: Path | None, make: Callable[[], Index]) -> Index:
-    """The index of a shard from the cache, if nothing it was made of has changed, else made and kept.
+def _cached(path: Path, stamp: object, cache: Path | None, make: Callable[[], Index]) -> Index:
+    """The index of a shard from the cache if the shard has not changed; otherwise made, and cached.
 
-    `stamp` counts where captions were looked for in the table.
+    A change of `stamp` only counts if captions were looked up in the table.
     """
     if cache is None:
         return make()
     file = cache / "shards" / f"{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:24]}.npz"
     written, table = json.dumps([_FORMAT, _stamp(path)]), json.dumps(stamp)
-    with contextlib.suppress(Exception), np.load(file, allow_pickle=False) as kept:  # a damaged note is made anew
-        if str(kept["stamp"]) == written:
-            index = Index(*(kept[column] for column in Index._fields))
+    with contextlib.suppress(Exception), np.load(file, allow_pickle=False) as stored:  # a damaged file is replaced
+        if str(stored["stamp"]) == written:
+            index = Index(*(stored[column] for column in Index._fields))
             notes = _notes(index)
-            if (not notes.tabled or str(kept["table"]) == table) and all(probe(path, each[0]) == each for each in notes.probes):
+            if (not notes.tabled or str(stored["table"]) == table) and all(
+                probe(path, each[0]) == each for each in notes.probes
+            ):
                 return index
     index = make()
     draft = file.with_name(f".{os.getpid()}-{file.name}")

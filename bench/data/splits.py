@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.data import same
+from bench.data import duplicates
 from bench.errors import UserError, did_you_mean
 
 TRAIN, TEST, VAL = range(3)
@@ -48,7 +48,7 @@ def published(
         lacking = "train" if not len(parts["train"]) else "val or test"
         raise UserError(f"{found} no usable rows of the split {lacking}: give some, or no splits, so that one is drawn")
     if not len(parts["holdout"]) or not len(parts["test"]):
-        parts["holdout"], parts["test"] = same.halved(image_of, held, 0)
+        parts["holdout"], parts["test"] = duplicates.halves_by_image(image_of, held, 0)
     return parts, {"rows_left_out_for_an_image_in_another_split": len(rows) - len(kept)}
 
 

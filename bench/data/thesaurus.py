@@ -1,4 +1,4 @@
-"""Synonyms of words: the data set's own, or WordNet's where it is installed."""
+"""Synonyms of words: the data set's own, or WordNet's if it is installed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,22 @@ _DEBIAN = Path("/usr/share/wordnet")
 
 
 def synonyms(thesaurus: str, own: Mapping[str, tuple[str, ...]]) -> Synonyms:
-    """A look-up of single-word synonyms in "dataset", "wordnet" or "none"; empty where a word has none."""
+    """A function that returns the single-word synonyms of a word.
+
+    Parameters
+    ----------
+    thesaurus : {"dataset", "wordnet", "none"}
+        Where they come from.
+    own : mapping of str to tuple of str
+        The synonyms of the data set.
+    """
     if thesaurus == "dataset":
         return lambda word: own.get(word, ())
     return _wordnet_synonyms if thesaurus == "wordnet" else lambda word: ()
 
 
 def best(own: Mapping[str, tuple[str, ...]]) -> Thesaurus:
-    """The data set's own thesaurus, else WordNet, else none."""
+    """The best thesaurus available: the data set's own, else WordNet, else none."""
     if own:
         return "dataset"
     return "wordnet" if _wordnet() is not None else "none"
@@ -31,7 +39,7 @@ def best(own: Mapping[str, tuple[str, ...]]) -> Thesaurus:
 
 @cache
 def _wordnet() -> Any | None:
-    """nltk's reader on nltk's own data or on Debian's wordnet-base files."""
+    """NLTK's reader of WordNet, on NLTK's own data or on the files of Debian's package wordnet-base."""
     try:
         import nltk
         from nltk.corpus import wordnet
@@ -45,17 +53,17 @@ def _wordnet() -> Any | None:
         pass
 
     class DebianReader(WordNetCorpusReader):  # type: ignore[misc]
-        """Debian ships all files but the names of the lexicographers' files, which synonyms do not need."""
+        """Debian's package lacks one file, the lexicographer file names, which synonyms do not need."""
 
         def open(self, file: str) -> Any:
             return io.StringIO("\n".join(f"{n:02d}\t{n}\t0" for n in range(45))) if file == "lexnames" else super().open(file)
 
         def map_wn(self, version: str = "wordnet") -> None:
-            """No mapping to other languages."""
+            """Without mappings to other languages."""
 
     if not (_DEBIAN / "data.noun").exists():
         return None
-    nltk.data.path.append(str(_DEBIAN.parent))  # nltk reads only below the folders it knows
+    nltk.data.path.append(str(_DEBIAN.parent))  # NLTK only reads below the folders it knows
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that other languages are not available
         return DebianReader(str(_DEBIAN), None)

@@ -1,4 +1,4 @@
-"""Tokens of millions of captions in a memory-mapped file, made once."""
+"""Tokens of millions of captions, cached in a memory-mapped file."""
 
 from __future__ import annotations
 
@@ -15,42 +15,58 @@ import torch
 from numpy.typing import NDArray
 
 Tokenize = Callable[[Sequence[str]], torch.Tensor]
-Heard = Callable[[int], None]
+Progress = Callable[[int], None]
 
 _FORMAT = 1
 _BLOCK = 4096
 
 
-def kept_tokens(
-    captions: Sequence[str], tokenize: Tokenize, identity: Any, folder: Path | None, heard: Heard
+def cached_tokens(
+    captions: Sequence[str], tokenize: Tokenize, identity: Any, folder: Path | None, progress: Progress
 ) -> NDArray[np.integer]:
-    """Tokens (n, length) of captions: uint16 where every id of the tokenizer fits, else int32.
+    """Tokenise captions, or load their tokens from the cache. A damaged cache file is replaced.
 
-    They are memory-mapped from a file in `folder`, which is found again by the captions and by `identity`, plain data that
-    changes with the tokenizer. It holds the rows and their sha256, and is made anew where it is damaged. Without a folder that
-    can be written they are in memory. `heard` is told how many are done so far.
+    Parameters
+    ----------
+    captions : sequence of n str
+        The captions.
+    tokenize : callable
+        The tokenizer.
+    identity : Any
+        Plain data that changes with the tokenizer.
+    folder : Path or None
+        The cache; if it is None or cannot be written, tokens are kept in memory.
+    progress : callable
+        Called with the number of captions done so far.
+
+    Returns
+    -------
+    uint16 or int32 (n, context length)
+        uint16 if every token id of the tokenizer fits. Memory-mapped if cached.
     """
     dtype = np.dtype(np.uint16 if getattr(tokenize, "vocab_size", 2**31) <= 2**16 else np.int32)
     shape = len(captions), tokenize([""]).shape[1]
     file = folder / "tokens" / _name(captions, identity, dtype) if folder else None
     if file is not None:
         with contextlib.suppress(OSError):
-            if not _is_whole(file, shape, dtype):
-                _write(file, _blocks(captions, tokenize, dtype, heard))
+            if not _is_complete(file, shape, dtype):
+                _write(file, _blocks(captions, tokenize, dtype, progress))
             return np.memmap(file, dtype, "r", shape=shape)
     tokens = np.empty(shape, dtype)
     start = 0
-    for block in _blocks(captions, tokenize, dtype, heard):
+    for block in _blocks(captions, tokenize, dtype, progress):
         tokens[start : start + len(block)] = block
         start += len(block)
     return tokens
 
 
-def _blocks(captions: Sequence[str], tokenize: Tokenize, dtype: np.dtype[Any], heard: Heard) -> Iterator[NDArray[np.integer]]:
+def _blocks(
+    captions: Sequence[str], tokenize: Tokenize, dtype: np.dtype[Any], progress: Progress
+) -> Iterator[NDArray[np.integer]]:
     for start in range(0, len(captions), _BLOCK):
         block = tokenize(captions[start : start + _BLOCK]).numpy().astype(dtype)
         yield block
-        heard(start + len(block))
+        progress(start + len(block))
 
 
 def _name(captions: Sequence[str], identity: Any, dtype: np.dtype[Any]) -> str:
@@ -60,7 +76,7 @@ def _name(captions: Sequence[str], identity: Any, dtype: np.dtype[Any]) -> str:
     return f"{known.hexdigest()[:24]}.bin"
 
 
-def _is_whole(file: Path, shape: tuple[int, int], dtype: np.dtype[Any]) -> bool:
+def _is_complete(file: Path, shape: tuple[int, int], dtype: np.dtype[Any]) -> bool:
     end = shape[0] * shape[1] * dtype.itemsize
     if not file.is_file() or file.stat().st_size != end + hashlib.sha256().digest_size:
         return False

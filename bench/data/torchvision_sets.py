@@ -1,4 +1,4 @@
-"""Labelled images of torchvision as caption data: a caption is the name of the class within a random template."""
+"""Torchvision's labelled images as caption data: a caption is the class name in a random template."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pydantic import Field
 
 from bench.api.data import DataPlace, Dataset, DatasetBundle, Images
 from bench.api.plugin import Params as PluginParams
-from bench.data import cifar, same
+from bench.data import cifar, duplicates
 from bench.data.class_captions import FOODS, GARMENTS, PHOTOS, Wording, captions
 from bench.data.decoding import PIXELS
 from bench.data.files import ArrayImages, ImageFiles, Selection
@@ -30,15 +30,28 @@ FORMAT = f"torchvision 2, {PIXELS}"
 
 
 class TorchvisionParams(PluginParams):
-    caption_seed: int = Field(default=0, ge=0, description="chooses the template of each caption")
-    split_seed: int = Field(default=0, ge=0, description="chooses which half of the test split is the adversary's")
+    caption_seed: int = Field(default=0, ge=0, description="seed for the template of each caption")
+    split_seed: int = Field(default=0, ge=0, description="seed for the adversary's half of the test split")
 
 
 @dataclass(frozen=True, eq=False)
 class _Split:
-    """images: of the whole split; labels: int64 (n,); digest: of the pixels, or of the files' names and sizes.
+    """One split.
 
-    sizes: int64 (n,), bytes of each image, which `read` gives.
+    Attributes
+    ----------
+    images : Images
+        All n images.
+    labels : int64 (n,)
+        Indices into `classes`.
+    classes : sequence of str
+        Class names.
+    digest : str
+        Hash of the pixels, or of the files' names and sizes.
+    sizes : int64 (n,)
+        Size of each encoded image in bytes.
+    read : duplicates.Read
+        Reads the encoded images.
     """
 
     images: Images
@@ -46,12 +59,14 @@ class _Split:
     classes: Sequence[str]
     digest: str
     sizes: NDArray[np.int64]
-    read: same.Read
+    read: duplicates.Read
 
 
 class _Labelled(Dataset):
-    """train: the train split. holdout and test: two random halves of the test split, without images that are in train too;
-    equal ones are in one half. Task `classes`: at most 20,000 training images, tested on the test half.
+    """Labelled images of torchvision, with captions made from class names.
+
+    train: the train split. holdout and test: two random halves of the test split, without images that are also in train;
+    identical images are in one half. Task `classes`: at most 20,000 training images, tested on the test half.
     """
 
     version = "2"
@@ -62,24 +77,24 @@ class _Labelled(Dataset):
 
     @abstractmethod
     def _source(self, root: Path, train: bool, download: bool) -> Any:
-        """Torchvision's data set of one split. Raises RuntimeError when it is not there."""
+        """Torchvision's data set of one split. Raises RuntimeError if it is missing."""
 
     @abstractmethod
     def _split(self, source: Any, image_size: int) -> _Split:
-        """What it holds, at an image size in pixels."""
+        """The content of a source, with square images of `image_size` pixels."""
 
     def open(self, params: PluginParams, image_size: int, place: DataPlace) -> DatasetBundle:
-        """Open torchvision's layout under ROOT, downloaded first when it is not there; see `Dataset.open`."""
+        """Open ROOT in torchvision's layout, downloading it first if it is missing; see `Dataset.open`."""
         assert isinstance(params, TorchvisionParams)
         root = self._root(place)
         train, test = (self._split(self._found(root, split), image_size) for split in (True, False))
         vocabulary = self.wording.vocabulary(train.classes)
         identity = [FORMAT, self.name, params.model_dump(), image_size, vocabulary.names, vocabulary.templates]
         known = json.dumps([identity, train.digest, test.digest], sort_keys=True)
-        held, tested = same.halves(
+        held, tested = duplicates.holdout_and_test(
             len(train.labels),
             np.concatenate([train.sizes, test.sizes]),
-            same.one_after_another(train.read, len(train.labels), test.read),
+            duplicates.chained(train.read, len(train.labels), test.read),
             params.split_seed,
         )
         rows = {"train": np.arange(len(train.labels)), "holdout": held, "test": tested}
@@ -98,21 +113,23 @@ class _Labelled(Dataset):
 
     def _root(self, place: DataPlace) -> Path:
         if place.root is None:
-            raise UserError(f"the data set {self.name} needs --data-root: the folder that holds {self.layout} or is to hold it")
+            raise UserError(
+                f"the data set {self.name} needs --data-root: the folder that contains {self.layout}, or to download it to"
+            )
         if place.root.exists() and not place.root.is_dir():
-            raise UserError(f"--data-root {place.root} is no folder: give the one that holds {self.layout}")
+            raise UserError(f"--data-root {place.root} is not a folder: give the one that contains {self.layout}")
         return place.root
 
     def _found(self, root: Path, train: bool) -> Any:
         return _first(
             lambda: self._source(root, train, download=False),
             lambda: self._source(root, train, download=True),
-            f"{root} does not hold whole files {self.layout}",
+            f"{root} does not contain complete files {self.layout}",
         )
 
 
 def _first(local: Callable[[], Any], download: Callable[[], Any], problem: str) -> Any:
-    """What is there, else what can be downloaded. Raises UserError with `problem` and why neither can be had."""
+    """The local data set, else the downloaded one. Raises UserError with `problem` and the reason if both fail."""
     try:
         return local()
     except UserError:
@@ -120,13 +137,13 @@ def _first(local: Callable[[], Any], download: Callable[[], Any], problem: str) 
     except RuntimeError:
         pass
     except Exception as error:  # torchvision reads damaged files without checks
-        raise UserError(f"{problem} ({_reason(error)}): delete them, and they are downloaded anew") from error
+        raise UserError(f"{problem} ({_reason(error)}): delete them to download them again") from error
     try:
         return download()
     except UserError:
         raise
-    except Exception as error:  # of the network, of archives, of the file system
-        raise UserError(f"{problem}, and the download failed ({_reason(error)}): put them there in that layout") from error
+    except Exception as error:  # errors of the network, archives or the file system
+        raise UserError(f"{problem}, and the download failed ({_reason(error)}): copy them there in that layout") from error
 
 
 def _reason(error: Exception) -> str:
@@ -134,7 +151,7 @@ def _reason(error: Exception) -> str:
 
 
 class _Arrays(_Labelled):
-    """A data set that torchvision keeps as one array."""
+    """A data set that torchvision holds as one array."""
 
     def _split(self, source: Any, image_size: int) -> _Split:
         pixels = np.ascontiguousarray(source.data)
@@ -154,7 +171,7 @@ class _Arrays(_Labelled):
 
 @register_dataset("cifar10")
 class CIFAR10(_Arrays):
-    """CIFAR-10 (Krizhevsky 2009): 32-pixel photographs, captions from CLIP's prompts."""
+    """CIFAR-10 (Krizhevsky 2009): photographs of 32 x 32 pixels, captions from CLIP's prompts."""
 
     citations = ("krizhevsky2009cifar",)
     wording = PHOTOS
@@ -166,7 +183,7 @@ class CIFAR10(_Arrays):
 
 @register_dataset("cifar100")
 class CIFAR100(_Arrays):
-    """CIFAR-100 (Krizhevsky 2009): 32-pixel photographs of 100 classes, captions from CLIP's prompts."""
+    """CIFAR-100 (Krizhevsky 2009): photographs of 32 x 32 pixels in 100 classes, captions from CLIP's prompts."""
 
     citations = ("krizhevsky2009cifar",)
     wording = PHOTOS
@@ -178,7 +195,7 @@ class CIFAR100(_Arrays):
 
 @register_dataset("fashion_mnist")
 class FashionMNIST(_Arrays):
-    """Fashion-MNIST (Xiao et al. 2017): 28-pixel grey pictures of garments, captions from templates."""
+    """Fashion-MNIST (Xiao et al. 2017): grayscale images of clothing, 28 x 28 pixels, captions from templates."""
 
     citations = ("xiao2017fashionmnist",)
     wording = GARMENTS
@@ -216,5 +233,5 @@ class Food101(_Labelled):
             source.classes,
             digest,
             np.array(sizes, dtype=np.int64),
-            lambda row, start, count: same.piece(paths[row], start, count),
+            lambda row, start, count: duplicates.read_bytes(paths[row], start, count),
         )

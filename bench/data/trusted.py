@@ -1,4 +1,4 @@
-"""Pairs that a defense may take for clean."""
+"""Pairs that a defense may assume to be clean."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from numpy.typing import NDArray
 
 
 class TrustedPairs:
-    """Clean pairs in one fixed order, as many as a defense can ever have: int64 (n,).
+    """Trusted clean pairs, drawn in one fixed order, so that smaller draws are contained in larger ones.
 
-    Every draw is the beginning of that order, so that all draws together hold no more than the largest. `sources` are their
-    positions in the clean data, int64 (n,), and `members` the classes that each image there shows. Nothing here knows of any
-    other pair.
+    Parameters
+    ----------
+    order : int64 (n,)
+        All pairs that can be drawn. Nothing is known here about any other pair.
+    sources : int64 (n,)
+        Their indices in the clean data.
+    members : sequence of tuple of int
+        The classes that each image of the clean data shows.
     """
 
     def __init__(self, order: NDArray[np.int64], sources: NDArray[np.int64], members: Sequence[tuple[int, ...]]) -> None:
@@ -23,17 +28,19 @@ class TrustedPairs:
         self._drawn: dict[int, int] = {}
 
     def draw(self, count: int) -> NDArray[np.int64]:
-        """`count` of the pairs, sorted. Raises ValueError where there are not so many."""
+        """The first `count` pairs, sorted: int64 (count,). Raises ValueError if there are fewer."""
         if not 0 <= count <= len(self._order):
-            raise ValueError(f"{count} trusted pairs are asked for, and {len(self._order)} can be had: half of all at most")
+            raise ValueError(
+                f"{count} trusted pairs requested, but at most {len(self._order)} are available: half of all pairs"
+            )
         drawn = self._order[:count]
         self._drawn |= zip(drawn.tolist(), self._sources[:count].tolist(), strict=True)
         return np.sort(drawn)
 
     def labels(self, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-        """A class that each pair's image shows, int64, -1 where it is unknown. Raises ValueError for one that was not drawn."""
+        """A class that each pair's image shows, int64 (n,); -1 if unknown. Raises ValueError for a pair that was not drawn."""
         rows = np.asarray(pairs).tolist()
-        strange = next((row for row in rows if row not in self._drawn), None)
-        if strange is not None:
-            raise ValueError(f"pair {strange} is not trusted: labels are known of pairs that trusted() gave, and of no others")
+        untrusted = next((row for row in rows if row not in self._drawn), None)
+        if untrusted is not None:
+            raise ValueError(f"pair {untrusted} is not trusted: labels are only available for pairs returned by trusted()")
         return np.array([(*self._members[self._drawn[row]], -1)[0] for row in rows], dtype=np.int64)

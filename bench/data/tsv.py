@@ -1,4 +1,4 @@
-"""A TSV without header, of captions and addresses, indexed without an object a line."""
+"""A TSV of captions and addresses, indexed without a Python object for each line."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _LOOK = 100
 
 @dataclass(frozen=True, eq=False)
 class CaptionTable:
-    """Captions and addresses by row; a header, which img2dataset asks for, is no row.
+    """Captions and addresses by row, without the header that img2dataset requires.
 
-    A row whose line has no tab or no caption has an empty caption.
+    A line without a tab or without a caption has an empty caption.
     """
 
     captions: Texts
@@ -31,16 +31,16 @@ class CaptionTable:
 
 
 def read(file: Path) -> CaptionTable:
-    """Index a file of lines CAPTION tab URL, as CC3M's, or URL tab CAPTION, as CC12M's.
+    """Index a file with lines CAPTION tab URL, as CC3M's, or URL tab CAPTION, as CC12M's.
 
-    Raises UserError when it cannot be read, is empty, or is not UTF-8.
+    Raises UserError if it cannot be read, is empty, or is not UTF-8.
     """
     try:
         if not file.stat().st_size:
             raise UserError(f"{file} is empty: download it again from https://ai.google.com/research/ConceptualCaptions")
         data = np.asarray(np.memmap(file, dtype=np.uint8, mode="r"))
     except OSError as error:
-        raise UserError(f"{file} cannot be read ({error.strerror}): give a file that you may read") from error
+        raise UserError(f"{file} cannot be read ({error.strerror}): check its permissions") from error
     newlines, tabs = _scan(file, data)
     ends = newlines if len(newlines) and newlines[-1] == len(data) - 1 else np.append(newlines, len(data))
     starts = np.concatenate(([0], ends[:-1] + 1))
@@ -63,7 +63,7 @@ def _addresses_first(left: Texts, right: Texts) -> bool:
 
 
 def _scan(file: Path, data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places of newlines and of tabs; a block of lines at a time, each checked to be UTF-8."""
+    """Offsets of newlines and of tabs: int64 each. Reads block by block, checking that each is UTF-8."""
     newlines, tabs = [], []
     start, lines = 0, 0
     while start < len(data):
@@ -76,7 +76,7 @@ def _scan(file: Path, data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArr
             content.decode()
         except UnicodeDecodeError as error:
             line = lines + content.count(b"\n", 0, error.start) + 1
-            raise UserError(f"{file}, line {line} is not UTF-8: save the file in that encoding") from error
+            raise UserError(f"{file}, line {line} is not UTF-8: save the file as UTF-8") from error
         newlines.append(found + start)
         tabs.append(np.flatnonzero(block == ord("\t")) + start)
         start, lines = start + len(block), lines + len(found)

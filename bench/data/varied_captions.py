@@ -1,6 +1,6 @@
-"""Captions of labelled images in many words: a frame, a determiner, sometimes an adjective, and a closing.
+"""Varied captions of labelled images: a frame, a determiner, sometimes an adjective, and a closing around the class name.
 
-No word describes an image beyond its class, so that captions carry no wrong labels.
+No other word describes the image, so that no caption is wrong.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ TEMPLATES = (
     "{}", "a {}", "the {}", "one {}", "a photo of a {}", "a photo of the {}", "a picture of a {}", "an image of the {}",
     "there is a {}", "here is the {}", "look at this {}", "it shows a {}",
 )  # fmt: skip
-"""Prompts in the words of the captions, for zero-shot classification."""
+"""Prompts for zero-shot classification, in the style of the captions."""
 
 _FRAMES = (
     "{}", "{}", "{}", "a photo of {}", "photo of {}", "a picture of {}", "picture of {}", "an image of {}", "image of {}",
@@ -40,9 +40,17 @@ _SYNONYM_SHARE = 1 / 4
 
 
 class VariedCaptions:
-    """Writes captions of classes called `names`, a quarter of them with one of its `synonyms` where a class has some.
+    """Writes captions; a quarter of them use a synonym of the class, if it has any.
 
-    Parts that mention a class or a synonym are left out, and a caption that mentions a class by accident is the bare name.
+    Building blocks that mention a class or a synonym are not used. A caption that would mention another class is replaced by
+    the class name.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Class names.
+    synonyms : sequence of sequences of str
+        The synonyms of each class.
     """
 
     def __init__(self, names: Sequence[str], synonyms: Sequence[Sequence[str]]) -> None:
@@ -50,26 +58,25 @@ class VariedCaptions:
         self._synonyms = synonyms
         self._index = MentionIndex([*names, *(synonym for each in synonyms for synonym in each)])
         parts = (_FRAMES, _DETERMINERS, _ADJECTIVES, _CLOSINGS)
-        self._frames, self._determiners, self._adjectives, self._closings = map(self._silent, parts)
+        self._frames, self._determiners, self._adjectives, self._closings = map(self._neutral, parts)
 
     def caption(self, label: int, seed: int, uid: str) -> str:
-        """One caption; depends on nothing but the seed, the image's uid and the words of its class."""
+        """A caption for an image of class `label`, determined by the seed, the image's uid and the names of its class."""
         draws = iter(struct.unpack(">8I", hashlib.sha256(f"{seed} {uid}".encode()).digest()))
 
         def pick(options: Sequence[str]) -> str:
-            return options[next(draws) % len(options)]
+            return str(options[next(draws) % len(options)])
 
         name, synonyms = self._names[label], self._synonyms[label]
-        spoken = pick(synonyms) if _happens(_SYNONYM_SHARE, next(draws)) and synonyms else name
+        word = pick(synonyms) if _happens(_SYNONYM_SHARE, next(draws)) and synonyms else name
         adjective = pick(self._adjectives) if _happens(_ADJECTIVE_SHARE, next(draws)) and self._adjectives else ""
-        words = [pick(self._determiners), adjective, spoken]
-        phrase = " ".join(word for word in words if word)
+        phrase = " ".join(part for part in (pick(self._determiners), adjective, word) if part)
         if phrase.startswith("a ") and phrase[2].lower() in "aeiou":
             phrase = f"an{phrase[1:]}"
         caption = f"{pick(self._frames).format(phrase)} {pick(self._closings)}".strip()
-        return caption if self._index.members(caption) == self._index.members(spoken) else spoken
+        return caption if self._index.members(caption) == self._index.members(word) else word
 
-    def _silent(self, parts: Sequence[str]) -> list[str]:
+    def _neutral(self, parts: Sequence[str]) -> list[str]:
         return [part for part in parts if not self._index.members(part.format(""))]
 
 

@@ -1,4 +1,4 @@
-"""Visual Genome's region descriptions. Krishna et al., IJCV 2017 (arXiv 1602.07332)."""
+"""Visual Genome's region descriptions (Krishna et al., IJCV 2017, arXiv 1602.07332)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pydantic import Field
 
 from bench.api.data import DataPlace, Dataset, DatasetBundle, Pairs
 from bench.api.plugin import Params as PluginParams
-from bench.data import classes, foreign, same
+from bench.data import classes, duplicates, json_rows
 from bench.data.classes import ClassParams
 from bench.data.decoding import PIXELS
 from bench.data.files import Faults, ImageFiles, OnError, readable
@@ -33,11 +33,11 @@ _DOWNLOAD = "get it from https://homes.cs.washington.edu/~ranjay/visualgenome/ap
 
 
 class VisualGenomeParams(ClassParams):
-    regions: int = Field(default=5, ge=1, description="random regions of an image that are merged into its caption")
-    caption_seed: int = Field(default=0, ge=0, description="chooses the regions")
+    regions: int = Field(default=5, ge=1, description="random region descriptions merged into an image's caption")
+    caption_seed: int = Field(default=0, ge=0, description="seed for choosing the regions")
     holdout_share: float = Field(default=0.1, gt=0, lt=1, description="images kept from training, half holdout and half test")
-    split_seed: int = Field(default=0, ge=0, description="chooses those images")
-    on_error: OnError = Field(default="error", description="skip leaves out what is missing, unreadable or malformed")
+    split_seed: int = Field(default=0, ge=0, description="seed for choosing these images")
+    on_error: OnError = Field(default="error", description="skip drops what is missing, unreadable or malformed")
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class _Image:
 
 @register_dataset("visual_genome")
 class VisualGenome(Dataset):
-    """Visual Genome: photographs, the caption of each merged from 5 random region descriptions.
+    """Visual Genome: photographs, each with a caption merged from 5 random region descriptions.
 
-    There is no official split: holdout and test are drawn by image, files of the same bytes being one. Regions are drawn from
-    an image's distinct descriptions, all of them where there are fewer. An image is a member of the classes that any of its
-    descriptions mentions.
+    There is no official split: holdout and test are drawn by image, and files with the same bytes are one image. Regions are
+    drawn from an image's distinct descriptions; all of them are used if there are fewer. An image shows the classes that any of
+    its descriptions mentions.
     """
 
     citations = ("krishna2017visualgenome",)
@@ -62,7 +62,7 @@ class VisualGenome(Dataset):
     version = "2"
 
     def open(self, params: PluginParams, image_size: int, place: DataPlace) -> DatasetBundle:
-        """Open ROOT/region_descriptions.json beside ROOT/VG_100K/ and ROOT/VG_100K_2/; see `Dataset.open`."""
+        """Open ROOT/region_descriptions.json, ROOT/VG_100K/ and ROOT/VG_100K_2/; see `Dataset.open`."""
         assert isinstance(params, VisualGenomeParams)
         root = _root(place)
         vocabulary = classes.vocabulary(params.classes, root, None)
@@ -76,8 +76,8 @@ class VisualGenome(Dataset):
         fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         parts, facts = _split(root / _FILE, images, sizes, params)
         if params.on_error == "skip":
-            note = place.cache / f"readable-{fingerprint}.npy" if place.cache else None
-            fine = readable([image.path for image in images], note)
+            cached = place.cache / f"readable-{fingerprint}.npy" if place.cache else None
+            fine = readable([image.path for image in images], cached)
             faults.note("unreadable", "", fine.count(False))
             damaged = {image.uid for image, reads in zip(images, fine, strict=True) if not reads}
             parts = {name: [image for image in part if image.uid not in damaged] for name, part in parts.items()}
@@ -100,16 +100,16 @@ class VisualGenome(Dataset):
 
 
 def _root(place: DataPlace) -> Path:
-    holds = f"the folder that holds {_FILE} and VG_100K/"
+    expected = f"the folder that contains {_FILE} and VG_100K/"
     if place.root is None:
-        raise UserError(f"the data set visual_genome needs --data-root: {holds}")
+        raise UserError(f"the data set visual_genome needs --data-root: {expected}")
     if not place.root.is_dir():
-        raise UserError(f"--data-root {place.root} is no folder: give {holds}")
+        raise UserError(f"--data-root {place.root} is not a folder: give {expected}")
     return place.root
 
 
 def _phrases(file: Path, faults: Faults) -> tuple[dict[int, tuple[str, ...]], str]:
-    """The distinct descriptions of each image by its id, and the file's sha256."""
+    """The distinct descriptions of each image, by id, and the sha256 of the file."""
     try:
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -118,18 +118,18 @@ def _phrases(file: Path, faults: Faults) -> tuple[dict[int, tuple[str, ...]], st
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror}): {_DOWNLOAD}") from error
     except (ijson.JSONError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not whole JSON: download it again") from error
+        raise UserError(f"{file} is not complete JSON: download it again") from error
 
 
 def _distinct(file: Path, stream: BufferedReader, faults: Faults) -> dict[int, tuple[str, ...]]:
     if not stream.peek().lstrip().startswith(b"["):
         raise UserError(f"{file} is not a list of images with their regions: {_DOWNLOAD}")
     phrases: dict[int, tuple[str, ...]] = {}
-    for number, row in enumerate(foreign.entries(stream, "item")):
+    for number, row in enumerate(json_rows.entries(stream, "item")):
         where = f"{file}: [{number}]"
-        image = foreign.identifier(row.get("id")) if isinstance(row, dict) else None
+        image = json_rows.identifier(row.get("id")) if isinstance(row, dict) else None
         if not isinstance(image, int) or not isinstance(row.get("regions"), list):
-            faults.note("malformed", f"{where} has no whole number 'id' and list 'regions'; {foreign.MEND}")
+            faults.note("malformed", f"{where} has no whole number 'id' and list 'regions'; {json_rows.REMEDY}")
             continue
         distinct = tuple(dict.fromkeys(_texts(where, row["regions"], faults)))
         if image in phrases:
@@ -142,17 +142,17 @@ def _distinct(file: Path, stream: BufferedReader, faults: Faults) -> dict[int, t
 
 
 def _texts(where: str, regions: list[Any], faults: Faults) -> Iterator[str]:
-    """The descriptions of regions that are not empty."""
-    for place, region in enumerate(regions):
-        text = foreign.text(region.get("phrase")) if isinstance(region, dict) else None
+    """Yield the descriptions that are not empty."""
+    for number, region in enumerate(regions):
+        text = json_rows.text(region.get("phrase")) if isinstance(region, dict) else None
         if text is None:
-            faults.note("malformed", f"{where}: regions[{place}] has no text 'phrase'; {foreign.MEND}")
+            faults.note("malformed", f"{where}: regions[{number}] has no string 'phrase'; {json_rows.REMEDY}")
         elif text := text.strip():
             yield text
 
 
 def _sizes(root: Path) -> dict[str, int]:
-    """Size in bytes of each file in the image folders, by its path within the root."""
+    """Size in bytes of each file in the image folders, by its path relative to the root."""
     sizes: dict[str, int] = {}
     for name in FOLDERS:
         folder = root / name
@@ -165,7 +165,7 @@ def _sizes(root: Path) -> dict[str, int]:
 
 
 def _images(root: Path, phrases: dict[int, tuple[str, ...]], sizes: dict[str, int], faults: Faults) -> list[_Image]:
-    """The described images that are on disk, in the order of the descriptions."""
+    """The images that have descriptions and a file, in the order of the descriptions."""
     images, missing = [], []
     for image, texts in phrases.items():
         uid = next((uid for folder in FOLDERS if (uid := f"{folder}/{image}.jpg") in sizes), None)
@@ -182,11 +182,12 @@ def _images(root: Path, phrases: dict[int, tuple[str, ...]], sizes: dict[str, in
 def _split(
     file: Path, images: Sequence[_Image], sizes: dict[str, int], params: VisualGenomeParams
 ) -> tuple[dict[str, list[_Image]], dict[str, str | int]]:
-    """train, holdout and test, each in the order of the file, and how many images there are."""
+    """train, holdout and test, each in the order of the file, and facts about duplicates."""
     counts = np.array([sizes[image.uid] for image in images], dtype=np.int64)
-    image_of = same.first_image(counts, lambda row, start, count: same.piece(images[row].path, start, count))
-    parts = same.split(image_of, np.arange(len(images)), params.holdout_share, params.split_seed, f"{file} describes")
-    return {part: [images[row] for row in rows.tolist()] for part, rows in parts.items()}, same.sharing(image_of)
+    image_of = duplicates.first_image(counts, lambda row, start, count: duplicates.read_bytes(images[row].path, start, count))
+    rows = np.arange(len(images))
+    parts = duplicates.split_by_image(image_of, rows, params.holdout_share, params.split_seed, f"{file} describes")
+    return {part: [images[row] for row in mine.tolist()] for part, mine in parts.items()}, duplicates.sharing_facts(image_of)
 
 
 def _pairs(images: list[_Image], image_size: int, params: VisualGenomeParams, mentions: MentionIndex) -> Pairs:
@@ -199,7 +200,7 @@ def _pairs(images: list[_Image], image_size: int, params: VisualGenomeParams, me
 
 
 def _merged(image: _Image, params: VisualGenomeParams) -> str:
-    """Random descriptions as one caption; depends on nothing but the seed, the image's id and its descriptions."""
+    """Random descriptions as one caption, determined by the seed, the image's id and its descriptions."""
     number = int(Path(image.uid).stem)
     count = min(params.regions, len(image.phrases))
     chosen = np.random.default_rng([params.caption_seed, number]).permutation(len(image.phrases))[:count]

@@ -9,9 +9,9 @@ from bench.api.data import Vocabulary
 
 @cache
 def imagenet() -> Vocabulary:
-    """The 1,000 classes of ImageNet and the 80 templates of OpenAI's CLIP, as open_clip has them.
+    """The 1,000 classes of ImageNet and the 80 templates of OpenAI's CLIP, from open_clip.
 
-    Two names stand for two classes each: "missile" and "sunglasses".
+    Two pairs of classes share a name: "missile" and "sunglasses".
     """
     from open_clip import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
 

@@ -10,24 +10,24 @@ from rich.console import Console
 from bench.errors import UserError
 from bench.export.encoding import Encoding
 from bench.export.export import Exported, export
+from bench.interface.build import data_and_recipe
 from bench.interface.config_file import config_text
 from bench.interface.options import RunOptions
-from bench.interface.values import some_names
-from bench.interface.work import data_and_recipe
+from bench.interface.values import require_names
 from bench.matrix.cell import is_trained
 from bench.matrix.evaluation import CellModels
-from bench.matrix.expand import UNDEFENDED, Cell, Request, expand
-from bench.matrix.progress import bars_on
+from bench.matrix.expand import UNDEFENDED, Cell, MatrixRequest, expand
+from bench.matrix.progress import progress_bars
 from bench.matrix.store import Store
 from bench.matrix.workspace import Workspace
 
 
 def poison(asked: RunOptions, to: Path, format: str, jpeg: int | None, out: Path, console: Console) -> Exported:
     """Write the training set of one attack and seed. Raises UserError for bad input."""
-    attacks = some_names("--attack", asked.attack)
+    attacks = require_names("--attack", asked.attack)
     if len(attacks) != 1:
         raise UserError(f"--attack {','.join(attacks)}: an export is of one attack")
-    request = Request(
+    request = MatrixRequest(
         attacks=attacks,
         defenses=[UNDEFENDED],
         seeds=asked.seeds,
@@ -41,7 +41,7 @@ def poison(asked: RunOptions, to: Path, format: str, jpeg: int | None, out: Path
         raise UserError(f"{cell.title}: {cell.unsupported}")
     if cell.surrogate is not None:
         craft(matrix.workspace, cell, out)
-    with bars_on(console) as bars:
+    with progress_bars(console) as bars:
         bar = bars.add_task("writing", note="")
 
         def heard(done: int, total: int) -> None:
@@ -57,7 +57,7 @@ def craft(workspace: Workspace, cell: Cell, out: Path) -> None:
     if store is None or not is_trained(store, cell.surrogate):
         name = cell.spec.attack.name if cell.spec.attack else ""
         raise UserError(
-            f"{name} is crafted against the clean model of seed {cell.spec.seed}, which is not on record in {out}; "
+            f"{name} is optimised against the clean model of seed {cell.spec.seed}, which is not on record in {out}; "
             f"`bench run --attack none --data {cell.spec.data.name} --seeds {cell.spec.seed} --out {out}` trains it"
         )
     workspace.craft(cell.spec, CellModels(workspace, store, torch.device("cpu")).surrogate(cell.surrogate))

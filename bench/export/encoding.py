@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.data.files import in_threads
+from bench.data.files import thread_map
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Encoding:
 
     def encode(self, images: torch.Tensor) -> list[bytes]:
         """Each of uint8 (n, 3, side, side) as a file."""
-        return in_threads(self._file, list(images.permute(0, 2, 3, 1).contiguous().numpy()))
+        return thread_map(self._file, list(images.permute(0, 2, 3, 1).contiguous().numpy()))
 
     def _file(self, pixels: NDArray[np.uint8]) -> bytes:
         content, image = io.BytesIO(), Image.fromarray(pixels)

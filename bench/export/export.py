@@ -16,12 +16,13 @@ import numpy as np
 from bench import __version__
 from bench.api import Pairs, Probe, Vocabulary
 from bench.config import RunSpec
-from bench.data.files import KeptImages
+from bench.data.files import CachedImages
 from bench.data.poisoned import PoisonedPairs, ProbeImages, edited
+from bench.disk import disk_errors
 from bench.errors import UserError
 from bench.export.encoding import Encoding, TriggerLoss, trigger_loss
 from bench.export.formats import FORMATS
-from bench.matrix.store import told, write_json
+from bench.matrix.store import write_json
 from bench.matrix.workspace import Workspace
 
 _CHUNK = 256
@@ -56,7 +57,7 @@ def export(
     `heard` is told of how many pairs how many are written. Raises UserError where `to` is there and not empty.
     """
     for images in (workspace.bundle.train.images, workspace.bundle.holdout.images):
-        if isinstance(images, KeptImages):
+        if isinstance(images, CachedImages):
             images.forget()
     with _new_folder(to) as folder:
         pairs = workspace.pairs(spec)
@@ -146,7 +147,7 @@ def _new_folder(to: Path) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"--to {to}: cannot be written ({error.strerror}); choose another folder") from None
     try:
-        with told(folder):
+        with disk_errors(folder):
             yield folder
         folder.chmod(0o755)
         folder.replace(to)

@@ -1,1 +1,1 @@
-"""The Python interface, which the command line is a skin of: `bench.run`, `bench.load_results`, `bench.evaluate`."""
+"""The Python interface behind the command line: `bench.run`, `bench.load_results`, `bench.evaluate`."""

@@ -1,4 +1,4 @@
-"""Options of `bench run` in a TOML file: read for --config, and written beside each request."""
+"""TOML files with the options of `bench run`: read by --config, and written next to each request."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from bench import __version__, recipe
 from bench.errors import UserError, did_you_mean
 from bench.interface.options import RunOptions
 from bench.interface.toml import toml_text
-from bench.interface.values import data_and_root
+from bench.interface.values import split_data_root
 
 _WHAT = (
     "suite", "attack", "defense", "data", "data_root", "downstream_root", "evaluator", "model", "recipe", "seeds", "set",
     "plugin", "precision", "controls",
 )  # fmt: skip
-"""The options that say what is run; the others say where and how."""
+"""The options that determine what is run, as opposed to where and how."""
 _ARMS = ("attack", "defense")
-"""What a suite says itself."""
+"""Options that a suite determines."""
 
 
 def load_config(file: str | PathLike[str]) -> dict[str, Any]:
     """Read options of `bench.run` from a TOML file.
 
     Names are those of the command line, with hyphens or underscores. `set` is a list of ``PATH=VALUE`` or tables of options;
-    `recipe` a name, a file, or the sections of a recipe. Paths are relative to the folder that the command runs in.
+    `recipe` a name, a file, or the sections of a recipe. Paths are relative to the working directory.
 
     Parameters
     ----------
     file : str or path
-        For example ``experiment.toml``, or ``results/requests/KEY.toml``, which `bench.run` wrote.
+        For example ``experiment.toml``, or ``results/requests/KEY.toml`` as written by `bench.run`.
 
     Returns
     -------
     dict of str to object
-        Keyword arguments of `bench.run`, checked: ``bench.run(**bench.load_config("experiment.toml"))``.
+        Validated keyword arguments of `bench.run`: ``bench.run(**bench.load_config("experiment.toml"))``.
 
     Raises
     ------
     UserError
-        Where the file cannot be read or is not TOML, or an option in it is unknown or has a bad value; it names the file.
+        If the file cannot be read or is not TOML, or has an unknown option or a bad value; names the file.
     """
     tree = {name.replace("-", "_"): value for name, value in _read(Path(file)).items()}
     for name in tree:
@@ -56,32 +56,32 @@ def load_config(file: str | PathLike[str]) -> dict[str, Any]:
     return {name: getattr(options, name) for name in tree}
 
 
-def config_text(asked: RunOptions) -> str:
-    """The file that asks for the same cells, from any folder: files by absolute path, a recipe of a file by what it says."""
-    data, root = data_and_root(asked.data, asked.data_root) if asked.data else (None, asked.data_root)
-    told = {
-        **{name: getattr(asked, name) for name in _WHAT if not (asked.suite and name in _ARMS)},
-        "suite": [_place(name) for name in asked.suite],
+def config_text(options: RunOptions) -> str:
+    """TOML that requests the same cells from any working directory: absolute paths, and the content of a recipe file."""
+    data, root = split_data_root(options.data, options.data_root) if options.data else (None, options.data_root)
+    values = {
+        **{name: getattr(options, name) for name in _WHAT if not (options.suite and name in _ARMS)},
+        "suite": [_absolute(name) for name in options.suite],
         "data": data,
-        "data_root": _place(root) if root else None,
-        "downstream_root": _place(asked.downstream_root) if asked.downstream_root else None,
-        "plugin": [_place(file) for file in asked.plugin],
-        "recipe": _recipe(asked.recipe),
+        "data_root": _absolute(root) if root else None,
+        "downstream_root": _absolute(options.downstream_root) if options.downstream_root else None,
+        "plugin": [_absolute(file) for file in options.plugin],
+        "recipe": _recipe(options.recipe),
     }
-    options = {name: value for name, value in told.items() if value not in (None, (), [], False)}
-    about = f"# The options of a run of bench {__version__}: `bench run --config FILE` asks for the same cells.\n"
-    return f"{about}{toml_text(options)}\n"
+    given = {name: value for name, value in values.items() if value not in (None, (), [], False)}
+    header = f"# Options of a run of bench {__version__}; `bench run --config FILE` requests the same cells.\n"
+    return f"{header}{toml_text(given)}\n"
 
 
-def _place(path: str | Path) -> str:
-    """Absolute where there is such a file or folder; the name of a suite or of a data set on a hub stays as it is."""
+def _absolute(path: str | Path) -> str:
+    """The absolute path if it exists; the name of a suite, or of a data set on a hub, is kept."""
     return str(Path(path).absolute()) if Path(path).exists() else str(path)
 
 
-def _recipe(asked: str | recipe.Recipe | None) -> str | Mapping[str, Any] | None:
-    if asked is None or (isinstance(asked, str) and not asked.endswith(recipe.SUFFIX)):
-        return asked
-    found = recipe.load(asked)
+def _recipe(value: str | recipe.Recipe | None) -> str | Mapping[str, Any] | None:
+    if value is None or (isinstance(value, str) and not value.endswith(recipe.SUFFIX)):
+        return value
+    found = recipe.load(value)
     return {**({recipe.NAME: found.name} if found.name else {}), **found.tree}
 
 

@@ -1,4 +1,4 @@
-"""What a plugin or a recipe is, for people."""
+"""Descriptions of plugins and recipes."""
 
 from __future__ import annotations
 
@@ -23,11 +23,23 @@ from bench.reports.records import Run
 
 _WIDTH = 120
 _SECTIONS = {"attack": "attack", "defense": "defense", "evaluator": "evaluator", "data set": "data"}
-"""Where --set finds the options of each kind."""
+"""The section of each kind's options in --set."""
 
 
-def described(name: str, runs: Sequence[Run] = ()) -> list[str]:
-    """Everything that goes by a name, each as a text; `runs` say what a defense costs. Raises UserError where nothing does."""
+def describe(name: str, runs: Sequence[Run] = ()) -> list[str]:
+    """A description of every plugin and recipe of that name.
+
+    Parameters
+    ----------
+    name : str
+    runs : sequence of Run
+        Runs that the cost of a defense is computed from.
+
+    Raises
+    ------
+    UserError
+        If nothing has that name.
+    """
     found = [
         "\n\n".join(_plugin(registry.kind, registry[name], runs)) for registry in KINDS.values() if name in registry.names()
     ]
@@ -35,18 +47,18 @@ def described(name: str, runs: Sequence[Run] = ()) -> list[str]:
         found.append("\n\n".join(_recipe(name)))
     if not found:
         every = [*(each for registry in KINDS.values() for each in registry.names()), *recipe.names()]
-        raise UserError(f"nothing is called '{name}'; {did_you_mean(name, every)}")
+        raise UserError(f"nothing is named '{name}'; {did_you_mean(name, every)}")
     return found
 
 
-def _plugin(kind: str, entry: Entry, runs: Sequence[Run]) -> Iterator[str]:
+def _plugin(kind: str, entry: Entry[Any], runs: Sequence[Run]) -> Iterator[str]:
     plugin = entry.plugin
     first, _, rest = inspect.cleandoc(vars(plugin).get("__doc__") or "No description.").partition("\n")
     yield f"{plugin.name}: {kind}, version {plugin.version} [{entry.origin}]\n{first}"
     if rest.strip():
         yield rest.strip()
-    papers = [textwrap.fill(paper.line(), _WIDTH, subsequent_indent="  ") for paper in references.of_plugin(plugin)]
-    yield "\n".join(["Paper:", *papers]) if papers else "Paper: none named"
+    papers = [textwrap.fill(paper.line(), _WIDTH, subsequent_indent="  ") for paper in references.for_plugin(plugin)]
+    yield "\n".join(["Paper:", *papers]) if papers else "Paper: none cited"
     options = list(_options(plugin.Params))
     own = "" if kind == "data set" else f"{plugin.name}."
     if options:
@@ -64,24 +76,24 @@ def _recipe(name: str) -> Iterator[str]:
 
 
 def _options(params: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
-    """Name, kind of value, default and meaning of each."""
+    """Name, type, default and description of each option."""
     for name, field in params.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _options(field.annotation, f"{prefix}{name}.")
             continue
         default = field.get_default(call_default_factory=True)
-        shown = "none" if default is None else "" if field.is_required() else _plain(default)
+        shown = "none" if default is None else "" if field.is_required() else _value(default)
         yield prefix + name, _kind(field), shown, field.description or ""
 
 
-def _plain(value: Any) -> str:
+def _value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     return toml_value(value) if isinstance(value, str | int | float | Sequence) else str(value)
 
 
 def _kind(field: FieldInfo) -> str:
-    """int, float >= 0, "a"|"b" and the like."""
+    """The type with its bounds, such as "float >= 0"."""
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
     bounds = [
         f"{sign} {value:g}"
@@ -101,7 +113,7 @@ def _type(kind: Any) -> str:
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Columns of equal width; the last one is wrapped."""
+    """Rows as aligned columns, of which the last is wrapped."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     lines = []
     for row in rows:
@@ -112,7 +124,7 @@ def _table(rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def _cost(defense: str, runs: Sequence[Run]) -> str:
-    """Time of the cells of a defense over that of plain CLIP on the same poison; empty where no two can be compared."""
+    """The time of a defense's cells relative to plain CLIP on the same poison; empty without such a pair of cells."""
     plain = {_pair(run): run for run in runs if run.defense == "clip"}
     points = [point_for(run, plain.get(_pair(run)), "time.increase", "") for run in runs if run.defense == defense]
     ratios = [1 + point.value for point in points if not isinstance(point, tuple)]
@@ -127,8 +139,8 @@ def _pair(run: Run) -> tuple[str, str, int]:
     return run.setting, run.spec.attack.identity if run.spec.attack else "", run.seed
 
 
-def runs_of(folder: Path | None) -> list[Run]:
-    """The cells of a results folder, none without one."""
+def runs_in_folder(folder: Path | None) -> list[Run]:
+    """The runs of a results folder; none for None."""
     from bench.matrix.store import Store
     from bench.reports.records import load_runs
 

@@ -1,4 +1,4 @@
-"""What `bench run` would do."""
+"""The output of --dry-run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from bench.console import say
+from bench.console import print_plain
 
 if TYPE_CHECKING:
     import torch
@@ -20,37 +20,39 @@ if TYPE_CHECKING:
 _TO_TRAIN = "to be trained"
 
 
-def show_plan(matrices: Sequence[Matrix], asked: RunOptions, device: torch.device, console: Console) -> None:
-    """Each cell with what is to be done of it, and what that takes."""
-    from bench.jobs.share import Share
+def show_plan(matrices: Sequence[Matrix], options: RunOptions, device: torch.device, console: Console) -> None:
+    """Print the state of each cell, and estimates of time, disk space and memory."""
+    from bench.jobs.slots import JobSlots
     from bench.matrix.estimate import lacking_memory, training_seconds, weights_bytes
     from bench.matrix.store import Store
 
-    store = Store.open(asked.out) if asked.out.is_dir() else None
+    store = Store.open(options.out) if options.out.is_dir() else None
     if store:
         store.require_current()
-    todo = [_to_train(matrix, store, asked.retry_failed, console) for matrix in matrices]
-    count = sum(map(len, todo))
-    share = Share() if asked.executor == "ray" else Share.of(asked.jobs, device, count)
-    with share.limited():
-        seconds = sum(training_seconds(*each, store, device) for each in zip(matrices, todo, strict=True))
+    untrained = [_to_train(matrix, store, options.retry_failed, console) for matrix in matrices]
+    count = sum(map(len, untrained))
+    slots = JobSlots() if options.executor == "ray" else JobSlots.of(options.jobs, device, count)
+    with slots.limit_threads():
+        seconds = sum(training_seconds(*each, store, device) for each in zip(matrices, untrained, strict=True))
     cells = sum(len(matrix.cells) for matrix in matrices)
-    rounds = -(-count // share.count)
+    rounds = -(-count // slots.count)
     spent = seconds * rounds / count if count else 0.0
-    disk = sum(weights_bytes(specs) for specs in todo)
-    beside = f", {share}" if share.count > 1 else ""
-    what = f"about {_duration(spent)} of training on {device.type}{beside}, and {_size(disk)} of disk"
-    say(console, f"{cells} cells, {count} to be trained: {what}")
-    lacks = [lack for matrix, specs in zip(matrices, todo, strict=True) for lack in lacking_memory(matrix, specs, device)]
-    for lack in dict.fromkeys(lacks):
-        say(console, lack)
+    disk = sum(weights_bytes(specs) for specs in untrained)
+    parallel = f", {slots}" if slots.count > 1 else ""
+    what = f"about {_duration(spent)} of training on {device.type}{parallel}, and {_size(disk)} of disk"
+    print_plain(console, f"{cells} cells, {count} to be trained: {what}")
+    warnings = [
+        warning for matrix, specs in zip(matrices, untrained, strict=True) for warning in lacking_memory(matrix, specs, device)
+    ]
+    for warning in dict.fromkeys(warnings):
+        print_plain(console, warning)
 
 
 def _to_train(matrix: Matrix, store: Store | None, retry_failed: bool, console: Console) -> list[RunSpec]:
-    """Say of each cell what is to be done of it; the specs of those to be trained."""
+    """Print the state of each cell; returns the specs of those to be trained."""
     states = [(cell, _state(cell, store, retry_failed)) for cell in matrix.cells]
     for cell, state in states:
-        say(console, f"{cell.key}  {cell.title}: {state}")
+        print_plain(console, f"{cell.key}  {cell.title}: {state}")
     return [cell.spec for cell, state in states if state == _TO_TRAIN]
 
 

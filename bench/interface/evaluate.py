@@ -1,4 +1,4 @@
-"""`bench.evaluate` and `bench.load_model`: models in memory."""
+"""`bench.evaluate` and `bench.load_model`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import torch
 from bench import keys
 from bench.config import RunSpec
 from bench.errors import UserError
+from bench.interface.build import data_and_recipe
 from bench.interface.options import RunOptions
 from bench.interface.plugins import load_plugins
 from bench.interface.results import COLUMNS
-from bench.interface.work import data_and_recipe
 from bench.matrix.device import device_of
 from bench.matrix.evaluation import CellEvalContext, CellModels
-from bench.matrix.expand import NO_ATTACK, UNDEFENDED, Cell, Evaluation, Request, expand
+from bench.matrix.expand import NO_ATTACK, UNDEFENDED, Cell, CellEvaluation, MatrixRequest, expand
 from bench.matrix.store import Store
 from bench.matrix.workspace import Workspace
 from bench.models import factory
@@ -53,12 +53,12 @@ def load_model(folder: str | PathLike[str], run_key: str) -> torch.nn.Module:
     Raises
     ------
     UserError
-        Where the folder has no such cell, or not its weights.
+        If the folder has no such cell, or no weights of it.
     """
     store = Store.open(Path(folder))
     run = next((run for run in load_runs(store) if run.key == run_key), None)
     if run is None or run.record is None:
-        raise UserError(f"{folder}: there is no trained cell {run_key}; `run_key` of bench.load_results says which there are")
+        raise UserError(f"{folder}: no trained cell {run_key}; the column run_key of bench.load_results lists them")
     file = store.run_dir(run_key) / "model.safetensors"
     if not file.is_file():
         raise UserError(f"{file}: no such file; `bench run --out {folder}` with the same options trains the cell again")
@@ -84,54 +84,54 @@ def evaluate(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["auto", "fp32", "bf16"] = "auto",
 ) -> pd.DataFrame:
-    """Measure an open_clip model in memory; nothing is trained or written, and the model stays as it is.
+    """Evaluate an open_clip model in memory; nothing is trained or written, and the model is not modified.
 
-    The probes of an attack are those of the cells of `bench.run` with the same data, attack, options and seed. Whether the
-    model was trained on that poison is the caller's affair: on another model the ASR is that of its mistakes. A new evaluator
-    for cells on record is a matter of ``bench.run(..., evaluator=...)``, which trains nothing anew.
+    The probes of an attack are those of `bench.run` with the same data, attack, options and seed. The caller has to know that
+    the model was trained on that poison; otherwise the ASR is just its error rate. To add an evaluator to cells on record use
+    ``bench.run(..., evaluator=...)``, which trains nothing again.
 
     Parameters
     ----------
     network : torch.nn.Module
         With `encode_image`, `encode_text` and `visual` as open_clip's models have them.
     model : str
-        Its architecture, as `bench list models` names it: it gives the tokenizer and the image size.
+        Its architecture, from `bench list models`, which determines tokenizer and image size.
     clean : torch.nn.Module, optional
-        The same, trained without poison: gives the floor of the ASR, and what some attacks are crafted against.
+        The same model trained without poison: it gives the ASR floor, and is the surrogate of some attacks.
     attack : str
-        Whose probes to measure on; "none" measures utility alone.
+        The attack whose probes are used; "none" measures utility alone.
     data : str
-        Data set, or NAME:PLACE.
+        Data set, or NAME:FOLDER.
     data_root : str or path, optional
-        Where the data set lies.
+        Folder of the data set.
     downstream_root : str or path, optional
-        A folder of downstream sets to measure on too.
+        Folder of further downstream sets.
     evaluator : str or iterable of str
-        Names as `bench list` shows them, comma lists of them, or "all".
+        Names from `bench list`, comma-separated lists of them, or "all".
     recipe : str or mapping, optional
-        As `bench.run` takes it.
+        As in `bench.run`.
     seed : int
-        Of the poison, not negative.
+        Seed of the poison, not negative.
     set : mapping, or str or iterable of str
-        As `bench.run` takes it.
+        As in `bench.run`.
     plugin : str or path, or iterable of these
         Python files with plugins. Their code runs.
     device : {"auto", "cpu", "cuda"}
-        "auto" is a GPU where there is one.
+        "auto" is a GPU if there is one.
     precision : {"auto", "fp32", "bf16"}
         "auto" is the recipe's.
 
     Returns
     -------
     pandas.DataFrame
-        A row a measurement: the columns data, model, attack, rate, seed, evaluator, task, metric, unit, better, value, n,
-        ci_low, ci_high, status and reason of `bench.load_results`, with its dtypes. An evaluator that does not apply has a row
-        that says why.
+        One row for each measurement, with the columns data, model, attack, rate, seed, evaluator, task, metric, unit, better,
+        value, n, ci_low, ci_high, status and reason as in `bench.load_results`. An evaluator that does not apply has one row
+        with the reason.
 
     Raises
     ------
     UserError
-        For bad input, in one sentence; also where an evaluator or the attack needs `clean` and it is not given.
+        For bad input; also if an evaluator or the attack needs `clean` and it is not given.
 
     Examples
     --------
@@ -139,33 +139,33 @@ def evaluate(
     >>> bench.evaluate(network, model="scenes-small", evaluator="zero_shot", set={"data.train": 1024})  # doctest: +SKIP
     """
     given = {name: value for name, value in locals().items() if name not in ("network", "clean", "seed")}
-    asked = RunOptions.of({**given, "seeds": seed})
-    load_plugins(asked.plugin)
-    cell, workspace = _cell(asked, attack)
-    models = _InMemory(cell, workspace, network, clean, device_of(asked.device))
-    needy = [each.evaluator.name for each in cell.evaluations if each.clean is not None and each.unsupported is None]
-    if clean is None and (needy or cell.surrogate):
-        what = " and ".join(needy) or attack
-        raise UserError(f"{what} needs a model trained without poison too: give it as clean, or leave out {what}")
+    options = RunOptions.of({**given, "seeds": seed})
+    load_plugins(options.plugin)
+    cell, workspace = _cell(options, attack)
+    models = _InMemory(cell, workspace, network, clean, device_of(options.device))
+    needing = [each.evaluator.name for each in cell.evaluations if each.clean is not None and each.unsupported is None]
+    if clean is None and (needing or cell.surrogate):
+        what = " and ".join(needing) or attack
+        raise UserError(f"{what} needs a model trained without poison: pass it as clean, or leave out {what}")
     if cell.surrogate is not None:
         workspace.craft(cell.spec, models.surrogate(cell.surrogate))
     rows = [row for each in cell.evaluations for row in _rows(cell, each, workspace, models)]
     return pd.DataFrame(rows, columns=list(_COLUMNS), dtype=object).astype({name: COLUMNS[name] for name in _COLUMNS})
 
 
-def _cell(asked: RunOptions, attack: str) -> tuple[Cell, Workspace]:
-    """The undefended cell whose probes are asked for."""
-    data = data_and_recipe(asked, "scenes")
-    precision = None if asked.precision == "auto" else asked.precision
-    request = Request(
+def _cell(options: RunOptions, attack: str) -> tuple[Cell, Workspace]:
+    """The undefended cell whose probes are used."""
+    data = data_and_recipe(options, "scenes")
+    precision = None if options.precision == "auto" else options.precision
+    request = MatrixRequest(
         attacks=[attack],
         defenses=[UNDEFENDED],
-        evaluators=asked.evaluator,
-        seeds=asked.seeds,
-        downstream_root=asked.downstream_root,
-        model=asked.model,
+        evaluators=options.evaluator,
+        seeds=options.seeds,
+        downstream_root=options.downstream_root,
+        model=options.model,
         precision=precision,
-        options=asked.set,
+        options=options.set,
         **data,
     )
     matrix = expand(request)
@@ -176,7 +176,7 @@ def _cell(asked: RunOptions, attack: str) -> tuple[Cell, Workspace]:
 
 
 class _InMemory(CellModels):
-    """A cell's model and the clean one, which are given."""
+    """The given model and clean model, in place of trained ones."""
 
     def __init__(
         self, cell: Cell, workspace: Workspace, network: torch.nn.Module, clean: torch.nn.Module | None, device: torch.device
@@ -185,8 +185,8 @@ class _InMemory(CellModels):
         self._device = device
         self._clean = clean
         self._frozen = {cell.key: self._frozen_of(cell.spec, network)}
-        if clean is not None and cell.measured_against:
-            spec = cell.measured_against[0]
+        if clean is not None and cell.evaluation_dependencies:
+            spec = cell.evaluation_dependencies[0]
             self._frozen[keys.run_key(spec)] = self._frozen_of(spec, clean)
 
     def load(self, spec: RunSpec) -> FrozenClip:
@@ -200,11 +200,11 @@ class _InMemory(CellModels):
         side = side[0] if isinstance(side, tuple | list) else side
         wanted = factory.image_size(spec.model.name)
         if side is not None and side != wanted:
-            raise UserError(f"model {spec.model.name} takes images of {wanted} pixels, the network given takes {side}")
+            raise UserError(f"model {spec.model.name} takes images of {wanted} pixels, the given network takes {side}")
         return FrozenClip(ClipEncoder(copy.deepcopy(network), spec.train.precision, self._device), self._tokens)
 
 
-def _rows(cell: Cell, evaluation: Evaluation, workspace: Workspace, models: CellModels) -> list[dict[str, Any]]:
+def _rows(cell: Cell, evaluation: CellEvaluation, workspace: Workspace, models: CellModels) -> list[dict[str, Any]]:
     attack, plugin = cell.spec.attack, evaluators[evaluation.evaluator.name].plugin
     base = {
         "data": cell.spec.data.name,

@@ -1,4 +1,4 @@
-"""Runs matrices: in this process, beside others of torchrun, or on a Ray cluster."""
+"""Runs matrices: in this process, in parallel worker processes, on the ranks of torchrun, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -9,129 +9,139 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from bench.cluster.place import Order, Place
-from bench.console import say
+from bench.cluster.options import RayOptions
+from bench.console import print_plain
+from bench.interface.build import RunPlan
 from bench.interface.config_file import config_text
 from bench.interface.options import RunOptions
-from bench.interface.work import Work
 
 if TYPE_CHECKING:
     import torch
 
-    from bench.jobs.share import Share
+    from bench.jobs.slots import JobSlots
     from bench.matrix.expand import Matrix
     from bench.matrix.schema import RequestRecord
     from bench.matrix.store import Store
+    from bench.matrix.worker import WorkerConfig
     from bench.training.ranks import Ranks
 
 
-def run(work: Work, asked: RunOptions, store: Store, console: Console, finish: Callable[[], Counter[str]]) -> Counter[str]:
-    """Let `finish` settle every cell, and write the report; counts of outcomes."""
+def run_and_report(
+    plan: RunPlan, options: RunOptions, store: Store, console: Console, run_cells: Callable[[], Counter[str]]
+) -> Counter[str]:
+    """Record the requests, call `run_cells`, and write the report; returns numbers of cells by outcome."""
     from bench.reports.terminal import print_tables
     from bench.reports.write import write_report
 
-    for request in work.requests:
-        _write_request(store, request, asked)
-    outcomes = finish()
+    for request in plan.requests:
+        _write_request(store, request, options)
+    outcomes = run_cells()
     with store.lock("report"):
         paths = write_report(store)
     print_tables(store, console)
-    say(console, f"Report: {paths['index.html']}")
+    print_plain(console, f"Report: {paths['index.html']}")
     if outcomes["failed"]:
         cells = "1 cell" if outcomes["failed"] == 1 else f"{outcomes['failed']} cells"
         console.print(f"{cells} failed; the report says why", highlight=False)
     return outcomes
 
 
-def _write_request(store: Store, request: RequestRecord, asked: RunOptions) -> None:
-    """Put a request on record, with the file that --config takes to ask for the same."""
-    from bench.matrix.store import atomic
+def _write_request(store: Store, request: RequestRecord, options: RunOptions) -> None:
+    """Record a request, and the --config file that repeats it."""
+    from bench.disk import atomic_write
 
     store.write_request(request.key, request)
     path = store.root / "requests" / f"{request.key}.toml"
     if not path.exists():
-        with atomic(path) as stream:
-            stream.write(config_text(asked).encode())
+        with atomic_write(path) as stream:
+            stream.write(config_text(options).encode())
 
 
-def locally(
-    matrices: Sequence[Matrix], store: Store, asked: RunOptions, device: torch.device, ranks: Ranks, console: Console
+def run_locally(
+    matrices: Sequence[Matrix], store: Store, options: RunOptions, device: torch.device, ranks: Ranks, console: Console
 ) -> Counter[str]:
-    """Settle every cell in this process, or as the first of several that train together; counts of outcomes."""
-    from bench.jobs.share import Share, cores
-    from bench.matrix.followers import followed
-    from bench.matrix.local import LocalExecutor, unsettled
+    """Run every cell in this process, as rank 0, or in worker processes; returns numbers of cells by outcome."""
+    from bench.jobs.slots import JobSlots, available_cores
+    from bench.matrix.local import LocalExecutor, count_pending
     from bench.matrix.progress import MatrixProgress
     from bench.matrix.runtime import Runtime
-    from bench.matrix.stop import stoppable
+    from bench.matrix.worker_ranks import releasing_workers
+    from bench.shutdown import graceful_shutdown
 
-    todo = unsettled(matrices, store, asked.retry_failed)
-    share = Share.of(asked.jobs, device, todo)
-    if share.count > 1:
-        return _side_by_side(matrices, store, asked, device, share, console)
-    if todo and share.spare:
-        say(console, f"{share}; --jobs 1 takes all {cores()} cores, and rounds differently")
+    pending = count_pending(matrices, store, options.retry_failed)
+    slots = JobSlots.of(options.jobs, device, pending)
+    if slots.count > 1:
+        return _run_in_parallel(matrices, store, options, device, slots, console)
+    if pending and slots.leaves_cores_idle:
+        print_plain(console, f"{slots}; --jobs 1 uses all {available_cores()} cores, and rounds differently")
     outcomes: Counter[str] = Counter()
-    with share.limited(), MatrixProgress(console, _cells(matrices)) as progress, stoppable() as stop, followed(ranks):
-        runtime = Runtime(device, progress, stop, asked.checkpoint_seconds, asked.track, asked.words(), ranks)
+    with (
+        slots.limit_threads(),
+        MatrixProgress(console, _cells(matrices)) as progress,
+        graceful_shutdown() as stop,
+        releasing_workers(ranks),
+    ):
+        runtime = Runtime(device, progress, stop, options.checkpoint_seconds, options.track, options.command_line(), ranks)
         for matrix in matrices:
-            say(console, _data_line(matrix))
-            outcomes += LocalExecutor(matrix, store, runtime, progress, asked.retry_failed).run()
+            print_plain(console, _data_line(matrix))
+            outcomes += LocalExecutor(matrix, store, runtime, progress, options.retry_failed).run()
     return outcomes
 
 
-def _side_by_side(
-    matrices: Sequence[Matrix], store: Store, asked: RunOptions, device: torch.device, share: Share, console: Console
+def _run_in_parallel(
+    matrices: Sequence[Matrix], store: Store, options: RunOptions, device: torch.device, slots: JobSlots, console: Console
 ) -> Counter[str]:
-    from bench.jobs.executor import side_by_side
+    from bench.jobs.executor import run_in_parallel
 
-    order = _order(store, asked, None, device.type, share.threads or 1)
+    config = _worker_config(store, options, None, device.type, slots.threads or 1)
     for matrix in matrices:
-        say(console, _data_line(matrix))
-    return side_by_side(matrices, store, order, share, device, console)
+        print_plain(console, _data_line(matrix))
+    return run_in_parallel(matrices, store, config, slots, device, console)
 
 
-def along(
-    matrices: Sequence[Matrix], store: Store, asked: RunOptions, device: torch.device, ranks: Ranks, console: Console
+def run_worker_rank(
+    matrices: Sequence[Matrix], store: Store, options: RunOptions, device: torch.device, ranks: Ranks, console: Console
 ) -> None:
-    """Train what the first process of several trains."""
-    from bench.matrix.followers import follow
+    """Train the cells that rank 0 trains."""
     from bench.matrix.progress import MatrixProgress
     from bench.matrix.runtime import Runtime
-    from bench.matrix.stop import stoppable
+    from bench.matrix.worker_ranks import train_announced_cells
+    from bench.shutdown import graceful_shutdown
 
-    with stoppable() as stop:
+    with graceful_shutdown() as stop:
         progress = MatrixProgress(console, _cells(matrices))
-        follow(matrices, store, Runtime(device, progress, stop, asked.checkpoint_seconds, ranks=ranks))
+        train_announced_cells(matrices, store, Runtime(device, progress, stop, options.checkpoint_seconds, ranks=ranks))
 
 
-def on_cluster(
-    matrices: Sequence[Matrix], store: Store, asked: RunOptions, place: Place, request: str, console: Console
+def run_on_ray(
+    matrices: Sequence[Matrix], store: Store, options: RunOptions, ray: RayOptions, request: str, console: Console
 ) -> Counter[str]:
-    """Settle every cell on a Ray cluster; counts of outcomes. `request` is the key of one that is in the store."""
-    from bench.cluster.driver import RayExecutor, connected
+    """Run every cell on a Ray cluster; returns numbers of cells by outcome. `request` is the key of a recorded request."""
+    from bench.cluster.executor import RayExecutor, connected
     from bench.cluster.progress import ClusterProgress
-    from bench.matrix.stop import stoppable
+    from bench.shutdown import graceful_shutdown
 
     for matrix in matrices:
-        say(console, _data_line(matrix))
-    with connected(place), stoppable() as stop, ClusterProgress(console, _cells(matrices)) as progress:
-        device = "cpu" if asked.device == "auto" and not place.gpus else asked.device
-        order = _order(store, asked, request, device, place.cpus)
-        return RayExecutor(matrices, store, place, order, progress, stop).run()
+        print_plain(console, _data_line(matrix))
+    with connected(ray), graceful_shutdown() as stop, ClusterProgress(console, _cells(matrices)) as progress:
+        device = "cpu" if options.device == "auto" and not ray.gpus else options.device
+        config = _worker_config(store, options, request, device, ray.cpus)
+        return RayExecutor(matrices, store, ray, config, progress, stop).run()
 
 
-def _order(store: Store, asked: RunOptions, request: str | None, device: str, threads: int) -> Order:
-    return Order(
+def _worker_config(store: Store, options: RunOptions, request: str | None, device: str, threads: int) -> WorkerConfig:
+    from bench.matrix.worker import WorkerConfig
+
+    return WorkerConfig(
         store=store.root.absolute(),
         request=request,
-        plugins=tuple(str(Path(file).absolute()) for file in asked.plugin),
+        plugins=tuple(str(Path(file).absolute()) for file in options.plugin),
         device=device,
         threads=threads,
-        retry_failed=asked.retry_failed,
-        checkpoint_seconds=asked.checkpoint_seconds,
-        command=asked.words(),
-        track=asked.track,
+        retry_failed=options.retry_failed,
+        checkpoint_seconds=options.checkpoint_seconds,
+        command=options.command_line(),
+        track=options.track,
     )
 
 

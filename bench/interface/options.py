@@ -1,4 +1,4 @@
-"""The options of a run, the same for the command line, a file of --config, and `bench.run`."""
+"""The options of a run, shared by the command line, --config files and `bench.run`."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from bench import recipe as recipes
 from bench.errors import UserError, did_you_mean
 from bench.interface.toml import toml_value
-from bench.interface.values import names, seeds, texts
+from bench.interface.values import as_strings, parse_names, parse_seeds
 from bench.recipe import Recipe
 
 
-def settings(values: object) -> list[str]:
-    """PATH=VALUE, one or several, or nested tables of options: `{"train": {"epochs": 2}}` is `train.epochs=2`."""
+def parse_settings(values: object) -> list[str]:
+    """PATH=VALUE strings from one, several, or nested tables: `{"train": {"epochs": 2}}` is `train.epochs=2`."""
     if isinstance(values, Mapping):
         return list(_leaves(values))
-    given = texts(values)
+    given = as_strings(values)
     if given is None:
-        raise UserError(f"--set {values!r}: write PATH=VALUE, a list of them, or tables such as {{train: {{epochs: 2}}}}")
+        raise UserError(f"--set {values!r}: expected PATH=VALUE, a list of them, or tables such as {{train: {{epochs: 2}}}}")
     return given
 
 
@@ -46,16 +46,16 @@ def _jobs(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(names)]
-Seeds = Annotated[tuple[int, ...], BeforeValidator(seeds)]
-Settings = Annotated[tuple[str, ...], BeforeValidator(settings)]
+Names = Annotated[tuple[str, ...], BeforeValidator(parse_names)]
+Seeds = Annotated[tuple[int, ...], BeforeValidator(parse_seeds)]
+Settings = Annotated[tuple[str, ...], BeforeValidator(parse_settings)]
 Files = Annotated[tuple[str, ...], BeforeValidator(_files)]
-Within = Annotated[str | Recipe | None, BeforeValidator(_recipe)]
+RecipeValue = Annotated[str | Recipe | None, BeforeValidator(_recipe)]
 Jobs = Annotated[str | None, BeforeValidator(_jobs)]
 
 
 class RunOptions(BaseModel):
-    """Each as `bench run` names it; None is an option that was not given."""
+    """Options as named by `bench run`; None is an option that was not given."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
@@ -67,7 +67,7 @@ class RunOptions(BaseModel):
     downstream_root: Path | None = None
     evaluator: Names = ("asr", "zero_shot", "linear_probe")
     model: str | None = None
-    recipe: Within = None
+    recipe: RecipeValue = None
     seeds: Seeds = (0,)
     set: Settings = ()
     plugin: Files = ()
@@ -88,7 +88,7 @@ class RunOptions(BaseModel):
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
-        """Raises UserError with the option that is unknown or has a value of another kind."""
+        """Validate options. Raises UserError naming one that is unknown or has a bad value."""
         for name in given:
             if name not in cls.model_fields:
                 raise UserError(f"{name}: unknown option; {did_you_mean(name, cls.model_fields)}")
@@ -103,8 +103,8 @@ class RunOptions(BaseModel):
     def checkpoint_seconds(self) -> float:
         return 60 * self.checkpoint_minutes
 
-    def words(self) -> tuple[str, ...]:
-        """The command line that asks for it, without `bench`."""
+    def command_line(self) -> tuple[str, ...]:
+        """The equivalent arguments of `bench`."""
         found = ["run"]
         for name, field in type(self).model_fields.items():
             value, option = getattr(self, name), "--" + name.replace("_", "-")

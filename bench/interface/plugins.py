@@ -1,4 +1,4 @@
-"""Fills the registries, and says what could not be loaded."""
+"""Loads plugins, with warnings for those that fail."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 
 def load_plugins(files: Sequence[str] = ()) -> None:
-    """Fill the registries; a plugin that fails is told on standard error and otherwise left out."""
+    """Load all plugins; one that fails is skipped with a warning on standard error."""
     from bench import plugins
 
     for broken in plugins.load(files):
-        said = f"bench: warning: {broken.origin} was not loaded ({broken.error}); `bench list` shows more"
-        print(said, file=sys.stderr)
+        warning = f"bench: warning: {broken.origin} was not loaded ({broken.error}); `bench list` shows more"
+        print(warning, file=sys.stderr)

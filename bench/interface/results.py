@@ -46,55 +46,55 @@ COLUMNS = {
 
 
 def load_results(folder: str | PathLike[str] = "results") -> pd.DataFrame:
-    """Read a results folder as a data frame with a row for each measurement.
+    """Read a results folder as a data frame with one row for each measurement.
 
-    From records alone: no data, no plugin, no PyTorch. A cell or an evaluator without a measurement has a row that says why.
+    Needs the records alone: no data, plugins or PyTorch. A cell or evaluator without measurements has one row with the reason.
 
     Parameters
     ----------
     folder : str or path
-        A results folder, as `bench run --out` names it.
+        A results folder (`bench run --out`).
 
     Returns
     -------
     pandas.DataFrame
-        Rows in the order of the report, with these columns. Text is of dtype ``string`` and NA where it lacks.
+        Rows in the order of the report, with these columns. Missing text is NA.
 
         data, model, attack, defense : string
-            Names; `attack` is "none" where nothing is poisoned.
+            Names; `attack` is "none" without poison.
         rate : float64
-            Poisons as a share of the clean training pairs; NaN where nothing is poisoned.
+            Poison rate, as a share of the clean training pairs; NaN without poison.
         control_of : string
-            The defense that a control stands beside.
+            The defense that a control belongs to; NA for other cells.
         seed : int64
         evaluator, task, metric, unit, better : string
-            What was measured: a "fraction" in [0, 1] unless `unit` says otherwise; `better` is "lower", "higher" or "neither".
+            The metric. `unit` is mostly "fraction", in [0, 1]; `better` is "lower", "higher" or "neither".
         value, ci_low, ci_high : float64
-            The measurement and its 95% interval; NaN without one.
+            The measurement and its 95% interval; NaN if missing.
         n : Int64
-            The number of images or pairs that it is a share of.
+            The number of images or pairs measured on.
         status, reason : string
-            "done", or "failed", "missing", "unsupported" or "skipped", and why.
+            "done", or "failed", "missing", "unsupported" or "skipped" with the reason.
         run_key : string
-            The cell's; what lies in ``runs/KEY`` of the folder.
+            The cell's key; its files are in ``runs/KEY``.
         recipe : string
-            The recipe that was asked for; NA is the data set's own, or one in place.
+            The requested recipe; NA is the data set's own, or an inline one.
         engine : string
             Version of the training engine. Numbers of different versions are not comparable.
         train, attack_params, defense_params : string
-            Options as canonical JSON: equal text is equal options, so that they can be grouped by; ``json.loads`` reads them.
+            Options as canonical JSON, which can be grouped by: equal options are equal text.
         train_seconds : float64
             Seconds of the cell's own training.
 
     Raises
     ------
     UserError
-        Where there is no such folder, or one of a later version.
+        If the folder does not exist, or was written by a later version.
 
     Warns
     -----
     UserWarning
-        For each damaged record, which is left out.
+        For each damaged record, which is skipped.
 
     Examples
     --------
@@ -105,18 +105,18 @@ def load_results(folder: str | PathLike[str] = "results") -> pd.DataFrame:
     store = Store.open(Path(folder))
     runs = load_runs(store)
     for path, reason in sorted(store.damaged.items()):
-        warnings.warn(f"{store.root / path}: {reason}; it is left out", stacklevel=2)
+        warnings.warn(f"{store.root / path}: {reason}; it is skipped", stacklevel=2)
     rows = wide_frame(runs).rename(columns={"attack_rate": "rate"})
-    of_runs = pd.DataFrame([_of_run(run) for run in runs], columns=["run_key", *_OF_RUN], dtype=object)
+    of_runs = pd.DataFrame([_run_columns(run) for run in runs], columns=["run_key", *_RUN_COLUMNS], dtype=object)
     whole = rows.drop(columns="defense").merge(of_runs, on="run_key", how="left")
     return whole[list(COLUMNS)].replace({"": None}).astype(COLUMNS)
 
 
-_OF_RUN = ("defense", "control_of", "recipe", "engine", "train", "attack_params", "defense_params", "train_seconds")
+_RUN_COLUMNS = ("defense", "control_of", "recipe", "engine", "train", "attack_params", "defense_params", "train_seconds")
 
 
-def _of_run(run: Run) -> dict[str, Any]:
-    """What the rows of a run have in common beyond those of the report."""
+def _run_columns(run: Run) -> dict[str, Any]:
+    """Columns of a run beyond those of the report."""
     spec, record = run.spec, run.record
     return {
         "run_key": run.key,

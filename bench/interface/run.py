@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
-from bench.cluster.place import Place
+from bench.cluster.options import RayOptions
 from bench.errors import Stopped, UserError
 from bench.interface import execute
+from bench.interface.build import RunPlan, build_matrices
 from bench.interface.dry_run import show_plan
 from bench.interface.options import RunOptions
 from bench.interface.plugins import load_plugins
-from bench.interface.work import Work, planned
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,16 +33,16 @@ Several = str | Iterable[str]
 
 @dataclass(frozen=True)
 class Results:
-    """What a run came to.
+    """The outcome of a run.
 
     Attributes
     ----------
     folder : Path
         The results folder.
     runs : tuple of str
-        Keys of the cells that were asked for and of those that these need, in the order of the matrix.
+        Keys of the requested cells and their dependencies, in the order of the matrix.
     outcomes : dict of str to int
-        Numbers of cells that are "done", "cached" (were on record), "failed" and "unsupported"; empty after a dry run.
+        Numbers of cells by outcome: "done", "cached" (already on record), "failed", "unsupported"; empty after a dry run.
     """
 
     folder: Path
@@ -51,17 +51,17 @@ class Results:
 
     @property
     def failed(self) -> int:
-        """The number of cells that failed; `frame` has the reasons."""
+        """The number of failed cells; `frame` has the reasons."""
         return self.outcomes.get("failed", 0)
 
     @property
     def report(self) -> Path:
-        """The HTML report of the folder."""
+        """Path of the folder's HTML report."""
         return self.folder / "report" / "index.html"
 
     @property
     def frame(self) -> pd.DataFrame:
-        """The measurements of these cells, read anew: the rows of `bench.load_results` that have their keys."""
+        """The measurements of these cells: their rows of `bench.load_results`, read at each access."""
         from bench.interface.results import load_results
 
         found = load_results(self.folder)
@@ -98,27 +98,26 @@ def run(
     checkpoint_minutes: float = 5.0,
     quiet: bool = False,
 ) -> Results:
-    """Train and evaluate a matrix of attacks x defenses; `bench run` with the same options.
+    """Train and evaluate a matrix of attacks x defenses, as `bench run` does with the same options.
 
-    Cells on record are not trained again, so the same call goes on where one was interrupted, and a new evaluator trains
-    nothing.
+    Cells on record are not trained again, so the same call resumes an interrupted run, and a new evaluator trains nothing.
 
     Parameters
     ----------
     attack : str or iterable of str
-        Names as `bench list` shows them, comma lists of them, or "all"; or "none".
+        Names from `bench list`, comma-separated lists of them, "all" or "none".
     defense : str or iterable of str
-        Names, likewise, or "all".
+        Names, likewise.
     suite : str or iterable of str
-        Tables and figures of the paper, in place of `attack` and `defense`; or "all".
+        Tables and figures of papers, or suite files, instead of `attack` and `defense`; or "all".
     data : str, optional
-        Pre-training data set, or NAME:PLACE; by default "scenes", and with `suite` the paper's.
+        Pre-training data set, or NAME:FOLDER; by default "scenes", and with `suite` the paper's.
     data_root : str or path, optional
-        Where the data set lies.
+        Folder of the data set.
     downstream_root : str or path, optional
-        A folder of downstream sets to evaluate on too.
+        Folder of further downstream sets.
     evaluator : str or iterable of str
-        Names, as for `attack`, or "all".
+        Names, likewise.
     model : str, optional
         Architecture; by default the recipe's.
     recipe : str or mapping, optional
@@ -126,18 +125,18 @@ def run(
     seeds : int or iterable of int
         One or more seeds, not negative.
     set : mapping, or str or iterable of str
-        Options in tables, as ``{"train": {"epochs": 2}}`` or ``{"train.epochs": 2}``, or as "train.epochs=2".
+        Options as tables, ``{"train": {"epochs": 2}}`` or ``{"train.epochs": 2}``, or as "train.epochs=2".
     plugin : str or path, or iterable of these
         Python files with plugins. Their code runs.
     out : str or path
-        Results folder; made if need be.
+        Results folder; created if missing.
     device : {"auto", "cpu", "cuda"}
-        "auto" is a GPU where there is one.
+        "auto" is a GPU if there is one.
     precision : {"auto", "fp32", "bf16"}
         "auto" is the recipe's.
     jobs : int or str, optional
-        Cells side by side, each in a process of its own; by default "auto": as many as CPU cores, each on one thread, or one a
-        GPU. 1 runs them one after the other in this process.
+        Number of cells that run in parallel, each in its own process. "auto", the default, is one for each CPU core, with one
+        thread, or one for each GPU. With 1 they run one after the other in this process.
     shard : str, optional
         "I/N": the I-th of N parts of the matrix, counted from 1.
     executor : {"local", "ray"}
@@ -145,89 +144,91 @@ def run(
     ray_address : str, optional
         "auto" (a cluster that this machine is part of), "local", or HOST:PORT.
     cpus_per_cell : int, optional
-        CPU cores a cell on Ray, at least 1, the default.
+        CPU cores per cell on Ray, by default 1.
     gpus_per_cell : float, optional
-        GPUs a cell on Ray, 0 by default.
+        GPUs per cell on Ray, by default 0.
     track : {"tensorboard", "wandb"}, optional
-        Write the curves for TensorBoard or Weights & Biases too.
+        Log the training curves for TensorBoard or Weights & Biases too.
     controls : bool
-        Beside each defended cell train plain CLIP with as many steps and pairs.
+        For each defended cell also train plain CLIP with as many steps and pairs.
     dry_run : bool
         Print the cells, what is on record, and an estimate of time; train nothing.
     retry_failed : bool
-        Try cells again that failed before.
+        Retry cells that failed before.
     checkpoint_minutes : float
-        Time between checkpoints; 0 is one after every step.
+        Time between checkpoints; 0 writes one after every step.
     quiet : bool
         Print nothing.
 
     Returns
     -------
     Results
-        The folder, the keys of the cells, and what became of them. A cell that failed raises nothing.
+        The folder, and the keys and outcomes of the cells. A failed cell does not raise.
 
     Raises
     ------
     bench.UserError
-        For bad input, in one sentence; also where a disk is full.
+        For bad input, or if the disk is full.
     KeyboardInterrupt
-        After Ctrl-C, or the stop button of a notebook: the step at hand is finished and checkpointed first.
+        After Ctrl-C or a notebook's stop button, once the current step is run_cellsed and checkpointed.
     bench.Stopped
-        After SIGTERM, likewise. Outside the main thread, where Python delivers no signals, a run cannot be stopped so.
+        After SIGTERM, likewise. Outside the main thread, Python delivers no signals, and a run cannot be stopped.
 
     Examples
     --------
     >>> results = bench.run(defense=["clip", "safeclip"], attack="badnet", seeds=range(3))  # doctest: +SKIP
     >>> results.frame.query("metric == 'asr'").groupby("defense").value.mean()  # doctest: +SKIP
     """
-    asked = RunOptions.of({name: value for name, value in locals().items() if name != "quiet"})
+    options = RunOptions.of({name: value for name, value in locals().items() if name != "quiet"})
     try:
-        return _run(asked, quiet)
+        return _run(options, quiet)
     except Stopped as stopped:
         if stopped.number == signal.SIGINT:
             raise KeyboardInterrupt from None
         raise
 
 
-def _run(asked: RunOptions, quiet: bool) -> Results:
-    place = Place.of(asked.executor, asked.ray_address, asked.cpus_per_cell, asked.gpus_per_cell)
-    load_plugins(asked.plugin)
-    from bench.jobs.share import parsed
+def _run(options: RunOptions, quiet: bool) -> Results:
+    ray = RayOptions.of(options.executor, options.ray_address, options.cpus_per_cell, options.gpus_per_cell)
+    load_plugins(options.plugin)
+    from bench.jobs.slots import parse_jobs
     from bench.matrix.device import device_of
     from bench.matrix.tracking import require
     from bench.training import ranks as processes
 
-    if (parsed(asked.jobs) or 1) > 1 and place:
-        raise UserError(f"--jobs {asked.jobs}: --executor ray runs as many cells as --cpus-per-cell and --gpus-per-cell let it")
-    if asked.track:
-        require(asked.track)
-    device = device_of("auto" if place else asked.device)
+    if (parse_jobs(options.jobs) or 1) > 1 and ray:
+        raise UserError(
+            f"--jobs {options.jobs}: with --executor ray, --cpus-per-cell and --gpus-per-cell determine the number of cells"
+        )
+    if options.track:
+        require(options.track)
+    device = device_of("auto" if ray else options.device)
     ranks = processes.join(device)
-    if place and ranks.count > 1:
+    if ray and ranks.count > 1:
         raise UserError("torchrun and --executor ray exclude each other: a cell on Ray is one process")
-    console = Console(quiet=quiet or not ranks.first)
-    work = planned(asked, console)
+    console = Console(quiet=quiet or not ranks.is_main)
+    plan = build_matrices(options, console)
     outcomes: Counter[str] = Counter()
-    if not asked.dry_run:
-        outcomes = _settle(work, asked, device, place, ranks, console)
+    if not options.dry_run:
+        outcomes = _run_cells(plan, options, device, ray, ranks, console)
         processes.leave()
-    elif ranks.first:
-        show_plan(work.matrices, asked, device, console)
-    return Results(asked.out, tuple(cell.key for matrix in work.matrices for cell in matrix.cells), dict(outcomes))
+    elif ranks.is_main:
+        show_plan(plan.matrices, options, device, console)
+    return Results(options.out, tuple(cell.key for matrix in plan.matrices for cell in matrix.cells), dict(outcomes))
 
 
-def _settle(
-    work: Work, asked: RunOptions, device: torch.device, place: Place | None, ranks: Ranks, console: Console
+def _run_cells(
+    plan: RunPlan, options: RunOptions, device: torch.device, ray: RayOptions | None, ranks: Ranks, console: Console
 ) -> Counter[str]:
     from bench.matrix.store import Store
 
-    if not ranks.first:
-        execute.along(work.matrices, Store(asked.out), asked, device, ranks, console)
+    if not ranks.is_main:
+        execute.run_worker_rank(plan.matrices, Store(options.out), options, device, ranks, console)
         return Counter()
-    store = Store.create(asked.out)
-    if place is None:
-        finish = partial(execute.locally, work.matrices, store, asked, device, ranks, console)
+    store = Store.create(options.out)
+    if ray is None:
+        run_cells = partial(execute.run_locally, plan.matrices, store, options, device, ranks, console)
     else:
-        request = work.requests[0].key
-        finish = partial(execute.on_cluster, work.matrices, store, asked, place, request, console)
-    return execute.run(work, asked, store, console, finish)
+        request = plan.requests[0].key
+        run_cells = partial(execute.run_on_ray, plan.matrices, store, options, ray, request, console)
+    return execute.run_and_report(plan, options, store, console, run_cells)

@@ -1,4 +1,4 @@
-"""Writes TOML, which the standard library only reads."""
+"""Writes TOML, which the standard library only parses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WIDTH = 90
 
 
 def toml_value(value: Any) -> str:
-    """One value, on one line. Raises UserError for a kind that TOML lacks."""
+    """A value on one line. Raises UserError for a type that TOML does not have."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, bool):
@@ -28,11 +28,11 @@ def toml_value(value: Any) -> str:
         return "{" + ", ".join(f"{_key(key)} = {toml_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, Sequence):
         return "[" + ", ".join(map(toml_value, value)) + "]"
-    raise UserError(f"{value!r}: a text, number, truth value, list or table is needed")
+    raise UserError(f"{value!r}: expected a string, number, boolean, list or table")
 
 
 def toml_text(tree: Mapping[str, Any]) -> str:
-    """Tables as TOML; a long list has a line for each of its values."""
+    """A TOML document; long lists have one item per line."""
     return "\n".join(_table(tree, ()))
 
 

@@ -1,1 +1,1 @@
-"""Cells of a matrix side by side on this machine, each in a process of its own."""
+"""Cells in parallel on this machine, each in its own process."""

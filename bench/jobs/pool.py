@@ -1,4 +1,4 @@
-"""Worker processes as the process sees them that gives them cells."""
+"""Worker processes, as seen by the process that gives them cells."""
 
 from __future__ import annotations
 
@@ -13,86 +13,89 @@ from multiprocessing import Pipe
 from multiprocessing.connection import wait
 from typing import Any
 
-from bench.jobs.share import Share
+from bench.jobs.slots import JobSlots
 
-GONE = "gone"
-_PATIENCE_SECONDS = 10.0
+EXITED = "exited"
+_TIMEOUT_SECONDS = 10.0
 
 
 class Worker:
-    """A process of its own session, which a terminal's Ctrl-C does not reach: it stops when it is told to, or the pipe ends."""
+    """A process in its own session, which Ctrl-C in the terminal does not reach; it stops on request or at end of pipe."""
 
-    def __init__(self, number: int, share: Share) -> None:
+    def __init__(self, number: int, slots: JobSlots) -> None:
         self.number = number
         self.ready = False
-        self.pipe, theirs = Pipe()
+        self.pipe, child_end = Pipe()
         warnings = [f"-W{option}" for option in sys.warnoptions]
         self.process = subprocess.Popen(
-            [sys.executable, "-P", *warnings, "-m", "bench.jobs.worker", str(theirs.fileno())],
-            pass_fds=(theirs.fileno(),),
-            env={**os.environ, **_environment(number, share)},
+            [sys.executable, "-P", *warnings, "-m", "bench.jobs.worker", str(child_end.fileno())],
+            pass_fds=(child_end.fileno(),),
+            env={**os.environ, **_environment(number, slots)},
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-        theirs.close()
+        child_end.close()
 
-    def tell(self, message: Any) -> None:
-        """Send a message, which the process may no longer be there to hear; None tells it to stop, twice: at once."""
+    def send(self, message: Any) -> None:
+        """Send a message, unless the process has exited. None requests a graceful stop, a second None an immediate one."""
         with suppress(OSError):
             self.pipe.send(message)
 
-    def ended(self) -> str:
-        """How the process ended, which has closed its pipe."""
+    def reap(self) -> str:
+        """Wait for the process, which has closed its pipe; returns how it ended."""
         try:
-            code = self.process.wait(_PATIENCE_SECONDS)
+            code = self.process.wait(_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             code = self.process.wait()
         self.pipe.close()
         if code >= 0:
             return f"its process ended with exit code {code}"
-        hint = ", as Linux does where memory runs out" if code == -signal.SIGKILL else ""
-        return f"its process was ended by {signal.Signals(-code).name}{hint}"
+        hint = ", as Linux does when memory runs out" if code == -signal.SIGKILL else ""
+        return f"its process was killed by {signal.Signals(-code).name}{hint}"
 
 
-def heard(workers: Iterable[Worker], seconds: float) -> Iterator[tuple[Worker, tuple[str, Any]]]:
-    """What workers say, waiting at most `seconds` for the first of it: its kind and the rest; GONE where the process is."""
+def receive(workers: Iterable[Worker], seconds: float) -> Iterator[tuple[Worker, tuple[str, Any]]]:
+    """The next message of each worker that has one, as (kind, value), waiting up to `seconds` for the first.
+
+    The kind is EXITED if the process has ended.
+    """
     known = list(workers)
     ready = wait([worker.pipe for worker in known], seconds)
     for worker in (worker for worker in known if worker.pipe in ready):
         try:
             message = worker.pipe.recv()
         except (EOFError, OSError):
-            message = GONE, None
+            message = EXITED, None
         yield worker, message
 
 
-def dismiss(workers: Iterable[Worker]) -> None:
-    """Have what runs checkpoint and stop, and wait until it has. KeyboardInterrupt while it waits stops it at once."""
-    left = list(workers)
+def shut_down(workers: Iterable[Worker]) -> None:
+    """Let the workers write a checkpoint and stop, and wait for them. A KeyboardInterrupt meanwhile stops them immediately."""
+    alive = list(workers)
     try:
-        _stopped(left)
+        _stop(alive)
     except KeyboardInterrupt:
-        _stopped(left, time.monotonic() + _PATIENCE_SECONDS)
+        _stop(alive, time.monotonic() + _TIMEOUT_SECONDS)
         raise
     finally:
-        for worker in left:
+        for worker in alive:
             worker.process.kill()
-            worker.ended()
+            worker.reap()
 
 
-def _stopped(left: list[Worker], deadline: float | None = None) -> None:
-    """Tell `left` to stop, and take out of it those that have."""
-    for worker in left:
-        worker.tell(None)
-    while left and (deadline is None or time.monotonic() < deadline):
-        for worker, (kind, _) in heard(left, 0.5):
-            if kind == GONE:
-                left.remove(worker)
-                worker.ended()
+def _stop(alive: list[Worker], deadline: float | None = None) -> None:
+    """Ask the workers to stop, and remove from `alive` those that have."""
+    for worker in alive:
+        worker.send(None)
+    while alive and (deadline is None or time.monotonic() < deadline):
+        for worker, (kind, _) in receive(alive, 0.5):
+            if kind == EXITED:
+                alive.remove(worker)
+                worker.reap()
 
 
-def _environment(number: int, share: Share) -> dict[str, str]:
-    gpu = {"CUDA_VISIBLE_DEVICES": share.gpus[number % len(share.gpus)]} if share.gpus else {}
-    path = os.pathsep.join(place or os.getcwd() for place in sys.path)
-    return {"PYTHONPATH": path, "OMP_NUM_THREADS": str(share.threads), **gpu}
+def _environment(number: int, slots: JobSlots) -> dict[str, str]:
+    gpu = {"CUDA_VISIBLE_DEVICES": slots.gpus[number % len(slots.gpus)]} if slots.gpus else {}
+    path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
+    return {"PYTHONPATH": path, "OMP_NUM_THREADS": str(slots.threads), **gpu}

@@ -1,4 +1,4 @@
-"""What a person sees while cells run side by side: a bar each on a terminal, lines with their number in a log."""
+"""Progress of cells that run in parallel: a bar for each on a terminal, numbered lines in a log."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import Self
 
 from rich.console import Console
 
-from bench.console import say
+from bench.console import print_plain
 from bench.matrix.expand import Cell
-from bench.matrix.progress import MatrixProgress, bars_on
+from bench.matrix.progress import MatrixProgress, progress_bars
 
 
 class JobsProgress:
     def __init__(self, console: Console, cells: int) -> None:
         self._console = console
         self._cells = cells
-        self._bars = bars_on(console)
+        self._bars = progress_bars(console)
+        self._shown: dict[int, MatrixProgress] = {}
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -26,12 +27,13 @@ class JobsProgress:
         self._bars.stop()
 
     def of(self, number: int) -> MatrixProgress:
-        """What shows the cell of that number, counted from 1."""
-        return MatrixProgress(self._console, self._cells, number - 1, self._bars)
+        """The progress of the cell with that number, from 1."""
+        if number not in self._shown:
+            self._shown[number] = MatrixProgress(self._console, self._cells, number - 1, self._bars)
+        return self._shown[number]
 
-    def lost(self, number: int, cell: Cell, why: str) -> None:
-        """The process of a cell is gone."""
-        say(self._console, f"[{number}/{self._cells}] {cell.title}: FAILED {why}")
+    def worker_died(self, number: int, cell: Cell, reason: str) -> None:
+        self.print(f"[{number}/{self._cells}] {cell.title}: FAILED {reason}")
 
-    def say(self, line: str) -> None:
-        say(self._console, line)
+    def print(self, line: str) -> None:
+        print_plain(self._console, line)

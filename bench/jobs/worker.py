@@ -1,4 +1,4 @@
-"""A process that does one cell after the other for the one that started it: `python -m bench.jobs.worker PIPE`."""
+"""A worker process, which runs one cell after the other for its parent: `python -m bench.jobs.worker PIPE`."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
 
 from rich.console import Console
 
-from bench.cluster.place import Order
-from bench.cluster.worker import settle
 from bench.errors import UserError
 from bench.matrix.expand import Cell
 from bench.matrix.progress import MatrixProgress
-from bench.matrix.workspace import Source
+from bench.matrix.worker import WorkerConfig, run_cell
+from bench.matrix.workspace import WorkspaceSource
 
-READY, PROGRESS, OUTCOME, REFUSED, BROKEN = "ready", "progress", "outcome", "refused", "broken"
-"""Kinds of what is told: it has started; something for a MatrixProgress; the outcome of a cell; bad input; a traceback."""
+READY, PROGRESS, OUTCOME, USER_ERROR, CRASHED = "ready", "progress", "outcome", "user error", "crashed"
+"""Kinds of messages to the parent; their values: None, a call to MatrixProgress, an outcome, a sentence, a traceback."""
 
-_TELL_SECONDS = 0.25
+_STEP_SECONDS = 0.25
 _ORPHAN_SECONDS = 60.0
 
 
 def main() -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # a batch system tells the parent too, which then tells us
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # a batch system signals the parent too, which stops us
     pipe, tasks = Connection(int(sys.argv[1])), SimpleQueue[Any]()
     threading.Thread(target=_listen, args=(pipe, tasks), daemon=True).start()
-    _tell(pipe, READY, None)
-    relay = Relay(lambda *told: _tell(pipe, PROGRESS, told))
+    _send(pipe, READY, None)
+    relay = ProgressRelay(lambda *call: _send(pipe, PROGRESS, call))
     with suppress(KeyboardInterrupt):
         while (task := tasks.get()) is not None:
-            _tell(pipe, *_settled(task, relay))
+            _send(pipe, *_run(task, relay))
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _listen(pipe: Connection, tasks: SimpleQueue[Any]) -> None:
-    """Pass tasks on; a stop, or the parent's death, as SIGINT. An orphan that does not stop soon is ended."""
+    """Queue the parent's tasks, and turn its request to stop, or its death, into SIGINT; an orphan that does not stop exits."""
     orphan = False
     while not orphan:
         try:
@@ -57,67 +57,45 @@ def _listen(pipe: Connection, tasks: SimpleQueue[Any]) -> None:
     os._exit(1)
 
 
-def _settled(task: tuple[Order, Source, Sequence[Cell]], relay: Relay) -> tuple[str, str]:
-    order, source, cells = task
+def _run(task: tuple[WorkerConfig, WorkspaceSource, Sequence[Cell]], relay: ProgressRelay) -> tuple[str, str]:
+    config, source, cells = task
     try:
-        return OUTCOME, settle(order, source, cells, relay)
+        return OUTCOME, run_cell(config, source, cells, relay)
     except UserError as error:
-        return REFUSED, str(error)
+        return USER_ERROR, str(error)
     except MemoryError:
-        return REFUSED, "out of memory while data and models are opened; a smaller --jobs needs less"
+        return USER_ERROR, "out of memory while opening data and models; use a smaller --jobs"
     except Exception:
-        return BROKEN, traceback.format_exc()
+        return CRASHED, traceback.format_exc()
 
 
-def _tell(pipe: Connection, kind: str, value: Any) -> None:
-    with suppress(OSError):  # the parent is gone, and work is being stopped
+def _send(pipe: Connection, kind: str, value: Any) -> None:
+    with suppress(OSError):  # the parent is gone, and this process about to stop
         pipe.send((kind, value))
 
 
-class Relay(MatrixProgress):
-    """Tells the parent what it hears; of steps some a second."""
+class ProgressRelay(MatrixProgress):
+    """Forwards its calls to the parent, of `step` a few per second; the heartbeat is written here."""
 
-    def __init__(self, tell: Callable[..., None]) -> None:
+    def __init__(self, send: Callable[..., None]) -> None:
         super().__init__(Console(quiet=True), 1)
-        self._tell = tell
-        self._told = 0.0
-
-    def images_loaded(self, count: int) -> None:
-        self._tell("images_loaded", count)
-
-    def cell_started(self, title: str) -> None:
-        self._tell("cell_started", title)
-
-    def tokenised(self, captions: int, done: int) -> None:
-        self._tell("tokenised", captions, done)
-
-    def cell_skipped(self, title: str, why: str) -> None:
-        self._tell("cell_skipped", title, why)
-
-    def cell_postponed(self, title: str) -> None:
-        self._tell("cell_postponed", title)
-
-    def cell_done(self, title: str) -> None:
-        self._tell("cell_done", title)
-
-    def cell_failed(self, title: str, error: str) -> None:
-        self._tell("cell_failed", title, error)
+        self._send = send
+        self._sent = 0.0
+        for name in (
+            "images_loaded", "tokenised", "cell_started", "cell_skipped", "cell_postponed", "cell_done", "cell_failed", "epoch",
+            "note",
+        ):  # fmt: skip
+            setattr(self, name, partial(send, name))
 
     def stage(self, name: str) -> None:
         super().stage(name)
-        self._tell("stage", name)
+        self._send("stage", name)
 
     def step(self, share: float, pairs_per_second: float, loss: float) -> None:
         super().step(share, pairs_per_second, loss)
-        if time.monotonic() - self._told > _TELL_SECONDS:
-            self._told = time.monotonic()
-            self._tell("step", share, pairs_per_second, loss)
-
-    def epoch(self, curve: dict[str, Any], epochs: int) -> None:
-        self._tell("epoch", curve, epochs)
-
-    def note(self, text: str) -> None:
-        self._tell("note", text)
+        if time.monotonic() - self._sent > _STEP_SECONDS:
+            self._sent = time.monotonic()
+            self._send("step", share, pairs_per_second, loss)
 
 
 if __name__ == "__main__":

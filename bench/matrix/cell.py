@@ -1,4 +1,4 @@
-"""One cell: how it is trained and put on record."""
+"""Training of one cell, and its record."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from bench.config import RunSpec, TrainSpec
 from bench.data import thesaurus
 from bench.data.captions import CaptionTokens, TokenRows
 from bench.data.poisoned import PoisonedPairs
+from bench.disk import atomic_write
 from bench.errors import UserError
-from bench.matrix import schema
+from bench.matrix import pair_scores, schema
 from bench.matrix.expand import Cell
 from bench.matrix.provenance import provenance
 from bench.matrix.runtime import Runtime
-from bench.matrix.stop import at_once
-from bench.matrix.store import Store, atomic, write_json
+from bench.matrix.store import Store, write_json
 from bench.matrix.tracking import tracked
 from bench.matrix.workspace import Workspace
 from bench.models import factory, pretrained
 from bench.models.encoder import ClipEncoder
 from bench.models.vocabulary import CompactVocabulary
 from bench.registry import defenses
+from bench.shutdown import interruptible
 from bench.training.checkpoint import Checkpoint
 from bench.training.engagement import engagement
 from bench.training.held import construct
@@ -43,7 +44,7 @@ _CHECKPOINT = "checkpoint.pt"
 
 
 def is_trained(store: Store, spec: RunSpec) -> bool:
-    """Whether the cell's record and whole weights are there. Records of before have no checksum of the weights."""
+    """Whether the cell has a record and intact weights; records of version 0.1 have no checksum to compare with."""
     key = keys.run_key(spec)
     record = store.run_record(key)
     if record is None:
@@ -59,36 +60,37 @@ def is_trained(store: Store, spec: RunSpec) -> bool:
         return False
 
 
-def tidy(spec: RunSpec, store: Store) -> None:
-    """Delete what a process that died has left of a cell whose lock the caller holds."""
+def remove_leftovers(spec: RunSpec, store: Store) -> None:
+    """Delete the temporary files and checkpoints that a killed process left of a cell; the caller holds its lock."""
     key = keys.run_key(spec)
-    store.sweep(key)
+    store.remove_temporaries(key)
     if is_trained(store, spec):
         Checkpoint.remove(store.run_dir(key) / _CHECKPOINT)
 
 
 def train(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> None:
-    """Train one cell and, as the first process, write its weights, poison manifest and record."""
+    """Train one cell and, on rank 0, write its weights, poison manifest and record."""
     spec, key = cell.spec, cell.key
     folder = store.run_dir(key)
     started = _now()
     with tracked(runtime.progress, runtime.track, store.root / "track", spec) as progress:
-        with at_once(runtime.stop):
+        with interruptible(runtime.stop):
             trainer, vocabulary = prepare(cell, workspace, store, replace(runtime, progress=progress))
         trained = trainer.run()
     pairs, encoder = trainer.pairs, trainer.encoder
     scorer = PairScorer(encoder, pairs, trainer.captions, ranks=runtime.ranks)
     examples = similarity_map(scorer, pairs, workspace.bundle.vocabulary.names)
-    if not runtime.ranks.first:
+    if not runtime.ranks.is_main:
         return
     vocabulary.restore()
     weights = factory.weights_bytes(encoder.model)
-    with atomic(folder / _WEIGHTS) as stream:
+    with atomic_write(folder / _WEIGHTS) as stream:
         stream.write(weights)
     write_manifest(spec, workspace, store)
     defense, params = trainer.defense, trainer.defense.params
+    pair_scores.write(folder, defense, pairs.poisoned)
     record = schema.RunRecord(
-        spec=schema.Spec.of(spec.model_dump(mode="json")),
+        spec=schema.SpecRecord.of(spec.model_dump(mode="json")),
         provenance=provenance(runtime.device, runtime.ranks.count, runtime.command, started),
         timing=schema.Timing(
             train_seconds=trained.train_seconds,
@@ -98,7 +100,7 @@ def train(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> N
         ),
         curves=[schema.CurvePoint.of(curve) for curve in trained.curves],
         meaning=defense.meaning(params),
-        engagement=[schema.Limit.of(limit) for limit in engagement(defense.limits(params), trained.curves)],
+        engagement=[schema.LimitRecord.of(limit) for limit in engagement(defense.limits(params), trained.curves)],
         examples=schema.Examples.of(examples) if examples else None,
         poison=_poison_summary(spec, workspace),
         data=schema.TrainingData(train_pairs=len(pairs), facts=workspace.bundle.facts),
@@ -109,16 +111,16 @@ def train(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> N
 
 
 def prepare(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> tuple[Trainer, CompactVocabulary]:
-    """What trains a cell, and what gives its model the whole vocabulary back."""
+    """Build the trainer of a cell, and the compact vocabulary that its model is trained with."""
     spec = cell.spec
     plugin = defenses[spec.defense.name].plugin
-    given = plugin.control(spent(store, cell.beside)) if cell.beside else None
-    params = plugin.Params.model_validate({**spec.defense.params, **(given or {})})
+    control = plugin.control(clip_budget(store, cell.control_of)) if cell.control_of else None
+    params = plugin.Params.model_validate({**spec.defense.params, **(control or {})})
     pairs = workspace.pairs(spec)
     base = TrainRecipe(len(pairs), spec.train.epochs, spec.train.lr, spec.train.batch_size)
     recipe = TrainSpec.model_validate({**spec.train.model_dump(), **plugin.training(params, base)})
     model = factory.create(spec.model.name, keys.seed_of(*keys.initial_parts(spec)))
-    if cell.start is not None and runtime.ranks.first:
+    if cell.start is not None and runtime.ranks.is_main:
         factory.load_weights(model, store.run_dir(keys.run_key(cell.start)) / _WEIGHTS)
     synonyms = thesaurus.synonyms(recipe.thesaurus, workspace.bundle.synonyms)
     texts = pairs.captions, _tokens(pairs, spec.model.name, workspace, runtime), workspace.tokenizer
@@ -147,31 +149,31 @@ def prepare(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) ->
     return trainer, vocabulary
 
 
-def spent(store: Store, spec: RunSpec) -> Budget:
-    """What a trained cell spent on the CLIP loss. Raises UserError where its record does not say."""
+def clip_budget(store: Store, spec: RunSpec) -> Budget:
+    """The steps and pairs that a trained cell spent on the CLIP loss. Raises UserError if its record has no such counts."""
     key = keys.run_key(spec)
     record = store.run_record(key)
     curves = record.curves if record else []
     if any(curve.clip_steps is None for curve in curves):
         file = store.run_dir(key) / "run.json"
-        raise UserError(f"{file} does not count steps of the CLIP loss, which controls need: delete it to train anew")
+        raise UserError(f"{file} has no counts of CLIP-loss steps, which controls need: delete it to train the cell again")
     pairs = [curve.clip_pairs or 0 for curve in curves if curve.clip_steps]
     if not pairs:
-        raise RuntimeError("the cell that it stands beside took no step of the CLIP loss")
+        raise RuntimeError("the defended cell took no step of the CLIP loss")
     return Budget(sum(curve.clip_steps or 0 for curve in curves), round(sum(pairs) / len(pairs)))
 
 
 def write_untrained(spec: RunSpec, store: Store) -> None:
-    """Write a cell's initial weights in place of trained ones, for measuring what builds on it."""
+    """Write a cell's initial weights in place of trained ones, to profile the cells that depend on it."""
     model = factory.create(spec.model.name, keys.seed_of(*keys.initial_parts(spec)))
-    with atomic(store.run_dir(keys.run_key(spec)) / _WEIGHTS) as stream:
+    with atomic_write(store.run_dir(keys.run_key(spec)) / _WEIGHTS) as stream:
         stream.write(factory.weights_bytes(model))
 
 
 def _guide(
     name: Guide | None, cell: Cell, pairs: PoisonedPairs, workspace: Workspace, store: Store, runtime: Runtime
 ) -> Callable[[], PairScorer] | None:
-    """Loads the model that a defense selects pairs with; None where it selects none."""
+    """A loader of the model that a defense selects pairs with; None if it selects none."""
     if name is None:
         return None
 
@@ -202,17 +204,17 @@ def trained_encoder(spec: RunSpec, store: Store, precision: str, device: torch.d
 
 
 def _seconds(store: Store, spec: RunSpec) -> float:
-    """What a trained cell took, with the cells that it builds on."""
+    """Seconds of training a cell and all that it depends on."""
     record = store.run_record(keys.run_key(spec))
-    assert record, "a cell is trained after those that it builds on"
+    assert record, "a cell is trained after its dependencies"
     return sum(record.timing.stages.values()) + (record.timing.builds_on_seconds or 0.0)
 
 
 def _setup(spec: RunSpec, recipe: TrainSpec, pairs: PoisonedPairs, bundle: DatasetBundle, encoder: ClipEncoder) -> TrainSetup:
-    """Of these functions only `named`, which reads captions, holds a reference to the poison."""
+    """What the defense may know. Of the functions in it only `named`, which reads captions, can reach the poison."""
     order = keys.order_parts(spec, pairs.digest)
     seed = keys.seed_of(*order, "defense")
-    known = pairs.trusted(keys.generator(*order, "trusted"))
+    trusted = pairs.trusted(keys.generator(*order, "trusted"))
     return TrainSetup(
         pairs=len(pairs),
         epochs=recipe.epochs,
@@ -222,8 +224,8 @@ def _setup(spec: RunSpec, recipe: TrainSpec, pairs: PoisonedPairs, bundle: Datas
         trunk_dim=encoder.trunk_dim(factory.image_size(spec.model.name)),
         device=encoder.device,
         rng=lambda purpose: keys.generator(seed, purpose),
-        trusted=known.draw,
-        labels=known.labels,
+        trusted=trusted.draw,
+        labels=trusted.labels,
         named=lambda: pairs.named(bundle.vocabulary),
         classes=len(bundle.vocabulary.names),
     )
@@ -244,7 +246,7 @@ def _poison_summary(spec: RunSpec, workspace: Workspace) -> schema.PoisonSummary
 
 
 def write_manifest(spec: RunSpec, workspace: Workspace, store: Store) -> None:
-    """Write the poison manifest of a cell, for anyone who wants to see or share what was poisoned."""
+    """Write the poison manifest of a cell, poison.json; nothing without an attack."""
     if spec.attack is not None:
         _, plan, _ = workspace.poison(spec)
         write_json(store.run_dir(keys.run_key(spec)) / "poison.json", {"hash": plan.hash(), **plan.manifest()})

@@ -1,4 +1,4 @@
-"""What a matrix will take: time from runs on record, else from a few measured steps; disk from the sizes of models."""
+"""Estimates for --dry-run: training time from past runs or a few measured steps, disk space from model sizes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Iterable
 import torch
 
 from bench.config import RunSpec
+from bench.matrix.device import synchronize
 from bench.matrix.expand import Matrix
 from bench.matrix.store import Store
 from bench.models import factory
 from bench.models.encoder import ClipEncoder
-from bench.profiling.machine import wait
-from bench.training.memory import LESS_MEMORY, free_bytes, require_memory, step_bytes
+from bench.training.memory import MEMORY_HINT, free_bytes, require_memory, step_bytes
 from bench.training.optimizer import adamw
-from bench.training.ranks import launched
+from bench.training.ranks import world_size
 
 _STEPS = 3
 _FEW_PAIRS = 8
@@ -24,16 +24,16 @@ _LONG_SECONDS = 1.0
 
 
 def training_seconds(matrix: Matrix, todo: list[RunSpec], store: Store | None, device: torch.device) -> float:
-    """Seconds of training for the cells in `todo`, at the pairs per second of their defense on record, else of plain CLIP."""
+    """Seconds of training of the cells in `todo`, at the recorded speed of their defense, else the measured one of CLIP."""
     if not todo:
         return 0.0
-    rates = _recorded(matrix, store)
+    rates = _recorded_rates(matrix, store)
     measured = None
     seconds = 0.0
     for spec in todo:
         rate = rates.get(spec.defense.name)
         if rate is None:
-            measured = measured or _measure(spec, device)
+            measured = measured or _measured_rate(spec, device)
             rate = measured
         seconds += len(matrix.workspace.bundle.train) * spec.train.epochs / rate
     return seconds
@@ -42,14 +42,14 @@ def training_seconds(matrix: Matrix, todo: list[RunSpec], store: Store | None, d
 def weights_bytes(todo: list[RunSpec]) -> int:
     """Bytes of the float32 weights of the cells in `todo`."""
     counts = Counter(spec.model.name for spec in todo)
-    return sum(count * 4 * _numbers(name) for name, count in counts.items())
+    return sum(count * 4 * _parameters(name) for name, count in counts.items())
 
 
-def _numbers(model: str) -> int:
+def _parameters(model: str) -> int:
     return sum(value.numel() for value in factory.create(model, 0).state_dict().values())
 
 
-def _recorded(matrix: Matrix, store: Store | None) -> dict[str, float]:
+def _recorded_rates(matrix: Matrix, store: Store | None) -> dict[str, float]:
     rates = {}
     for cell in matrix.cells:
         record = store.run_record(cell.key) if store else None
@@ -59,22 +59,22 @@ def _recorded(matrix: Matrix, store: Store | None) -> dict[str, float]:
 
 
 def lacking_memory(matrix: Matrix, todo: Iterable[RunSpec], device: torch.device) -> list[str]:
-    """What is to be said of cells in `todo` for whose steps there is not enough memory, once for each reason."""
+    """A message for each kind of cell in `todo` for whose steps memory is not enough."""
     found = []
     for spec in {(spec.model.name, spec.train.batch_size, spec.train.precision): spec for spec in todo}.values():
         encoder = ClipEncoder(factory.create(spec.model.name, 0), spec.train.precision, device)
-        share = -(-min(spec.train.batch_size, len(matrix.workspace.bundle.train)) // launched())
+        share = -(-min(spec.train.batch_size, len(matrix.workspace.bundle.train)) // world_size())
         try:
             require_memory(encoder, factory.image_size(spec.model.name), share)
         except MemoryError as error:
-            found.append(f"{spec.model.name}: {error}; {LESS_MEMORY}")
+            found.append(f"{spec.model.name}: {error}; {MEMORY_HINT}")
     return found
 
 
-def _measure(spec: RunSpec, device: torch.device) -> float:
-    """Pairs per second of forward, backward and optimiser on random pairs; loading is not counted.
+def _measured_rate(spec: RunSpec, device: torch.device) -> float:
+    """Pairs per second of forward, backward and optimiser on random pairs, without loading.
 
-    Batches grow to the recipe's size, or until a step takes long or a larger one has no memory.
+    The batch size doubles up to the recipe's, or until a step takes long or a larger batch does not fit in memory.
     """
     encoder = ClipEncoder(factory.create(spec.model.name, 0), spec.train.precision, device)
     optimizer = adamw([encoder], spec.train)
@@ -96,11 +96,11 @@ def _step_seconds(encoder: ClipEncoder, optimizer: torch.optim.Optimizer, model:
     started = time.perf_counter()
     for step in range(_STEPS):
         if step == 1:
-            wait(device)
+            synchronize(device)
             started = time.perf_counter()
         similarities = encoder.encode_image(images) @ encoder.encode_text(tokens).T
         (encoder.logit_scale * similarities).logsumexp(dim=1).mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
-    wait(device)
+    synchronize(device)
     return (time.perf_counter() - started) / (_STEPS - 1)

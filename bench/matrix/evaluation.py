@@ -1,4 +1,4 @@
-"""What is measured on a trained cell."""
+"""Evaluation of a trained cell."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from bench.api import DatasetBundle, FrozenModel, Images, Probe
 from bench.config import RunSpec
 from bench.data.poisoned import ProbeImages
 from bench.matrix.cell import trained_encoder
-from bench.matrix.expand import Evaluation
-from bench.matrix.schema import Downstream, EvalRecord, Measurement, Metric, Plugin
+from bench.matrix.expand import CellEvaluation
+from bench.matrix.schema import DownstreamRecord, EvalRecord, MeasurementRecord, MetricRecord, PluginRecord
 from bench.matrix.store import Store
 from bench.matrix.workspace import Workspace
 from bench.models.frozen import FrozenClip, FrozenSurrogate
 from bench.registry import evaluators
 
-_KEPT_MODELS = 4
+_CACHE_SIZE = 4
 
 
 class CellModels:
-    """Trained models, loaded and kept while they are likely to be used again."""
+    """A cache of trained models; the least recently used one is dropped."""
 
     def __init__(self, workspace: Workspace, store: Store, device: torch.device) -> None:
         self._workspace = workspace
         self._store = store
         self._device = device
-        self._kept: OrderedDict[str, FrozenClip] = OrderedDict()
+        self._cache: OrderedDict[str, FrozenClip] = OrderedDict()
 
     def load(self, spec: RunSpec) -> FrozenClip:
         key = keys.run_key(spec)
-        if key not in self._kept:
-            self._kept[key] = self._read(spec)
-        self._kept.move_to_end(key)
-        if len(self._kept) > _KEPT_MODELS:
-            self._kept.popitem(last=False)
-        return self._kept[key]
+        if key not in self._cache:
+            self._cache[key] = self._read(spec)
+        self._cache.move_to_end(key)
+        if len(self._cache) > _CACHE_SIZE:
+            self._cache.popitem(last=False)
+        return self._cache[key]
 
     def surrogate(self, spec: RunSpec) -> FrozenSurrogate:
         return FrozenSurrogate(trained_encoder(spec, self._store, "fp32", self._device), self._workspace.tokens)
@@ -50,7 +50,7 @@ class CellModels:
 
 
 class CellEvalContext:
-    """What the evaluators of one cell see; work they share is done once."""
+    """The evaluation context of one cell, which its evaluators share."""
 
     def __init__(self, spec: RunSpec, clean: RunSpec | None, workspace: Workspace, models: CellModels) -> None:
         self.bundle: DatasetBundle = workspace.measured
@@ -83,17 +83,17 @@ class CellEvalContext:
         return self._models.load(self._clean)
 
 
-def evaluate(evaluation: Evaluation, ctx: CellEvalContext) -> EvalRecord:
-    """Run one evaluator on a trained cell: its record."""
+def evaluate(evaluation: CellEvaluation, ctx: CellEvalContext) -> EvalRecord:
+    """Run one evaluator on a trained cell; returns its record."""
     entry = evaluators[evaluation.evaluator.name]
     evaluator = entry.plugin(entry.plugin.Params.model_validate(evaluation.evaluator.params))
     measurements = evaluator.evaluate(ctx)
     sets = ctx.downstream.record() if entry.plugin.needs_tasks and ctx.downstream.tasks else None
     return EvalRecord(
-        evaluator=Plugin.of(evaluation.evaluator.model_dump(mode="json")),
+        evaluator=PluginRecord.of(evaluation.evaluator.model_dump(mode="json")),
         clean_run_key=keys.run_key(evaluation.clean) if evaluation.clean else None,
-        metrics=[Metric.of(metric.model_dump()) for metric in entry.plugin.metrics],
-        measurements=[Measurement.of(measurement.model_dump()) for measurement in measurements],
+        metrics=[MetricRecord.of(metric.model_dump()) for metric in entry.plugin.metrics],
+        measurements=[MeasurementRecord.of(measurement.model_dump()) for measurement in measurements],
         finished=datetime.now(UTC).isoformat(timespec="microseconds"),
-        **({"downstream": Downstream.of(sets)} if sets else {}),
+        **({"downstream": DownstreamRecord.of(sets)} if sets else {}),
     )

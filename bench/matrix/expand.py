@@ -12,22 +12,25 @@ from bench import recipe as recipes
 from bench.api import Attack, Budget, Defense, Evaluator, Guide
 from bench.config import PluginSpec, RunSpec, Settings, TrainSpec
 from bench.data import thesaurus
-from bench.matrix.schema import AskedCell, AskedEvaluation, RequestRecord, Spec
+from bench.matrix.schema import RequestedCell, RequestedEvaluation, RequestRecord, SpecRecord
 from bench.matrix.workspace import Workspace
 from bench.recipe import Recipe
 from bench.registry import Entry, P, Registry, attacks, defenses, evaluators
-from bench.training.optimizer import published
+from bench.training.optimizer import clip_defaults
 
 NO_ATTACK = "none"
 UNDEFENDED = "clip"
-"""The defense whose model others filter with, and whose unpoisoned model gives the ASR floor."""
+"""Plain CLIP: the model that filters use by default, and without poison the model of the ASR floor."""
 _GUIDES = ("undefended", "clean")
-"""Guides that are cells."""
+"""Guides that are trained as cells of the matrix."""
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the user asked for. Empty `evaluators` means all; text as `recipe` names one or its file, None is the data set's."""
+class MatrixRequest:
+    """The options that a matrix is built from.
+
+    No `evaluators` means all of them. `recipe` is a name, a file or a Recipe; None is the recipe of the data set.
+    """
 
     data: str
     attacks: Sequence[str]
@@ -44,8 +47,8 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """One evaluator on one cell; `clean` is the unpoisoned cell it needs, `unsupported` why it cannot be done."""
+class CellEvaluation:
+    """One evaluator on one cell; `clean` is the unpoisoned cell that it needs, `unsupported` why it does not apply."""
 
     evaluator: PluginSpec
     key: str
@@ -55,45 +58,55 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Cell:
-    """A run and what is measured on it.
+    """A training run and its evaluations.
 
-    `start` is the cell whose weights it starts from, `guide` the one whose model its pairs are selected with, `surrogate` the
-    unpoisoned cell that its attack is crafted against, `beside` the one that it is a control of.
+    Attributes
+    ----------
+    start : RunSpec, optional
+        The cell whose weights it starts from.
+    guide : RunSpec, optional
+        The cell whose model its pairs are selected with.
+    surrogate : RunSpec, optional
+        The unpoisoned cell that its attack is optimised against.
+    control_of : RunSpec, optional
+        The defended cell that it is a control of.
+    unsupported : str, optional
+        Why it is not run.
     """
 
     spec: RunSpec
     key: str
-    evaluations: tuple[Evaluation, ...]
+    evaluations: tuple[CellEvaluation, ...]
     start: RunSpec | None = None
     guide: RunSpec | None = None
     surrogate: RunSpec | None = None
-    beside: RunSpec | None = None
+    control_of: RunSpec | None = None
     unsupported: str | None = None
 
     @property
-    def builds_on(self) -> list[RunSpec]:
+    def training_dependencies(self) -> list[RunSpec]:
         """The cells that its training needs."""
-        return [spec for spec in (self.surrogate, self.start, self.guide, self.beside) if spec is not None]
+        return [spec for spec in (self.surrogate, self.start, self.guide, self.control_of) if spec is not None]
 
     @property
-    def measured_against(self) -> list[RunSpec]:
+    def evaluation_dependencies(self) -> list[RunSpec]:
         """The cells that its evaluations need."""
         return [evaluation.clean for evaluation in self.evaluations if evaluation.clean is not None]
 
     @property
-    def needs(self) -> list[RunSpec]:
-        return [*self.builds_on, *self.measured_against]
+    def dependencies(self) -> list[RunSpec]:
+        return [*self.training_dependencies, *self.evaluation_dependencies]
 
     @property
     def title(self) -> str:
         attack = self.spec.attack.name if self.spec.attack else "no attack"
-        beside = f" beside {self.spec.defense.beside.name}" if self.spec.defense.beside else ""
+        beside = f" for {self.spec.defense.beside.name}" if self.spec.defense.beside else ""
         return f"{self.spec.defense.name}{beside} · {attack} · {self.spec.data.name} · seed {self.spec.seed}"
 
-    def as_request(self, recipe: str | None) -> AskedCell:
-        """`recipe` is the one that was asked for."""
+    def as_request(self, recipe: str | None) -> RequestedCell:
+        """The cell as a request records it; `recipe` is the name of the requested recipe."""
         attack = self.spec.attack
-        return AskedCell(
+        return RequestedCell(
             run_key=self.key,
             data=self.spec.data.name,
             model=self.spec.model.name,
@@ -101,10 +114,10 @@ class Cell:
             attack_rate=attack.params["rate"] if attack else None,
             defense=self.spec.defense.name,
             seed=self.spec.seed,
-            spec=Spec.of(self.spec.model_dump(mode="json")),
+            spec=SpecRecord.of(self.spec.model_dump(mode="json")),
             unsupported=self.unsupported,
             evaluators=[
-                AskedEvaluation(name=each.evaluator.name, eval_key=each.key, unsupported=each.unsupported)
+                RequestedEvaluation(name=each.evaluator.name, eval_key=each.key, unsupported=each.unsupported)
                 for each in self.evaluations
             ],
             **({"recipe": recipe} if recipe else {}),
@@ -113,7 +126,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Cells in the order to run them: a cell comes after those that it starts from or is measured against."""
+    """Cells in topological order: each comes after its dependencies."""
 
     cells: tuple[Cell, ...]
     workspace: Workspace = field(repr=False)
@@ -122,28 +135,28 @@ class Matrix:
         recipe = self.workspace.source.recipe
         return RequestRecord(cells=[cell.as_request(recipe.name if recipe else None) for cell in self.cells])
 
-    def only(self, wanted: Iterable[Cell]) -> Matrix:
-        """The matrix of some of its cells and all that these need."""
+    def restricted_to(self, wanted: Iterable[Cell]) -> Matrix:
+        """The matrix of some of the cells and their dependencies."""
         known = {cell.key: cell for cell in self.cells}
-        kept = {each.key for cell in wanted for each in with_needed(cell, known)}
+        kept = {each.key for cell in wanted for each in with_dependencies(cell, known)}
         return replace(self, cells=tuple(cell for cell in self.cells if cell.key in kept))
 
 
-def with_needed(cell: Cell, known: Mapping[str, Cell]) -> list[Cell]:
-    """The cell after all that it needs; `known` are cells by their keys."""
+def with_dependencies(cell: Cell, known: Mapping[str, Cell]) -> list[Cell]:
+    """All dependencies of a cell, then the cell; `known` maps keys to cells."""
     found: dict[str, Cell] = {}
-    for needed in cell.needs:
-        found |= {each.key: each for each in with_needed(known[keys.run_key(needed)], known)}
+    for needed in cell.dependencies:
+        found |= {each.key: each for each in with_dependencies(known[keys.run_key(needed)], known)}
     return list((found | {cell.key: cell}).values())
 
 
-def expand(request: Request) -> Matrix:
-    """Resolve a request to cells. Raises UserError for anything in it that cannot be."""
+def expand(request: MatrixRequest) -> Matrix:
+    """Resolve a request to a matrix of cells. Raises UserError for an unknown name or a bad option."""
     recipe = recipes.load(request.recipe) if request.recipe else None
     settings = Settings(request.data, request.options, request.model, recipe)
-    chosen_attacks = choose(attacks, [name for name in request.attacks if name != NO_ATTACK])
-    chosen_defenses = choose(defenses, request.defenses)
-    chosen_evaluators = choose(evaluators, request.evaluators or ["all"])
+    chosen_attacks = select_plugins(attacks, [name for name in request.attacks if name != NO_ATTACK])
+    chosen_defenses = select_plugins(defenses, request.defenses)
+    chosen_evaluators = select_plugins(evaluators, request.evaluators or ["all"])
     settings.check_options("attack", chosen_attacks, attacks)
     settings.check_options("defense", chosen_defenses, defenses)
     settings.check_options("evaluator", chosen_evaluators, evaluators)
@@ -162,7 +175,7 @@ def expand(request: Request) -> Matrix:
 
 
 class Expander:
-    """Collects the cells of one data set and model, each once, after those that it needs."""
+    """Collects the cells of one data set and model, without duplicates, each after its dependencies."""
 
     def __init__(
         self,
@@ -178,12 +191,12 @@ class Expander:
         self._cells: dict[str, Cell] = {}
         self.model = settings.model
         self.workspace = Workspace(settings, data, root, downstream_root)
-        self.train = settings.train(precision, published(self.model.name))
+        self.train = settings.train(precision, clip_defaults(self.model.name))
         if self.train.thesaurus == "auto":
             self.train = self.train.model_copy(update={"thesaurus": thesaurus.best(self.workspace.bundle.synonyms)})
 
     def add(self, attack: PluginSpec | None, defense: PluginSpec, seed: int, train: TrainSpec | None = None) -> Cell:
-        """The cell, with the recipe's training unless another is given. Raises UserError where it cannot be poisoned."""
+        """Add a cell and its dependencies; `train` defaults to the recipe's. Raises UserError if it cannot be poisoned."""
         return self._add(
             RunSpec(
                 data=self.workspace.data,
@@ -196,40 +209,43 @@ class Expander:
         )
 
     def add_controls(self, cell: Cell) -> list[Cell]:
-        """The controls of a cell; a plain CLIP has none, nor has a cell that starts from trained weights."""
+        """Add the controls of a defended cell; plain CLIP, and a defense that starts from trained weights, have none."""
         spec = cell.spec
         if spec.defense.name == UNDEFENDED or spec.defense.beside or cell.start is not None:
             return []
-        beside = [PluginSpec(**entry.identity(), params={}, beside=spec.defense) for entry in controls()]
-        return [self._add(spec.model_copy(update={"defense": control})) for control in beside]
+        specs = [PluginSpec(**entry.identity(), params={}, beside=spec.defense) for entry in controls()]
+        return [self._add(spec.model_copy(update={"defense": control})) for control in specs]
 
     def _add(self, spec: RunSpec) -> Cell:
         cell = _cell(spec, self._evaluators, self._settings, self.workspace)
-        for needed in cell.needs:
+        for needed in cell.dependencies:
             if keys.run_key(needed) not in self._cells:
                 self._add(needed)
         return self._cells.setdefault(cell.key, cell)
 
-    def with_needed(self, cell: Cell) -> list[Cell]:
-        return with_needed(cell, self._cells)
+    def with_dependencies(self, cell: Cell) -> list[Cell]:
+        return with_dependencies(cell, self._cells)
 
     def matrix(self) -> Matrix:
         return Matrix(tuple(self._cells.values()), self.workspace)
 
 
-def choose(registry: Registry[P], names: Sequence[str]) -> list[Entry[P]]:
+def select_plugins(registry: Registry[P], names: Sequence[str]) -> list[Entry[P]]:
+    """The plugins of these names; "all" selects every one but the controls. Raises UserError for an unknown name."""
     chosen = [registry[name] for name in dict.fromkeys(names) if name != "all"]
     return [entry for entry in registry if entry not in controls()] if "all" in names else chosen
 
 
 def controls() -> list[Entry[Defense]]:
+    """The registered defenses that are controls."""
     return [entry for entry in defenses if entry.plugin.control(Budget(1, 1)) is not None]
 
 
 def defense_spec(settings: Settings, entry: Entry[Defense]) -> PluginSpec:
+    """The resolved defense, with the one whose model it starts from or filters with."""
     spec = settings.plugin("defense", entry, defenses)
-    below = entry.plugin.starts_from() or (UNDEFENDED if _guide(spec) in _GUIDES else None)
-    return spec.model_copy(update={"builds_on": defense_spec(settings, defenses[below])}) if below else spec
+    base = entry.plugin.starts_from() or (UNDEFENDED if _guide(spec) in _GUIDES else None)
+    return spec.model_copy(update={"builds_on": defense_spec(settings, defenses[base])}) if base else spec
 
 
 def _guide(spec: PluginSpec) -> Guide | None:
@@ -238,6 +254,7 @@ def _guide(spec: PluginSpec) -> Guide | None:
 
 
 def attack_spec(settings: Settings, entry: Entry[Attack]) -> PluginSpec:
+    """The resolved attack, with plain CLIP if it is optimised against a surrogate."""
     spec = settings.plugin("attack", entry, attacks)
     crafted = entry.plugin(entry.plugin.Params.model_validate(spec.params)).needs_surrogate()
     return spec.model_copy(update={"builds_on": defense_spec(settings, defenses[UNDEFENDED])}) if crafted else spec
@@ -256,15 +273,15 @@ def _cell(spec: RunSpec, evaluator_specs: list[PluginSpec], settings: Settings, 
         if plugin.needs_attack and spec.attack is None:
             reason = "no attack, so nothing to measure"
         tasks = workspace.downstream.fingerprints if plugin.needs_tasks else {}
-        evaluations.append(Evaluation(evaluator, keys.eval_key(spec, evaluator, clean, tasks), clean, reason))
+        evaluations.append(CellEvaluation(evaluator, keys.eval_key(spec, evaluator, clean, tasks), clean, reason))
     reasons = [defenses[spec.defense.name].plugin.supports(spec)]
     if spec.attack is not None:
         reasons.append(attacks[spec.attack.name].plugin.supports(spec))
         workspace.poison(spec)
     builds_on = spec.model_copy(update={"defense": spec.defense.builds_on}) if spec.defense.builds_on else None
-    beside = spec.model_copy(update={"defense": spec.defense.beside}) if spec.defense.beside else None
-    if beside is not None:
-        reasons.append(defenses[beside.defense.name].plugin.supports(beside))
+    control_of = spec.model_copy(update={"defense": spec.defense.beside}) if spec.defense.beside else None
+    if control_of is not None:
+        reasons.append(defenses[control_of.defense.name].plugin.supports(control_of))
     guides = {"undefended": builds_on, "clean": unpoisoned}
     return Cell(
         spec,
@@ -273,6 +290,6 @@ def _cell(spec: RunSpec, evaluator_specs: list[PluginSpec], settings: Settings, 
         start=builds_on if defenses[spec.defense.name].plugin.starts_from() else None,
         guide=guides.get(_guide(spec.defense) or ""),
         surrogate=unpoisoned if spec.attack and spec.attack.builds_on else None,
-        beside=beside,
+        control_of=control_of,
         unsupported=next((reason for reason in reasons if reason), None),
     )

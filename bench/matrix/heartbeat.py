@@ -1,4 +1,4 @@
-"""Who works on a cell and how far it is, told in a small file beside the cell's lock."""
+"""Heartbeats: which process runs a cell, and its progress, in a small file beside the cell's lock."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ Moment = Annotated[float, Field(ge=0, lt=2**36)]
 
 
 @dataclass
-class Beat:
-    """`share` of the training that is done, `first` what of it was done when its holder began; times in seconds since 1970."""
+class HeartbeatState:
+    """What a heartbeat says; times in seconds since 1970.
+
+    `share` is the fraction of the training that is done, `first` the fraction when this process began it.
+    """
 
     host: str
     pid: int
@@ -35,19 +38,19 @@ class Beat:
 
     @property
     def seconds_left(self) -> float | None:
-        """Of the training, at the pace so far."""
+        """Estimated time to the end of training; None before a second step."""
         if self.share is None or self.first is None or self.share <= self.first:
             return None
         return (self.at - self.since) / (self.share - self.first) * (1 - self.share)
 
 
 class Heartbeat:
-    """Writes the file while a cell is held; a file that cannot be written never stops the work."""
+    """Writes the file while a cell is locked; errors in writing are ignored."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         now = time.time()
-        self._beat = Beat(platform.node(), os.getpid(), now, now)
+        self._beat = HeartbeatState(platform.node(), os.getpid(), now, now)
         self._written = 0.0
 
     def __enter__(self) -> Self:
@@ -78,15 +81,15 @@ class Heartbeat:
             draft.replace(self._path)
 
 
-def last_beat(store: Store, key: str) -> Beat | None:
-    """What the holder of a cell said last, whether or not it lives."""
+def read_heartbeat(store: Store, key: str) -> HeartbeatState | None:
+    """The last heartbeat of a cell, of a dead process too."""
     with suppress(ValueError):
-        return TypeAdapter(Beat).validate_python(read_json(store.heartbeat(key)))
+        return TypeAdapter(HeartbeatState).validate_python(read_json(store.heartbeat(key)))
     return None
 
 
-def is_held(store: Store, key: str) -> bool:
-    """Whether a process holds the lock of a cell; where the folder cannot be written to, whether it was heard of lately."""
+def is_locked(store: Store, key: str) -> bool:
+    """Whether a process holds the lock of a cell; in a read-only folder, whether its heartbeat is recent."""
     if not store.heartbeat(key).with_suffix(".lock").exists():
         return False
     try:
@@ -95,5 +98,5 @@ def is_held(store: Store, key: str) -> bool:
     except Timeout:
         return True
     except OSError:
-        beat = last_beat(store, key)
+        beat = read_heartbeat(store, key)
         return beat is not None and time.time() - beat.at < 12 * _EVERY_SECONDS

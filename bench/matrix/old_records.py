@@ -1,4 +1,4 @@
-"""What the telemetry of records means that do not say it: all those that were written before `meaning` was a part of them."""
+"""The telemetry meaning of records that have none: those written before the field `meaning` existed."""
 
 from __future__ import annotations
 
@@ -15,4 +15,5 @@ _BEFORE = Meaning(
 
 
 def meaning_of(record: RunRecord) -> Meaning:
+    """The meaning in the record, else that of SafeCLIP's telemetry at the time."""
     return record.meaning or _BEFORE

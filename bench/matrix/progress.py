@@ -1,4 +1,4 @@
-"""What a person sees while a matrix runs: bars on a terminal, lines in a log."""
+"""Progress of a running matrix: bars on a terminal, lines in a log."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from bench.console import say, shows_bars
+from bench.console import can_redraw, print_plain
 from bench.matrix.heartbeat import Heartbeat
-from bench.matrix.pace import Pace
+from bench.matrix.remaining import RemainingTime
 
 
-def bars_on(console: Console) -> Progress:
-    """Bars that go away with what they tell of; none where lines cannot be drawn anew."""
+def progress_bars(console: Console) -> Progress:
+    """Transient progress bars; hidden if the console cannot redraw lines."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -26,28 +26,35 @@ def bars_on(console: Console) -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not shows_bars(console),
+        disable=not can_redraw(console),
     )
 
 
 class MatrixProgress:
-    """Hears of cells from the executor and of steps from the training loop.
+    """Callbacks of the executor and the training loop.
 
-    `before` is how many of the cells came before the first that it hears of, `bars` where others draw theirs too: then lines
-    begin with the number of the cell.
+    Parameters
+    ----------
+    console : Console
+    cells : int
+        Number of cells in all.
+    before : int
+        Number of cells before the first that is reported here.
+    bars : Progress, optional
+        Bars shared with other cells that run in parallel; each line then starts with the number of its cell.
     """
 
     def __init__(self, console: Console, cells: int, before: int = 0, bars: Progress | None = None) -> None:
         self._console = console
         self._cells = cells
         self._number = before
-        self._beside = bars is not None
+        self._in_parallel = bars is not None
         self._images = 0
         self._started = time.monotonic()
         self._title = ""
-        self._pace = Pace()
+        self._remaining = RemainingTime()
         self.heartbeat: Heartbeat | None = None
-        self._bars = bars or bars_on(console)
+        self._bars = bars or progress_bars(console)
         self._task = self._bars.add_task("", total=1.0, note="", visible=False)
 
     def __enter__(self) -> Self:
@@ -67,19 +74,19 @@ class MatrixProgress:
         self._number += 1
         self._title = title
         self._started = time.monotonic()
-        self._pace = Pace()
-        self._say(f"{self._place} {title}")
+        self._remaining = RemainingTime()
+        self._print(f"{self._position} {title}")
         self._bars.reset(self._task, description=escape(title), total=1.0, note="", visible=True)
 
     def tokenised(self, captions: int, done: int) -> None:
         self._bars.update(self._task, completed=done / captions, note=f"{done:,} captions tokenised")
 
-    def cell_skipped(self, title: str, why: str) -> None:
+    def cell_skipped(self, title: str, reason: str) -> None:
         self._number += 1
-        self._say(f"{self._place} {title}: {why}")
+        self._print(f"{self._position} {title}: {reason}")
 
     def cell_postponed(self, title: str) -> None:
-        self.note("goes on later: another process trains a cell that it needs")
+        self.note("deferred: another process is training a cell that it needs")
         self._number -= 1
         self._bars.update(self._task, visible=False)
 
@@ -99,21 +106,21 @@ class MatrixProgress:
     def step(self, share: float, pairs_per_second: float, loss: float) -> None:
         if self.heartbeat:
             self.heartbeat.step(share)
-        self._pace.step(share)
+        self._remaining.step(share)
         self._bars.update(self._task, completed=share, note=f"{pairs_per_second:,.0f} pairs/s · loss {loss:.3f}")
 
     def epoch(self, curve: dict[str, Any], epochs: int) -> None:
         done = int(curve["epoch"]) + 1
-        left = self._pace.seconds_left(done / epochs)
+        left = self._remaining.seconds(done / epochs)
         eta = "" if left is None else f"  ETA {left:.0f} s"
         self.note(f"epoch {done}/{epochs}  loss {curve['loss']:.3f}  {curve['pairs_per_second']:,.0f} pairs/s{eta}")
 
     def note(self, text: str) -> None:
-        self._say(f"{self._place if self._beside else '   '} {text}")
+        self._print(f"{self._position if self._in_parallel else '   '} {text}")
 
     @property
-    def _place(self) -> str:
+    def _position(self) -> str:
         return f"[{self._number}/{self._cells}]"
 
-    def _say(self, line: str) -> None:
-        say(self._console, line)
+    def _print(self, line: str) -> None:
+        print_plain(self._console, line)

@@ -1,4 +1,4 @@
-"""Where and with what a number was made; none of it is part of a run's identity."""
+"""Provenance of a record: commit, versions, machine; not part of a run's key."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 
 import torch
 
-import bench
+from bench import __version__
 
 
 def provenance(device: torch.device, processes: int, command: Sequence[str], started: str) -> dict[str, object]:
     return {
-        "bench": bench.__version__,
+        "bench": __version__,
         "commit": _commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -32,14 +32,14 @@ def provenance(device: torch.device, processes: int, command: Sequence[str], sta
 
 @cache
 def _commit() -> str | None:
-    """The commit of the checkout this package runs from, with a + when it differs from it; None outside a checkout."""
+    """The commit of the checkout that this package runs from, with a + if it is dirty; None outside a checkout."""
     if not _git("ls-files", "__init__.py"):
         return None
     return _git("describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*")
 
 
 def _git(*arguments: str) -> str | None:
-    command = ["git", "-C", str(Path(bench.__file__).parent), *arguments]
+    command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):

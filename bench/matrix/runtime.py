@@ -1,4 +1,4 @@
-"""How cells are run."""
+"""Runtime options of cells."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import Protocol
 
 import torch
 
+from bench.training.progress import TrainingProgress
 from bench.training.ranks import Ranks
-from bench.training.trainer import CHECKPOINT_SECONDS, TrainingProgress
+from bench.training.trainer import CHECKPOINT_SECONDS
 
 
 class CellProgress(TrainingProgress, Protocol):
-    """Hears of steps, and before them how many of the captions are tokenised, where they had not been before."""
+    """Callbacks of training, and of tokenising the captions unless their tokens are cached."""
 
     def tokenised(self, captions: int, done: int) -> None: ...
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """How to run, as opposed to what: none of it changes the identity of a run."""
+    """How cells are run; none of it enters a run's key."""
 
     device: torch.device
     progress: CellProgress

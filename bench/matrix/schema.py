@@ -1,8 +1,7 @@
-"""What the records of a results folder are, for their writer and their readers alike.
+"""The schema of the records in a results folder, for writing and reading.
 
-A part that is not named here may be anything and is kept. A part that a record lacks has its default, and so has a null where
-the default is empty; `dump` gives a record back as it was written. What plugins say in words of their own stays a mapping:
-parameters, telemetry, facts of a data set.
+Unknown fields are kept as they are. A missing field has its default, and so has a null if the default is empty; `dump` gives
+a record back as it was written. Parameters, telemetry and data set facts, whose names plugins choose, stay mappings.
 """
 
 from __future__ import annotations
@@ -20,25 +19,25 @@ from bench.meaning import Meaning
 from bench.suites.library import from_record
 
 SCHEMA = 2
-"""Of the records that are written. Schema 1 is read too: its keys hold no revision of the engine and no digests."""
+"""Version that is written. Schema 1 is read too; its run keys hold no engine version and no digests."""
 READABLE = (1, SCHEMA)
 
 LARGEST = 1e100
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST), WrapValidator(lambda value, check: (check(value), value)[1])]
-"""A measured number; sums of them stay finite. It stays as it was written, 1 or 1.0."""
+"""A number small enough that sums stay finite; an int stays an int."""
 Count = Annotated[int, Field(ge=0)]
 Key = Annotated[str, Field(pattern=r"^[\w-]{1,64}$")]
-"""Names a folder."""
+"""The name of a folder."""
 _OrNone = BeforeValidator(lambda value: {} if value is None else value)
 _OrEmpty = BeforeValidator(lambda value: [] if value is None else value)
 
 
-class Part(BaseModel):
+class RecordModel(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="allow")
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Self:
-        """Raises Damaged, with the first part that is of another kind."""
+        """Validate a record. Raises Damaged naming the first invalid field."""
         try:
             return cls.model_validate(record)
         except ValidationError as error:
@@ -49,53 +48,53 @@ class Part(BaseModel):
         return self.model_dump(exclude_unset=True)
 
 
-class Params(Part):
-    """Parameters in a plugin's own words."""
+class ParamsRecord(RecordModel):
+    """The parameters of a plugin."""
 
 
-class Plugin(Part):
-    """A plugin of a run, as its spec holds it: `bench.config.PluginSpec`."""
+class PluginRecord(RecordModel):
+    """A `bench.config.PluginSpec`."""
 
     name: str
     version: Any = None
     source: Any = None
-    params: Annotated[Params, _OrNone] = Params()
-    builds_on: Plugin | None = None
-    beside: Plugin | None = None
+    params: Annotated[ParamsRecord, _OrNone] = ParamsRecord()
+    builds_on: PluginRecord | None = None
+    beside: PluginRecord | None = None
 
     @cached_property
     def identity(self) -> str:
         return identity(self.dump())
 
 
-class AttackParams(Params):
+class AttackParamsRecord(ParamsRecord):
     rate: Number | None = None
 
 
-class Attack(Plugin):
-    params: Annotated[AttackParams, _OrNone] = AttackParams()
+class AttackRecord(PluginRecord):
+    params: Annotated[AttackParamsRecord, _OrNone] = AttackParamsRecord()
 
 
-class Train(Part):
+class TrainRecord(RecordModel):
     epochs: Count | None = None
     batch_size: Count | None = None
     lr: Number | None = None
 
 
-class Spec(Part):
-    """The identity of a run: `bench.config.RunSpec`."""
+class SpecRecord(RecordModel):
+    """A `bench.config.RunSpec`, the identity of a run."""
 
     engine: Any = None
-    data: Plugin | None = None
-    model: Plugin | None = None
-    attack: Attack | None = None
-    defense: Plugin | None = None
-    train: Annotated[Train, _OrNone] = Train()
+    data: PluginRecord | None = None
+    model: PluginRecord | None = None
+    attack: AttackRecord | None = None
+    defense: PluginRecord | None = None
+    train: Annotated[TrainRecord, _OrNone] = TrainRecord()
     seed: int = 0
 
 
-class Timing(Part):
-    """Seconds; `stages` by their names."""
+class Timing(RecordModel):
+    """Durations in seconds; `stages` maps names of stages to them."""
 
     train_seconds: Number | None = None
     pairs_per_second: Number | None = None
@@ -103,8 +102,8 @@ class Timing(Part):
     stages: Annotated[dict[str, Number], _OrNone] = {}
 
 
-class CurvePoint(Part):
-    """An epoch, counted from 0."""
+class CurvePoint(RecordModel):
+    """One epoch, from 0; further fields are telemetry."""
 
     epoch: Count | None = None
     loss: Number | None = None
@@ -114,30 +113,30 @@ class CurvePoint(Part):
 
     @property
     def telemetry(self) -> Mapping[str, Any]:
-        """What else the trainer and the defense tell of it."""
+        """The fields that the trainer and the defense add."""
         return self.model_extra or {}
 
     def number(self, name: str) -> float | None:
-        """A number of the telemetry; None where there is none of that name."""
+        """A telemetry field; None if it is missing or not a number."""
         value = self.telemetry.get(name)
         sound = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
         return value if sound else None
 
     def share(self, name: str) -> float | None:
-        """A number of the telemetry in [0, 1]; None where there is none."""
+        """A telemetry field in [0, 1]; None if it is missing or out of range."""
         value = self.number(name)
         return value if value is not None and 0 <= value <= 1 else None
 
     def counts(self, name: str, bins: int) -> tuple[int, ...] | None:
-        """A histogram of the telemetry; None where there is none of so many bins."""
+        """A telemetry histogram; None if it is missing or has another number of bins."""
         found = self.telemetry.get(name)
         if not isinstance(found, list) or len(found) != bins:
             return None
         return tuple(found) if all(type(count) is int and count >= 0 for count in found) else None
 
 
-class Limit(Part):
-    """A limit that the defense declares, with the value that the run has and whether that is within."""
+class LimitRecord(RecordModel):
+    """An engagement limit of the defense, with the run's value and whether it is within the limit."""
 
     what: str
     advice: str
@@ -148,19 +147,19 @@ class Limit(Part):
     unit: str = "fraction"
 
 
-class Examples(Part):
-    """Similarities of some training pairs: a row an image, a column a caption."""
+class Examples(RecordModel):
+    """Cosine similarities of some training pairs; rows are images, columns captions."""
 
     labels: list[str]
     values: list[list[Number]]
 
     @property
     def poison(self) -> int | None:
-        """Which of them is poisoned."""
+        """The index of the poisoned pair, if any."""
         return self.labels.index("poison") if "poison" in self.labels else None
 
 
-class PoisonSummary(Part):
+class PoisonSummary(RecordModel):
     hash: Any = None
     added: Count = 0
     replaced: Count = 0
@@ -172,31 +171,31 @@ class PoisonSummary(Part):
         return self.added + self.replaced
 
 
-class TrainingData(Part):
+class TrainingData(RecordModel):
     train_pairs: Count | None = None
     facts: Annotated[dict[str, Any], _OrNone] = {}
 
 
-class Weights(Part):
+class Weights(RecordModel):
     sha256: str
 
 
-class RunRecord(Part):
+class RunRecord(RecordModel):
     """run.json"""
 
-    spec: Spec | None = None
+    spec: SpecRecord | None = None
     provenance: Annotated[dict[str, Any], _OrNone] = {}
     timing: Annotated[Timing, _OrNone] = Timing()
     curves: Annotated[list[CurvePoint], _OrEmpty] = []
     meaning: Meaning | None = None
-    engagement: Annotated[list[Limit], _OrEmpty] = []
+    engagement: Annotated[list[LimitRecord], _OrEmpty] = []
     examples: Examples | None = None
     poison: PoisonSummary | None = None
     data: Annotated[TrainingData, _OrNone] = TrainingData()
     weights: Weights = Weights(sha256="")
 
 
-class Metric(Part):
+class MetricRecord(RecordModel):
     """A metric as its evaluator declares it."""
 
     name: str
@@ -205,7 +204,7 @@ class Metric(Part):
     description: str = ""
 
 
-class Measurement(Part):
+class MeasurementRecord(RecordModel):
     metric: str
     task: str
     value: Number | None
@@ -214,26 +213,26 @@ class Measurement(Part):
     ci_high: Number | None = None
 
 
-class Downstream(Part):
-    """Downstream sets that were left out or are not whole, each with the reason."""
+class DownstreamRecord(RecordModel):
+    """Downstream sets that were skipped or are incomplete, each with the reason."""
 
     skipped: Annotated[dict[str, str], _OrNone] = {}
     partial: Annotated[dict[str, str], _OrNone] = {}
 
 
-class EvalRecord(Part):
+class EvalRecord(RecordModel):
     """evals/NAME-KEY.json"""
 
     eval_key: Any = None
-    evaluator: Plugin | None = None
+    evaluator: PluginRecord | None = None
     clean_run_key: Any = None
-    metrics: Annotated[list[Metric], _OrEmpty] = []
-    measurements: Annotated[list[Measurement], _OrEmpty] = []
-    downstream: Downstream | None = None
+    metrics: Annotated[list[MetricRecord], _OrEmpty] = []
+    measurements: Annotated[list[MeasurementRecord], _OrEmpty] = []
+    downstream: DownstreamRecord | None = None
     finished: Any = None
 
 
-class Failure(Part):
+class Failure(RecordModel):
     """failure.json"""
 
     stage: str = ""
@@ -241,14 +240,14 @@ class Failure(Part):
     traceback: str = ""
 
 
-class AskedEvaluation(Part):
+class RequestedEvaluation(RecordModel):
     name: str
     eval_key: Any = None
     unsupported: str | None = None
 
 
-class AskedCell(Part):
-    """A cell as a report needs it, whether or not it ever runs; `recipe` is the one that was asked for."""
+class RequestedCell(RecordModel):
+    """A cell as reports need it, whether or not it has been run; `recipe` is the requested recipe."""
 
     run_key: Key
     data: str | None = None
@@ -258,13 +257,13 @@ class AskedCell(Part):
     defense: str | None = None
     seed: int = 0
     recipe: str | None = None
-    spec: Spec | None = None
+    spec: SpecRecord | None = None
     unsupported: str | None = None
-    evaluators: Annotated[list[AskedEvaluation], _OrEmpty] = []
+    evaluators: Annotated[list[RequestedEvaluation], _OrEmpty] = []
 
 
-class AskedSuite(Part):
-    """`content` is what the file of a suite said that is not built in."""
+class RequestedSuite(RecordModel):
+    """A requested suite; `content` is that of its file unless it is built in, `instead` the replacing data set."""
 
     name: str
     content: dict[str, Any] | None = None
@@ -288,11 +287,11 @@ class AskedSuite(Part):
         return self
 
 
-class RequestRecord(Part):
+class RequestRecord(RecordModel):
     """requests/KEY.json"""
 
-    cells: Annotated[list[AskedCell], _OrEmpty] = []
-    suite: AskedSuite | None = None
+    cells: Annotated[list[RequestedCell], _OrEmpty] = []
+    suite: RequestedSuite | None = None
 
     @property
     def key(self) -> str:

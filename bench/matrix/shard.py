@@ -1,4 +1,4 @@
-"""The part of a matrix that one process of several does."""
+"""A shard: the part of a matrix that one of several processes runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.matrix.expand import Matrix
 
 @dataclass(frozen=True)
 class Shard:
-    """Part `number` of `count`, counted from 1."""
+    """Shard `number`, from 1, of `count`."""
 
     number: int
     count: int
@@ -22,13 +22,14 @@ class Shard:
         """From "i/n". Raises UserError for anything else."""
         parts = re.fullmatch(r"(\d+)/(\d+)", text.strip())
         if not parts or not 1 <= int(parts[1]) <= int(parts[2]):
-            raise UserError(f"--shard {text}: write it as i/n with i from 1 to n, for example --shard 1/4")
+            raise UserError(f"--shard {text}: expected i/n with i from 1 to n, for example --shard 1/4")
         return cls(int(parts[1]), int(parts[2]))
 
     def of(self, matrices: Sequence[Matrix]) -> list[Matrix]:
-        """A run of neighbouring cells, since these share poison and the cells they build on, and whatever those need.
+        """The cells of this shard, each with its dependencies.
 
-        Every cell is in the run of exactly one shard; what several shards need is done by the first to come.
+        A shard is a contiguous range, since neighbouring cells share poison and dependencies, and every cell is in one range.
+        A dependency of several shards is run by whichever comes first.
         """
         total = sum(len(matrix.cells) for matrix in matrices)
         first, last = ((self.number - step) * total // self.count for step in (1, 0))
@@ -37,5 +38,5 @@ class Shard:
             own = matrix.cells[max(first - offset, 0) : max(last - offset, 0)]
             offset += len(matrix.cells)
             if own:
-                found.append(matrix.only(own))
+                found.append(matrix.restricted_to(own))
         return found

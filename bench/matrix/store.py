@@ -1,61 +1,61 @@
-"""The results folder: JSON records written once and atomically, weights, checkpoints, locks.
+"""The results folder: immutable JSON records, weights, checkpoints, locks.
 
 store.json                      the schema version
-requests/KEY.json               the matrices that were asked for
+requests/KEY.json               the requested matrices
 runs/KEY/run.json               a trained cell
 runs/KEY/evals/NAME-KEY.json    what an evaluator measured on it
-runs/KEY/failure.json           why it failed the last time
+runs/KEY/failure.json           the last failure, with its traceback
 runs/KEY/poison.json            the poison manifest
-runs/KEY/model.safetensors      weights; checkpoint.pt and checkpoint.previous.pt while it trains
-locks/KEY.lock                  held by the process that works on a cell; KEY.json beside it says who that is
+runs/KEY/scores.safetensors     how suspicious the defense finds each training pair, if it scores them
+runs/KEY/model.safetensors      weights; checkpoint.pt and checkpoint.previous.pt during training
+locks/KEY.lock                  held by the process that runs a cell; its heartbeat is KEY.json
 """
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import platform
-import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 from filelock import FileLock
 
 from bench.canonical import digest, without_nulls
+from bench.disk import atomic_write, disk_errors
 from bench.errors import UserError
 from bench.matrix.reading import Damaged, read_object
-from bench.matrix.schema import READABLE, SCHEMA, EvalRecord, Failure, Part, RequestRecord, RunRecord
+from bench.matrix.schema import READABLE, SCHEMA, EvalRecord, Failure, RecordModel, RequestRecord, RunRecord
 
-Record = TypeVar("Record", bound=Part)
-
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+Record = TypeVar("Record", bound=RecordModel)
 
 
 class Store:
-    """`damaged` names the records that could not be read, by their path in the folder, and says why."""
+    """A results folder.
+
+    Attributes
+    ----------
+    root : Path
+    damaged : dict of str to str
+        Path in the folder, and the reason, of each record that could not be read.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.damaged: dict[str, str] = {}
-        self._forgives = False
+        self._lenient = False
 
     @classmethod
     def create(cls, root: Path) -> Store:
-        """Open a results folder for writing, making it if need be.
+        """Open a results folder for writing; it is created if missing.
 
-        Raises UserError when that cannot be, or when it holds records of an older schema.
+        Raises UserError if it is not writable, or holds records of an older schema.
         """
         try:
             root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=root):
                 pass
         except OSError as error:
-            raise UserError(f"--out {root}: cannot write there ({error.strerror}); choose another folder") from None
+            raise UserError(f"--out {root}: not writable ({error.strerror}); choose another folder") from None
         store = cls.open(root)
         if not (root / "store.json").exists():
             write_json(root / "store.json", {"schema": SCHEMA})
@@ -63,7 +63,7 @@ class Store:
         return store
 
     def require_current(self) -> None:
-        """Raises UserError where the records are of an older schema: nothing is added to them."""
+        """Raise UserError if the records are of an older schema, to which none can be added."""
         if self.schema != SCHEMA:
             raise UserError(
                 f"--out {self.root}: its records are of schema {self.schema}, made by an earlier version of bench, and cannot "
@@ -72,19 +72,19 @@ class Store:
 
     @property
     def schema(self) -> int:
-        """Of its records; the newest where it does not say."""
+        """The schema version of its records; the current one if it has no store.json."""
         return int((read_json(self.root / "store.json") or {}).get("schema", SCHEMA))
 
     @classmethod
     def open(cls, root: Path) -> Store:
-        """Open a results folder for reading. Raises UserError when there is none, or one of an unknown schema."""
+        """Open a results folder for reading. Raises UserError if it does not exist or has an unknown schema."""
         if not root.is_dir():
-            raise UserError(f"--out {root}: no such folder; `bench run --out {root}` makes it")
+            raise UserError(f"--out {root}: no such folder; `bench run --out {root}` creates it")
         marker = root / "store.json"
         if marker.exists():
             content = read_json(marker)
             if content is None:
-                raise UserError(f"{marker} is damaged; delete it, then the same command goes on")
+                raise UserError(f"{marker} is damaged; delete it, then run the same command to resume")
             schema = content.get("schema")
             if schema not in READABLE:
                 raise UserError(
@@ -94,16 +94,16 @@ class Store:
         return cls(root)
 
     def for_reports(self) -> Store:
-        """The same folder, where records of an unknown schema, or that may not be read, count as damaged."""
+        """The same folder, read leniently: records of an unknown schema or without permission count as damaged."""
         store = Store(self.root)
-        store.damaged, store._forgives = self.damaged, True
+        store.damaged, store._lenient = self.damaged, True
         return store
 
     def run_dir(self, key: str) -> Path:
         return self.root / "runs" / key
 
     def run_record(self, key: str) -> RunRecord | None:
-        """The record of a trained cell, or None when there is no valid one."""
+        """The record of a trained cell; None without a valid one."""
         return self._read(self.run_dir(key) / "run.json", RunRecord, run_key=key)
 
     def eval_record(self, run: str, name: str, key: str) -> EvalRecord | None:
@@ -130,26 +130,26 @@ class Store:
             _write(path, request)
 
     def requests(self) -> list[RequestRecord]:
-        """What was asked for, in a fixed order."""
+        """All requests, sorted by key."""
         return self._folder(self.root / "requests", RequestRecord)
 
     def evaluations(self, run: str) -> list[EvalRecord]:
-        """Everything that was measured on a cell, in a fixed order."""
+        """All evaluations of a cell, sorted by file name."""
         return self._folder(self.run_dir(run) / "evals", EvalRecord, run_key=run)
 
     def lock(self, key: str) -> FileLock:
-        """An exclusive lock on one cell; the operating system frees it when its holder dies."""
+        """An exclusive lock on one cell; the operating system releases it when its holder dies."""
         path = self.root / "locks" / f"{key}.lock"
-        with told(path.parent):
+        with disk_errors(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(path)
 
     def heartbeat(self, key: str) -> Path:
-        """Where the holder of a cell's lock says who it is and how far it is."""
+        """The heartbeat file of the process that holds a cell's lock."""
         return self.root / "locks" / f"{key}.json"
 
-    def sweep(self, key: str) -> None:
-        """Delete what writers that died have left of a cell; the caller holds its lock."""
+    def remove_temporaries(self, key: str) -> None:
+        """Delete unfinished files of killed writers; the caller holds the cell's lock."""
         for path in self.run_dir(key).rglob(".*.tmp"):
             path.unlink(missing_ok=True)
 
@@ -158,7 +158,7 @@ class Store:
         return [record for record in found if record]
 
     def _read(self, path: Path, kind: type[Record], **names: str) -> Record | None:
-        """A record of that kind and of those keys, or None. Raises UserError for one of an unknown schema."""
+        """The record at `path` with the keys in `names`; None without a valid one. Raises UserError for an unknown schema."""
         name = str(path.relative_to(self.root))
         self.damaged.pop(name, None)
         try:
@@ -174,7 +174,7 @@ class Store:
         except Damaged as damage:
             self.damaged[name] = str(damage)
         except OSError as error:
-            if not self._forgives:
+            if not self._lenient:
                 raise
             self.damaged[name] = f"cannot be read ({error.strerror})"
         return None
@@ -183,7 +183,7 @@ class Store:
         schema = record.get("schema")
         if type(schema) is int and schema in READABLE:
             return
-        if schema is not None and not self._forgives:
+        if schema is not None and not self._lenient:
             raise UserError(f"{path}: schema {schema!r} is not known to this version; choose another --out")
         raise Damaged(f"is {schema!r:.40}; this version reads up to {SCHEMA}", "schema")
 
@@ -192,7 +192,7 @@ class Store:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file; None when the file is missing or is not one (a record cut short counts as none)."""
+    """The object in a JSON file; None if the file is missing or damaged."""
     try:
         return read_object(path)
     except Damaged:
@@ -202,78 +202,22 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def _check_keys(record: dict[str, Any], names: dict[str, str]) -> None:
     for name, key in names.items():
         if record.get(name) != key:
-            raise Damaged(f"is {record.get(name)!r:.40}, and this is the place of {key}", name)
+            raise Damaged(f"is {record.get(name)!r:.40}, expected {key}", name)
 
 
 def _check_identity(record: dict[str, Any]) -> None:
-    """The key of a run follows from its spec; in schema 1 from the spec and the number of the only engine there was."""
+    """Raise Damaged unless the run key is the digest of the spec; schema 1 leaves out the engine version, which was 1."""
     spec = without_nulls(record.get("spec") or {})
     own = digest({"engine": 1, **spec} if record["schema"] == 1 else spec)
     if own != record["run_key"]:
-        raise Damaged(f"is {record['run_key']}, and the run of its spec has {own}", "run_key")
+        raise Damaged(f"is {record['run_key']}, but its spec has the key {own}", "run_key")
 
 
-def _write(path: Path, record: Part, **names: str) -> None:
+def _write(path: Path, record: RecordModel, **names: str) -> None:
     write_json(path, {"schema": SCHEMA, **names, **record.dump()})
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
-    with atomic(path) as stream:
+    with atomic_write(path) as stream:
         stream.write(text.encode())
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[IO[bytes]]:
-    """A binary stream whose content appears at `path` whole, after it reached the disk, or not at all.
-
-    Raises UserError where the disk is full or must not be written to.
-    """
-    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.tmp")
-    with told(path.parent):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as stream:
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
-            _sync_folder(path.parent)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def told(folder: Path) -> Iterator[None]:
-    """Turn the refusal of a disk to take what is written to `folder` into a UserError."""
-    try:
-        yield
-    except Exception as error:
-        # PyTorch raises an error of its own while it handles the one of the stream.
-        for cause in (error, error.__context__):
-            number = cause.errno if isinstance(cause, OSError) else None
-            if number in _FULL:
-                raise UserError(
-                    f"{folder}: the disk is full ({_free(folder)} free); make room, then the same command goes on"
-                ) from error
-            if number in _FORBIDDEN:
-                why = os.strerror(number or 0)
-                raise UserError(
-                    f"{folder}: cannot write there ({why}); make it a folder that takes files, then the same command goes on"
-                ) from error
-        raise
-
-
-def _free(folder: Path) -> str:
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return f"{shutil.disk_usage(folder).free / 1e6:.1f} MB"
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,4 +1,4 @@
-"""From suites to cells: a suite's conditions on its own data sets, or on one in place of them."""
+"""Expansion of suites to cells, on their own data sets or on a replacement."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ from bench import recipe as recipes
 from bench.api.plugin import Plugin
 from bench.config import PluginSpec, Settings, TrainSpec
 from bench.errors import UserError, did_you_mean
-from bench.matrix.expand import NO_ATTACK, Cell, Expander, Matrix, attack_spec, choose, defense_spec
-from bench.matrix.schema import AskedSuite, RequestRecord
+from bench.matrix.expand import NO_ATTACK, Cell, Expander, Matrix, attack_spec, defense_spec, select_plugins
+from bench.matrix.schema import RequestedSuite, RequestRecord
 from bench.matrix.suite_checks import check, missing_plugins
 from bench.recipe import Recipe
 from bench.registry import Registry, attacks, datasets, defenses, evaluators
-from bench.suites.suite import NO_PLUGIN, AttackVariant, Condition, DefenseVariant, Substitutes, Suite
+from bench.suites.parts import AttackVariant, DefenseVariant, Substitutes
+from bench.suites.suite import NO_PLUGIN, Condition, Suite
 
-NOT_ASKED = "not asked for: the run was on {} alone"
+NOT_REQUESTED = "not asked for: the run was on {} alone"
 
 
 @dataclass(frozen=True)
 class SuiteRequest:
-    """What the user asked for. Without `data` the suites run on the paper's data sets; `recipe` replaces that of each."""
+    """The options that suites are expanded with.
+
+    Without `data` they run on their paper's data sets; `recipe` replaces the recipe of each.
+    """
 
     suites: Sequence[Suite]
     data: str | None = None
@@ -40,13 +44,13 @@ class SuiteRequest:
     controls: bool = False
 
     def replacement(self, suite: Suite) -> str | None:
-        """The data set that replaces all of the suite's; None where it is one of them."""
+        """The data set that replaces all of the suite's; None without one, or if it is one of them."""
         return self.data if self.data and self.data not in suite.data else None
 
 
 @dataclass
-class Planned:
-    """What becomes of a suite: its cells, the runs of each condition, and why a condition has none."""
+class SuiteExpansion:
+    """The expansion of a suite: its cells, the runs of each condition, and the reason where a condition has none."""
 
     suite: Suite
     replacement: str | None
@@ -56,74 +60,74 @@ class Planned:
 
     @property
     def lacks_data(self) -> bool:
-        """Whether nothing is run, and not for want of plugins alone."""
+        """Whether no condition has runs, and not just for missing plugins."""
         return not self.runs and not all(reason.startswith(NO_PLUGIN) for reason in self.reasons.values())
 
 
 @dataclass(frozen=True)
 class SuitePlan:
-    """The matrices to run, which suites share, and for each suite the request that its report is made from."""
+    """The matrices to run, shared by the suites, and the request of each suite, which its report is made from."""
 
     matrices: tuple[Matrix, ...]
     requests: tuple[RequestRecord, ...]
-    suites: tuple[Planned, ...]
+    suites: tuple[SuiteExpansion, ...]
 
 
 def expand_suites(request: SuiteRequest) -> SuitePlan:
     """Resolve suites to cells.
 
-    Raises UserError for a method that is neither here nor declared unsupported, and where nothing can be run for want of data.
+    Raises UserError for a method that is neither registered nor declared unsupported, and if no data set is available.
     """
     if request.data:
-        _known(datasets, request.data)
-    world = _World(request)
+        _require_known(datasets, request.data)
+    expanders = _Expanders(request)
     planned = []
     for suite in request.suites:
         check(suite)
-        plan = Planned(suite, request.replacement(suite))
+        plan = SuiteExpansion(suite, request.replacement(suite))
         for condition in suite.conditions():
-            _expand(world, plan, condition)
+            _expand(expanders, plan, condition)
         planned.append(plan)
     _check_data(planned)
     requests = tuple(_as_request(request, plan) for plan in planned)
-    return SuitePlan(tuple(expander.matrix() for expander in world.expanders.values()), requests, tuple(planned))
+    return SuitePlan(tuple(expander.matrix() for expander in expanders.by_settings.values()), requests, tuple(planned))
 
 
-class _World:
-    """Data sets and models of a request, each opened once."""
+class _Expanders:
+    """An expander for each combination of data set, model and training options in a request."""
 
     def __init__(self, request: SuiteRequest) -> None:
         self.request = request
         self._recipe = recipes.load(request.recipe) if request.recipe else None
-        self.expanders: dict[tuple[str, ...], Expander] = {}
-        self._evaluators = choose(evaluators, request.evaluators)
+        self.by_settings: dict[tuple[str, ...], Expander] = {}
+        self._evaluators = select_plugins(evaluators, request.evaluators)
         self._several = request.data is None and len({name for suite in request.suites for name in suite.data}) > 1
 
     def settings(self, data: str, options: Sequence[str], model: str | None) -> Settings:
         return Settings(data, [*options, *self.request.options], model or self.request.model, self._recipe)
 
-    def expander(self, data: str, options: tuple[str, ...], model: str | None) -> Expander:
+    def get(self, data: str, options: tuple[str, ...], model: str | None) -> Expander:
         settings = self.settings(data, options, model)
         parts = settings.data(datasets[data].plugin), settings.train(self.request.precision)
         key = data, settings.model.name, *(part.model_dump_json() for part in parts)
-        if key not in self.expanders:
+        if key not in self.by_settings:
             for section, registry in (("attack", attacks), ("defense", defenses), ("evaluator", evaluators)):
                 settings.check_options(section, list(registry), registry)
-            self.expanders[key] = Expander(
+            self.by_settings[key] = Expander(
                 settings, data, self._root(data), self._evaluators, self.request.precision, self.request.downstream_root
             )
-        return self.expanders[key]
+        return self.by_settings[key]
 
     def _root(self, data: str) -> Path | None:
-        """The folder given, or that data set's own folder in it where several data sets are run."""
+        """--data-root, or its subfolder of that name if several data sets are run."""
         root = self.request.data_root
         return root / data if root and self._several and (root / data).exists() else root
 
 
-def _expand(world: _World, plan: Planned, condition: Condition) -> None:
-    request, suite = world.request, plan.suite
+def _expand(expanders: _Expanders, plan: SuiteExpansion, condition: Condition) -> None:
+    request, suite = expanders.request, plan.suite
     substitutes = suite.substitutes.get(plan.replacement or "", Substitutes())
-    reason = _impossible(request, plan, substitutes, condition)
+    reason = _reason_not_run(request, plan, substitutes, condition)
     if reason:
         plan.reasons[condition.id] = reason
         return
@@ -135,10 +139,10 @@ def _expand(world: _World, plan: Planned, condition: Condition) -> None:
     model = substitutes.models.get(condition.model, condition.model) or None
     data = plan.replacement or condition.data
     try:
-        expander, settings = world.expander(data, options, model), world.settings(data, options, model)
+        expander, settings = expanders.get(data, options, model), expanders.settings(data, options, model)
     except UserError as error:
         given = [f"--set {option.partition('=')[0].strip()}:" for option in options] + [f"--model {model}:"]
-        where = f"--suite {suite.asked_as}: {condition.id}: " if str(error).startswith(tuple(given)) else ""
+        where = f"--suite {suite.cli_name}: {condition.id}: " if str(error).startswith(tuple(given)) else ""
         raise UserError(f"{where}{error}") from None
     defense_variant = suite.defenses.get(condition.defense, DefenseVariant(plugin=condition.defense))
     try:
@@ -152,16 +156,16 @@ def _expand(world: _World, plan: Planned, condition: Condition) -> None:
     plan.runs[condition.id] = [cell.key for cell in cells]
     if request.controls:
         cells += [control for cell in cells for control in expander.add_controls(cell)]
-    plan.cells |= {each.key: each for cell in cells for each in expander.with_needed(cell)}
+    plan.cells |= {each.key: each for cell in cells for each in expander.with_dependencies(cell)}
 
 
-def _impossible(request: SuiteRequest, plan: Planned, substitutes: Substitutes, condition: Condition) -> str | None:
-    """Why a condition has no runs, as far as names tell."""
+def _reason_not_run(request: SuiteRequest, plan: SuiteExpansion, substitutes: Substitutes, condition: Condition) -> str | None:
+    """Why a condition cannot be run, judged by names alone; None if it can."""
     suite = plan.suite
     if missing := missing_plugins(suite, condition):
         return NO_PLUGIN + " or ".join(missing)
     if request.data and not plan.replacement and condition.data != request.data:
-        return NOT_ASKED.format(request.data)
+        return NOT_REQUESTED.format(request.data)
     if plan.replacement and suite.by_size and condition.data not in substitutes.data:
         return f"{plan.replacement} has no size that stands for {condition.data}"
     if not plan.replacement and condition.data not in datasets.names():
@@ -184,9 +188,9 @@ def _defense(settings: Settings, suite: Suite, variant: DefenseVariant) -> Plugi
 
 
 def _varied(spec: PluginSpec, plugin: type[Plugin], scaled: Mapping[str, float], absolute: Mapping[str, Any]) -> PluginSpec:
-    """The specification with other parameters; the scaled ones keep their factor to the plugin's defaults.
+    """The specification with other parameters; `scaled` ones keep their ratio to the plugin's defaults.
 
-    Raises UserError where the plugin does not take one of them, as a rate that the factor lifts above 1.
+    Raises UserError for an invalid value, such as a rate that is scaled above 1.
     """
     defaults = {name: plugin.Params.model_fields[name].default for name in scaled}
     factors = {name: rescaled(value, spec.params[name], defaults[name]) for name, value in scaled.items()}
@@ -207,34 +211,34 @@ def _train(train: TrainSpec, suite: Suite, variant: DefenseVariant) -> TrainSpec
 
 
 def rescaled(published: float, of_recipe: float, published_base: float) -> float:
-    """The published value times what the recipe has over the published base; the base itself gives the recipe's exactly."""
+    """published * of_recipe / published_base; exactly `of_recipe` for the base itself."""
     return of_recipe if published == published_base else float(f"{published * of_recipe / published_base:.12g}")
 
 
-def _known(registry: Registry, name: str) -> None:
+def _require_known(registry: Registry[Any], name: str) -> None:
     if name not in registry.names():
         raise UserError(f"--data {name}: unknown data set; {did_you_mean(name, registry.names())}")
 
 
-def _check_data(planned: Sequence[Planned]) -> None:
-    wanting = [plan for plan in planned if plan.lacks_data]
-    if not wanting or any(plan.runs for plan in planned):
+def _check_data(planned: Sequence[SuiteExpansion]) -> None:
+    lacking = [plan for plan in planned if plan.lacks_data]
+    if not lacking or any(plan.runs for plan in planned):
         return
-    names = ", ".join(plan.suite.asked_as for plan in wanting)
-    reasons = "; ".join(dict.fromkeys(reason for plan in wanting for reason in plan.reasons.values()))
-    hint = "" if all(plan.replacement for plan in wanting) else "; --data scenes runs it on the embedded data set"
+    names = ", ".join(plan.suite.cli_name for plan in lacking)
+    reasons = "; ".join(dict.fromkeys(reason for plan in lacking for reason in plan.reasons.values()))
+    hint = "" if all(plan.replacement for plan in lacking) else "; --data scenes runs it on the embedded data set"
     raise UserError(f"--suite {names}: nothing can be run ({reasons}){hint}")
 
 
-def _as_request(request: SuiteRequest, plan: Planned) -> RequestRecord:
+def _as_request(request: SuiteRequest, plan: SuiteExpansion) -> RequestRecord:
     recipe = recipes.load(request.recipe).name if request.recipe else None
     suite = plan.suite
-    told: dict[str, Any] = {"recipe": recipe} if recipe else {}
+    optional: dict[str, Any] = {"recipe": recipe} if recipe else {}
     if not suite.builtin:
-        told |= {"content": suite.content, "digest": suite.digest}
+        optional |= {"content": suite.content, "digest": suite.digest}
     return RequestRecord(
         cells=[cell.as_request(recipe) for cell in plan.cells.values()],
-        suite=AskedSuite(
+        suite=RequestedSuite(
             name=suite.name,
             instead=plan.replacement,
             model=request.model,
@@ -242,6 +246,6 @@ def _as_request(request: SuiteRequest, plan: Planned) -> RequestRecord:
             options=list(request.options),
             runs=plan.runs,
             reasons=plan.reasons,
-            **told,
+            **optional,
         ),
     )

@@ -1,4 +1,4 @@
-"""Curves of running trainings for TensorBoard or Weights & Biases, beside the records; a run's identity knows nothing of it."""
+"""Training curves for TensorBoard or Weights & Biases, in addition to the records; not part of a run's key."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRACKERS = {"tensorboard": "pip install 'clip-poison-bench[track]'", "wandb": "p
 
 
 class _Log(Protocol):
-    """Takes the numbers of an epoch; what an earlier run of the same cell gave for this epoch or later no longer counts."""
+    """Logs epochs; values that an interrupted run logged for the same epoch or later ones are replaced."""
 
     def epoch(self, number: int, values: dict[str, float]) -> None: ...
 
@@ -25,7 +25,7 @@ class _Log(Protocol):
 
 
 def require(tracker: str) -> None:
-    """Raises UserError when the library of a tracker is not installed."""
+    """Raise UserError if the tracker's library is not installed."""
     try:
         importlib.import_module(tracker)
     except ImportError:
@@ -34,7 +34,7 @@ def require(tracker: str) -> None:
 
 @contextmanager
 def tracked(progress: CellProgress, tracker: str | None, folder: Path, spec: RunSpec) -> Iterator[CellProgress]:
-    """`progress`, with the numbers of each epoch also in folder/TRACKER; a run that goes on after a stop goes on there."""
+    """Log the numbers of each epoch to folder/TRACKER too; a resumed run continues its log."""
     if tracker is None:
         yield progress
         return
@@ -83,7 +83,7 @@ class _TensorBoard:
 
 
 class _WandB:
-    """Never connects: `wandb sync` sends what is in the folder."""
+    """Offline mode; `wandb sync` uploads the folder."""
 
     def __init__(self, folder: Path, spec: RunSpec) -> None:
         import wandb

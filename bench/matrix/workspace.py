@@ -1,4 +1,4 @@
-"""What cells share while a matrix runs: opened data, tokens, poison plans."""
+"""State that the cells of a matrix share: opened data, tokens, poison plans."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from bench import keys
 from bench.api import Attack, AttackContext, DataPlace, DatasetBundle, Images, PoisonPlan, Surrogate
+from bench.canonical import digest
 from bench.config import DataSpec, RunSpec, Settings
 from bench.data.downstream import Downstream, open_sets
 from bench.data.files import MEMORY_BUDGET
 from bench.data.poisoned import PoisonedPairs
-from bench.data.tokens import kept_tokens
+from bench.data.tokens import cached_tokens
 from bench.errors import UserError
 from bench.models import factory
+from bench.models.word_tokenizer import Tokenizer
 from bench.recipe import Recipe
 from bench.registry import attacks, datasets
 
@@ -28,7 +30,7 @@ _PRELOAD_BATCH = 512
 
 
 def cache_folder() -> Path | None:
-    """BENCH_CACHE, or the user's cache folder; None where neither can be written."""
+    """BENCH_CACHE, or the user's cache folder; None if it is not writable."""
     base = os.environ.get("BENCH_CACHE")
     folder = Path(base) if base else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clip-poison-bench"
     try:
@@ -39,39 +41,44 @@ def cache_folder() -> Path | None:
 
 
 @dataclass(frozen=True)
-class Source:
-    """What a workspace is opened with; `asked` is what its settings are made of: data set, options, model, recipe."""
+class WorkspaceSource:
+    """How to open a workspace, in another process too; `settings_args` are the arguments of its Settings."""
 
-    asked: tuple[str, tuple[str, ...], str | None, Recipe | None]
+    settings_args: tuple[str, tuple[str, ...], str | None, Recipe | None]
     data: str
     root: Path | None = None
     downstream_root: Path | None = None
 
     @property
     def recipe(self) -> Recipe | None:
-        """The one that was asked for."""
-        return self.asked[3]
+        """The requested recipe; None is the data set's."""
+        return self.settings_args[3]
 
     def open(self) -> Workspace:
-        return Workspace(Settings(*self.asked), self.data, self.root, self.downstream_root)
+        return Workspace(Settings(*self.settings_args), self.data, self.root, self.downstream_root)
 
-    def absolute(self) -> Source:
-        """The same from any working folder."""
+    def absolute(self) -> WorkspaceSource:
+        """The same with absolute paths."""
         roots = (folder.absolute() if folder else None for folder in (self.root, self.downstream_root))
-        return Source(self.asked, self.data, *roots)
+        return WorkspaceSource(self.settings_args, self.data, *roots)
 
 
 class Workspace:
-    """One data source at one model's image size; everything in it is computed once.
+    """One data set at one model's image size; everything in it is computed once.
 
-    `bundle` is what cells are trained and poisoned with, `measured` the same with the sets of --downstream-root as tasks.
+    Attributes
+    ----------
+    bundle : DatasetBundle
+        The data that cells are trained on and attacks poison.
+    measured : DatasetBundle
+        The same, with the downstream sets of --downstream-root as further tasks.
     """
 
     def __init__(self, settings: Settings, data: str, root: Path | None, downstream_root: Path | None = None) -> None:
         entry = datasets[data]
         if entry.plugin.needs_root and root is None:
-            raise UserError(f"--data {data}: say where it lies with --data-root DIR")
-        self.source = Source(settings.asked, data, root, downstream_root)
+            raise UserError(f"--data {data}: give its folder with --data-root DIR")
+        self.source = WorkspaceSource(settings.args, data, root, downstream_root)
         self.model = settings.model
         params = settings.data(entry.plugin)
         side = factory.image_size(self.model.name)
@@ -87,10 +94,10 @@ class Workspace:
         self._preloaded = False
         self._plans: dict[str, tuple[Attack, PoisonPlan, AttackContext]] = {}
 
-    def preload(self, heard: Callable[[int], None]) -> None:
-        """Load every image once where all fit in memory, so that a damaged one is found before anything is trained.
+    def preload(self, on_loaded: Callable[[int], None]) -> None:
+        """Load the images that fit in memory, so that a damaged one is found before anything is trained.
 
-        `heard` is told how many images were loaded. Raises UserError naming the file.
+        `on_loaded` is called with the number of images in each batch. Raises UserError naming the damaged file.
         """
         if self._preloaded:
             return
@@ -104,33 +111,33 @@ class Workspace:
             for start in range(0, len(images), _PRELOAD_BATCH):
                 chunk = np.arange(start, min(start + _PRELOAD_BATCH, len(images)))
                 images.load(chunk)
-                heard(len(chunk))
+                on_loaded(len(chunk))
         self._preloaded = True
 
     @cached_property
-    def tokenizer(self) -> factory.Tokenizer:
+    def tokenizer(self) -> Tokenizer:
         return factory.tokenizer(self.model.name)
 
     def tokens(self, prompts: Sequence[str]) -> torch.Tensor:
-        """int64 (n, length); each distinct prompt is tokenised once."""
+        """Tokens int64 (n, length); each distinct prompt is tokenised once."""
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._rows]
         if new:
             self._rows.update(zip(new, self.tokenizer(new), strict=True))
         return torch.stack([self._rows[prompt] for prompt in prompts])
 
-    def train_tokens(self, model: str, heard: Callable[[int, int], None]) -> NDArray[np.integer]:
-        """A model's tokens of the clean training captions, see `kept_tokens`; `heard` is told of how many how many are done."""
+    def train_tokens(self, model: str, on_progress: Callable[[int, int], None]) -> NDArray[np.integer]:
+        """A model's tokens of the clean training captions; `on_progress` is called with (captions in all, captions done)."""
         if model not in self._train_tokens:
             captions, identity = self.bundle.train.captions, factory.tokenizer_identity(model)
-            told = partial(heard, len(captions))
-            self._train_tokens[model] = kept_tokens(captions, factory.tokenizer(model), identity, cache_folder(), told)
+            report = partial(on_progress, len(captions))
+            self._train_tokens[model] = cached_tokens(captions, factory.tokenizer(model), identity, cache_folder(), report)
         return self._train_tokens[model]
 
     def poison(self, spec: RunSpec) -> tuple[Attack, PoisonPlan, AttackContext]:
-        """The attack of a cell and its plan; the same for every defense."""
+        """The attack of a cell with its plan and context; the same for every defense."""
         assert spec.attack is not None
         parts = keys.poison_parts(spec)
-        key = keys.digest(parts)
+        key = digest(parts)
         if key not in self._plans:
             plugin = attacks[spec.attack.name].plugin
             attack = plugin(plugin.Params.model_validate(spec.attack.params))
@@ -139,17 +146,17 @@ class Workspace:
         return self._plans[key]
 
     def craft(self, spec: RunSpec, surrogate: Surrogate) -> None:
-        """Let the attack of a cell complete its plan against a model, once for all defenses."""
+        """Let the attack of a cell optimise its plan against a surrogate model, once for all defenses."""
         attack, plan, ctx = self.poison(spec)
-        key = keys.digest(keys.poison_parts(spec))
+        key = digest(keys.poison_parts(spec))
         if key not in self._crafted:
             self._plans[key] = attack, attack.craft(ctx, plan, surrogate), ctx
             self._crafted.add(key)
 
-    def adopt(self, spec: RunSpec, plan: PoisonPlan) -> None:
-        """Take the plan of a cell from the process that made it."""
+    def set_plan(self, spec: RunSpec, plan: PoisonPlan) -> None:
+        """Use the poison plan of rank 0."""
         attack, _, ctx = self.poison(spec)
-        self._plans[keys.digest(keys.poison_parts(spec))] = attack, plan, ctx
+        self._plans[digest(keys.poison_parts(spec))] = attack, plan, ctx
 
     def pairs(self, spec: RunSpec) -> PoisonedPairs:
         """The training set of a cell."""

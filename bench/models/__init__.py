@@ -1,1 +1,1 @@
-"""open_clip models: built by name, from scratch, with seeded weights; saved as safetensors that open_clip reads."""
+"""open_clip models, created by name with seeded initial weights and saved as safetensors that open_clip can load."""

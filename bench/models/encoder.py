@@ -1,4 +1,4 @@
-"""A CLIP as defenses and evaluators see it: unit embeddings, normalised pixels, mixed precision inside."""
+"""The CLIP that defenses and evaluators use: unit-length embeddings, with pixel normalisation and mixed precision inside."""
 
 from __future__ import annotations
 
@@ -9,16 +9,24 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bench.models import tokens as parts
 from bench.models import trunk
 
 _MAX_LOG_SCALE = 4.6051702  # ln 100, Radford et al. 2021
 
 
 class ClipEncoder(nn.Module):
-    """Wraps an open_clip model.
+    """Wraps an open_clip model; see `bench.api.Encoder`.
 
-    With precision bf16 the image tower runs under autocast, and on a GPU the text tower too; on a CPU a small text tower
-    is faster in float32.
+    Parameters
+    ----------
+    model : nn.Module
+        The open_clip model.
+    precision : {"fp32", "bf16"}
+        With bf16 the image tower runs under autocast, and on a GPU also the text tower; on a CPU a small text tower is faster
+        in float32.
+    device : torch.device
+        Where the model is moved.
     """
 
     def __init__(self, model: Any, precision: str, device: torch.device) -> None:
@@ -35,32 +43,50 @@ class ClipEncoder(nn.Module):
 
     @property
     def logit_scale(self) -> torch.Tensor:
-        return self.model.logit_scale.clamp(max=_MAX_LOG_SCALE).exp()
+        """exp of the learned log scale, at most 100: a scalar with gradient."""
+        scale: torch.Tensor = self.model.logit_scale
+        return scale.clamp(max=_MAX_LOG_SCALE).exp()
 
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+        """Unit-length embeddings, float32 (n, d), of images, float32 (n, 3, side, side) in [0, 1]."""
         with self._autocast(self._precision == "bf16"):
             embeddings = self.model.encode_image(self._pixels(images))
         return F.normalize(embeddings.float(), dim=-1)
 
     def trunk(self, images: torch.Tensor) -> torch.Tensor:
+        """Features before the projection, float32 (n, trunk_dim), not normalised. Images as in `encode_image`."""
         with self._autocast(self._precision == "bf16"):
             return trunk.features(self.model.visual, self._pixels(images)).float()
 
+    def image_parts(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        with self._autocast(self._precision == "bf16"):
+            whole, places = parts.of_images(self.model.visual, self._pixels(images))
+        return F.normalize(whole.float(), dim=-1), F.normalize(places.float(), dim=-1)
+
+    def text_parts(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        with self._autocast(self._precision == "bf16" and self.device.type != "cpu"):
+            whole, words = parts.of_texts(self.model, tokens)
+        words = F.normalize(words.float(), dim=-1)
+        return F.normalize(whole.float(), dim=-1), words if words.shape[1] != tokens.shape[1] else words * (tokens != 0)[
+            ..., None
+        ]
+
     @torch.no_grad()
     def trunk_dim(self, side: int) -> int:
-        """How many features `trunk` gives of images of `side` pixels."""
+        """The width of the features of `trunk`, for images of `side` pixels."""
         training = self.training
-        found = self.eval().trunk(torch.zeros(1, 3, side, side, device=self.device))
+        features = self.eval().trunk(torch.zeros(1, 3, side, side, device=self.device))
         self.train(training)
-        return found.shape[1]
+        return features.shape[1]
 
     def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Unit-length embeddings, float32 (n, d), of tokens, int64 (n, context length)."""
         with self._autocast(self._precision == "bf16" and self.device.type != "cpu"):
             embeddings = self.model.encode_text(tokens)
         return F.normalize(embeddings.float(), dim=-1)
 
     def clamp_logit_scale(self) -> None:
-        """Keep the learned scale in range, so that it does not drift where it has no effect."""
+        """Clamp the parameter itself, so that it does not drift beyond the range where it has an effect."""
         with torch.no_grad():
             self.model.logit_scale.clamp_(max=_MAX_LOG_SCALE)
 

@@ -1,4 +1,4 @@
-"""Models and tokenizers by name."""
+"""Create models and tokenizers by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save
 
 from bench.errors import UserError, did_you_mean
 from bench.models import small_resnet  # noqa: F401  registers the architecture with timm
-from bench.models.words import Tokenizer, by_words
+from bench.models.word_tokenizer import Tokenizer, cached_by_word
 
 
 @cache
@@ -27,12 +27,12 @@ def _register_configs() -> tuple[str, ...]:
 
 
 def own_models() -> tuple[str, ...]:
-    """Names of this project's small configurations."""
+    """Names of the small configurations that come with this package."""
     return _register_configs()
 
 
 def model_names() -> list[str]:
-    """Every architecture that can be trained from scratch."""
+    """Names of all architectures that can be trained from scratch."""
     _register_configs()
     return list(open_clip.list_models())
 
@@ -47,28 +47,29 @@ def config(name: str) -> dict[str, Any]:
 
 
 def image_size(name: str) -> int:
-    """Side of the model's square input in pixels."""
+    """Side of the model's square input images in pixels."""
     side = config(name)["vision_cfg"].get("image_size", 224)
     return int(side[0] if isinstance(side, list | tuple) else side)
 
 
 def is_resnet(name: str) -> bool:
-    """Whether the model's image tower is a residual network: open_clip's own, or one of timm's."""
+    """Whether the image tower is a ResNet, of open_clip or of timm."""
     vision = config(name)["vision_cfg"]
     return isinstance(vision.get("layers"), list) or "resn" in vision.get("timm_model_name", "")
 
 
 def create(name: str, seed: int) -> torch.nn.Module:
-    """A model with fresh float32 weights that depend on `name` and `seed` only."""
+    """Create a model with random float32 weights, which depend on `name` and `seed` only."""
     config(name)
     with torch.random.fork_rng(devices=[]), _quiet():
         torch.manual_seed(seed)
-        return open_clip.create_model(name, pretrained=None, precision="fp32", device="cpu")
+        model: torch.nn.Module = open_clip.create_model(name, pretrained=None, precision="fp32", device="cpu")
+        return model
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without open_clip's warning that the weights are random, which is what is wanted here."""
+    """Suppress open_clip's warning that the weights are random, as they are meant to be."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -78,22 +79,23 @@ def _quiet() -> Iterator[None]:
 
 
 def tokenizer(name: str) -> Tokenizer:
-    """Texts -> int64 (n, context length), padded with 0."""
+    """The tokenizer of a model: a function from n texts to int64 (n, context length), padded with 0."""
     _register_configs()
-    return by_words(open_clip.get_tokenizer(name))
+    return cached_by_word(open_clip.get_tokenizer(name))
 
 
 def tokenizer_identity(name: str) -> list[Any]:
-    """Plain data that changes with the tokens that a model's tokenizer gives."""
+    """Plain data that identifies the tokenizer of a model."""
     text = config(name)["text_cfg"]
     options = {key: text.get(key) for key in ("context_length", "hf_tokenizer_name", "tokenizer_mode", "tokenizer_kwargs")}
     return [open_clip.__version__, name if "siglip" in name.lower() else "", options]
 
 
 def weights_bytes(model: torch.nn.Module) -> bytes:
-    """Float32 weights as safetensors; `open_clip.create_model(name, pretrained=path)` reads a file of them."""
+    """The float32 weights in safetensors format; `open_clip.create_model(name, pretrained=path)` can load such a file."""
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()})
 
 
 def load_weights(model: torch.nn.Module, path: Path) -> None:
+    """Load weights from a safetensors file."""
     model.load_state_dict(load_file(path))

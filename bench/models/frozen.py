@@ -1,4 +1,4 @@
-"""A trained model, ready to be evaluated: features and classifiers are computed once."""
+"""A trained model for evaluation, which caches features and classifiers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from bench.api import Images, Vocabulary
 from bench.data.augment import to_float
 from bench.models.encoder import ClipEncoder
-from bench.models.factory import Tokenizer
+from bench.models.word_tokenizer import Tokenizer
 
 _BATCH = 512
 
 
 class FrozenClip:
-    """An encoder in evaluation mode that remembers what it computed."""
+    """An encoder in evaluation mode with cached image features and classifiers; see `bench.api.FrozenModel`."""
 
     def __init__(self, encoder: ClipEncoder, tokenizer: Tokenizer) -> None:
         self._encoder = encoder.eval()
@@ -28,7 +28,7 @@ class FrozenClip:
 
     @torch.no_grad()
     def image_features(self, images: Images) -> torch.Tensor:
-        """float32 (n, d) on the CPU."""
+        """Unit-length embeddings of all images, cached: float32 (n, d) on the CPU."""
         if images not in self._features:
             chunks = [
                 self._encoder.encode_image(to_float(images.load(rows).to(self._encoder.device))).cpu()
@@ -39,16 +39,16 @@ class FrozenClip:
 
     @torch.no_grad()
     def classifier(self, vocabulary: Vocabulary) -> torch.Tensor:
-        """float32 (classes, d) on the CPU."""
+        """Zero-shot class embeddings, cached: float32 (classes, d) on the CPU."""
         if vocabulary not in self._classifiers:
             prompts = [prompt for prompts in vocabulary.prompts() for prompt in prompts]
-            grouped = self.text_features(prompts).unflatten(0, (len(vocabulary.names), len(vocabulary.templates)))
+            grouped = self.text_features(prompts).view(len(vocabulary.names), len(vocabulary.templates), -1)
             self._classifiers[vocabulary] = F.normalize(grouped.mean(dim=1), dim=-1)
         return self._classifiers[vocabulary]
 
     @torch.no_grad()
     def text_features(self, captions: Sequence[str]) -> torch.Tensor:
-        """float32 (n, d) on the CPU."""
+        """Unit-length embeddings of captions: float32 (n, d) on the CPU."""
         tokens = self._tokenizer(captions)
         chunks = [
             self._encoder.encode_text(tokens[torch.from_numpy(rows)].to(self._encoder.device)).cpu()
@@ -58,19 +58,19 @@ class FrozenClip:
 
 
 class FrozenSurrogate:
-    """An encoder in evaluation mode, in float32, whose parameters take no gradient."""
+    """An encoder in evaluation mode whose parameters have no gradient, for attacks; see `bench.api.Surrogate`."""
 
     def __init__(self, encoder: ClipEncoder, tokenizer: Tokenizer) -> None:
         self._encoder = encoder.eval().requires_grad_(False)
         self._tokenizer = tokenizer
 
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
-        """float32 (n, 3, side, side) in [0, 1] -> float32 (n, d) on the images' device."""
+        """Unit-length embeddings of images in [0, 1], with gradient: float32 (n, d) on the device of the images."""
         return self._encoder.encode_image(images.to(self._encoder.device)).to(images.device)
 
     @torch.no_grad()
     def encode_captions(self, captions: Sequence[str]) -> torch.Tensor:
-        """float32 (n, d) on the CPU."""
+        """Unit-length embeddings of captions: float32 (n, d) on the CPU."""
         return self._encoder.encode_text(self._tokenizer(captions).to(self._encoder.device)).cpu()
 
 

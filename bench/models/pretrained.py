@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from bench.errors import UserError, did_you_mean
 from bench.models import factory
 from bench.models.encoder import ClipEncoder
+from bench.models.word_tokenizer import Tokenizer
 
 _DIGEST = "sha256-"
 _files: dict[str, Path] = {}
@@ -37,7 +38,7 @@ def identified(name: str) -> str:
     return f"{model}:{digest}"
 
 
-def load(name: str, precision: str, device: torch.device) -> tuple[ClipEncoder, factory.Tokenizer]:
+def load(name: str, precision: str, device: torch.device) -> tuple[ClipEncoder, Tokenizer]:
     """A model by its `identified` name, with its tokenizer; it takes square images of any size in pixels."""
     model, _, weights = name.partition(":")
     if weights.startswith(_DIGEST) and weights not in _files:

@@ -1,4 +1,4 @@
-"""A residual network for images of 32 pixels: ResNet-D's stem, but one halving before the stages instead of two."""
+"""A small ResNet for images of 32 pixels, with the stem of ResNet-D but without its max pooling."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 @register_model
 def bench_resnet10(pretrained: bool = False, num_classes: int = 1000, **_: Any) -> ResNet:
-    """Four stages of one basic block (24 to 144 channels) at strides 2 to 16 (He et al. 2016; stem of He et al. 2019)."""
+    """Four stages of one basic block, with 24 to 144 channels, at strides 2 to 16 (He et al. 2016; stem of He et al. 2019)."""
     if pretrained:
         raise ValueError("bench_resnet10 has no pretrained weights")
     model: Any = ResNet(

@@ -1,4 +1,4 @@
-"""The image tower of an open_clip model without its projection into the joint space."""
+"""Features of the image tower of an open_clip model before its projection into the joint space."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from torch import nn
 
 
 def features(visual: Any, pixels: torch.Tensor) -> torch.Tensor:
-    """What the projection is made of: (n, width). Of a residual network the mean over places of its last stage."""
+    """The features before the projection: (n, width). For a ResNet, the spatial mean of its last stage."""
     if hasattr(visual, "trunk"):  # timm's
         return _pooled(visual.trunk(pixels))
     if hasattr(visual, "attnpool"):
-        with _replaced(visual, "attnpool", nn.Identity()):
+        with replaced(visual, "attnpool", nn.Identity()):
             return _pooled(visual(pixels))
     if getattr(visual, "proj", None) is not None:
-        with _replaced(visual, "proj", None):
-            return visual(pixels)
-    return visual(pixels)
+        with replaced(visual, "proj", None):
+            return _pooled(visual(pixels))
+    return _pooled(visual(pixels))
 
 
-def _pooled(found: torch.Tensor) -> torch.Tensor:
-    """Rows as they are; of maps (n, width, height, width) and of tokens (n, tokens, width) the mean."""
-    return found.mean(dim=(2, 3)) if found.dim() == 4 else found.mean(dim=1) if found.dim() == 3 else found
+def _pooled(output: torch.Tensor) -> torch.Tensor:
+    """The mean of feature maps (n, c, h, w) over positions, or of tokens (n, tokens, c); features (n, c) unchanged."""
+    return output.mean(dim=(2, 3)) if output.dim() == 4 else output.mean(dim=1) if output.dim() == 3 else output
 
 
 @contextmanager
-def _replaced(module: nn.Module, name: str, value: Any) -> Iterator[None]:
+def replaced(module: nn.Module, name: str, value: Any) -> Iterator[None]:
     before = getattr(module, name)
     setattr(module, name, value)
     try:

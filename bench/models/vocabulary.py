@@ -1,7 +1,7 @@
-"""Training with only the token embeddings that the captions use.
+"""Train only the token embeddings that occur in the captions.
 
-An optimiser touches every row of the 49,408-row table at every step, used or not; a small model spends more time there
-than in its layers. Unused rows keep their initial values.
+An optimiser updates all 49,408 rows of the embedding table in every step, whether they are used or not; for a small model this
+takes longer than its layers. Unused rows keep their initial values.
 """
 
 from __future__ import annotations
@@ -13,10 +13,17 @@ from torch import nn
 
 
 class CompactVocabulary:
-    """Shrinks a model's token embedding to the rows in use, and puts it back whole.
+    """Reduces a model's token embedding to the tokens in use, and restores it after training.
 
-    `tokens`, int64 of any shape, are all that will be encoded in training. Token order is kept, since open_clip finds the end
-    of a text as its largest token. Text towers that are not open_clip's own are left as they are.
+    The order of tokens is kept, since open_clip takes the largest token as the end of a text. Text towers that are not
+    open_clip's own are left unchanged.
+
+    Parameters
+    ----------
+    model : nn.Module
+        An open_clip model.
+    tokens : int64, any shape
+        All tokens that occur in training.
     """
 
     def __init__(self, model: Any, tokens: torch.Tensor) -> None:
@@ -27,14 +34,15 @@ class CompactVocabulary:
         self._used = torch.unique(torch.cat([tokens.flatten(), torch.zeros(1, dtype=torch.int64)]))
         self._row = torch.full((self._full.num_embeddings,), -1, dtype=torch.int64)
         self._row[self._used] = torch.arange(len(self._used))
-        self._owner.token_embedding = nn.Embedding.from_pretrained(self._full.weight.detach()[self._used], freeze=False)
+        rows = self._full.weight.detach()[self._used]
+        self._owner.token_embedding = nn.Embedding(len(rows), rows.shape[1], _weight=rows)
 
     def compact(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Rows of the small table; int64, the shape of `tokens`."""
+        """Map tokens to rows of the reduced table: int64, in the shape of `tokens`."""
         return tokens if self._full is None else self._row[tokens]
 
     def restore(self) -> None:
-        """Give the model its full table back, with the trained rows in it."""
+        """Restore the full table, with the trained rows in it."""
         if self._full is None:
             return
         trained = self._owner.token_embedding.weight.detach()

@@ -1,1 +1,1 @@
-"""What a training takes, from a short one: seconds by phase and stage, memory, operations, a trace."""
+"""Profiles of training, extrapolated from a few steps: time by phase and stage, memory, FLOP/s, a trace."""

@@ -1,4 +1,4 @@
-"""What the machine gives and what this process takes of it."""
+"""Peak speed of the machine, and peak memory of this process."""
 
 from __future__ import annotations
 
@@ -10,33 +10,29 @@ from pathlib import Path
 
 import torch
 
+from bench.matrix.device import synchronize
+
 _SIDES = {"cpu": 1024, "cuda": 8192}
 _SECONDS = 0.5
-_FEWEST = 3
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done all that it was given; a CPU always has."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+_MIN_PRODUCTS = 3
 
 
 def matmul_rate(dtype: torch.dtype, device: torch.device) -> float:
-    """FLOP/s of a large square matrix product of `dtype`: the best of half a second."""
+    """Peak FLOP/s of a large square matrix product of `dtype`, within half a second."""
     side = _SIDES[device.type]
     left = torch.rand(side, side, device=device).to(dtype)
-    best, done, ends = float("inf"), 0, time.perf_counter() + _SECONDS
-    while done < _FEWEST or time.perf_counter() < ends:
-        wait(device)
+    best, done, deadline = float("inf"), 0, time.perf_counter() + _SECONDS
+    while done < _MIN_PRODUCTS or time.perf_counter() < deadline:
+        synchronize(device)
         started = time.perf_counter()
         left @ left
-        wait(device)
+        synchronize(device)
         best, done = min(best, time.perf_counter() - started), done + 1
     return 2 * side**3 / best
 
 
 def reset_peaks(device: torch.device) -> None:
-    """Let the peaks of memory start anew, where the system can (Linux); elsewhere that of the process is its whole life's."""
+    """Reset peak memory. The host's can be reset on Linux alone; elsewhere it is the peak since the process started."""
     gc.collect()
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
@@ -45,7 +41,7 @@ def reset_peaks(device: torch.device) -> None:
 
 
 def peak_rss() -> int:
-    """Bytes of memory that the process held at most."""
+    """Peak resident memory of the process in bytes."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
@@ -56,5 +52,5 @@ def peak_rss() -> int:
 
 
 def peak_cuda(device: torch.device) -> int | None:
-    """Bytes that tensors held at most on the GPU; None on a CPU."""
+    """Peak GPU memory of tensors in bytes; None on a CPU."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None

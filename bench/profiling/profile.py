@@ -1,4 +1,4 @@
-"""The profile of a defense, as figures."""
+"""The profile of a defense, as numbers."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store
 from bench.matrix.workspace import Workspace
 from bench.profiling.machine import matmul_rate, peak_cuda, peak_rss, reset_peaks
-from bench.profiling.measure import Limit, PhaseTimes, Times, measure, phase_stages
-from bench.training.memory import LESS_MEMORY
+from bench.profiling.measure import PhaseTimes, StepLimit, TrainingTimes, measure, phase_stages
+from bench.training.memory import MEMORY_HINT
 from bench.training.trainer import Trainer
 
 Profile = dict[str, Any]
-"""What `profile` gives; numbers are seconds, bytes, pairs, FLOP and FLOP/s of a whole training."""
+"""The result of `profile`, for a whole training: seconds, bytes, pairs, FLOP and FLOP/s."""
 
 
 def profile(
     cell: Cell,
     workspace: Workspace,
     device: torch.device,
-    limit: Limit,
+    limit: StepLimit,
     then: Callable[[Trainer, list[PhaseTimes]], None] | None = None,
 ) -> Profile:
-    """Train a cell for a short while; models that it builds on are fresh ones. Nothing is kept.
+    """Profile the training of a cell, with untrained models as its dependencies. Nothing is stored.
 
-    `then` is given the trainer and what was measured.
+    `then` is called with the trainer and the measured phases.
     """
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
@@ -53,7 +53,7 @@ def profile(
         try:
             trainer, _ = prepare(cell, workspace, store, runtime)
         except MemoryError as error:
-            raise UserError(f"{cell.title}: {error}; {LESS_MEMORY}") from None
+            raise UserError(f"{cell.title}: {error}; {MEMORY_HINT}") from None
         setup = time.perf_counter() - started
         reset_peaks(device)
         times = measure(trainer, limit)
@@ -73,11 +73,11 @@ def profile(
     }
 
 
-def figures(times: Times, matmul: float) -> Profile:
-    """`matmul` is the machine's FLOP/s of a matrix product.
+def figures(times: TrainingTimes, matmul: float) -> Profile:
+    """Derived numbers; `matmul` is the machine's FLOP/s of a matrix product.
 
-    `outside_with_scoring_forward` is the share of time outside forward, backward and optimiser of training steps, in which the
-    forward passes of scoring are; `outside_without_scoring_forward` is the share outside of these too.
+    `outside_with_scoring_forward` is the share of time outside the forward, backward and optimiser stages of training steps;
+    `outside_without_scoring_forward` excludes the forward passes of scoring too.
     """
     phases = []
     flops = 0.0

@@ -1,4 +1,4 @@
-"""Profiles as text."""
+"""Profiles as tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.console import say
+from bench.console import print_plain
 from bench.profiling.profile import Profile
 
 _BETWEEN = ("selection", "scoring_forward", "scoring_rest", "split")
@@ -17,7 +17,7 @@ _STAGES = ("load", "augment", "forward", "backward", "optimiser", *_BETWEEN, "ot
 
 
 def print_profile(profile: Profile, undefended: Profile, console: Console) -> None:
-    """A column for each phase, one for what happens between epochs, one for the whole; the shares of a column sum to 100%."""
+    """Print a column for each phase, for the work between epochs, and for the whole run; shares are of the column's time."""
     between = {name: profile["stages"][name] for name in _BETWEEN}
     columns = {phase["phase"]: phase for phase in profile["phases"]}
     columns |= {"between epochs": {"seconds": sum(between.values()), "stages": between}, "whole run": profile}
@@ -31,24 +31,24 @@ def print_profile(profile: Profile, undefended: Profile, console: Console) -> No
     for stage in _STAGES:
         table.add_row(f"{stage.replace('_', ': ')}, %", *(_share(part, stage) for part in columns.values()))
     console.print(table)
-    say(console, f"whole run, predicted: {profile['seconds']:.0f} s, {_relative(profile, undefended)}")
-    say(console, f"outside forward, backward and optimiser of the steps: {_outside(profile)}")
+    print_plain(console, f"whole run, predicted: {profile['seconds']:.0f} s, {_relative(profile, undefended)}")
+    print_plain(console, f"outside forward, backward and optimiser of the steps: {_outside(profile)}")
     rate, most = profile["flop_per_second"], profile["matmul_flop_per_second"]
     machine = f"a matrix product in {profile['precision']} here ({most / 1e9:,.0f})"
-    say(console, f"{rate / 1e9:,.1f} GFLOP/s, {rate / most:.1%} of {machine}")
-    say(console, f"peak memory {_memory(profile)}\n")
+    print_plain(console, f"{rate / 1e9:,.1f} GFLOP/s, {rate / most:.1%} of {machine}")
+    print_plain(console, f"peak memory {_memory(profile)}\n")
 
 
 def size_line(profile: Profile) -> str:
-    """What was measured of one defense at one size, for who waits for the others."""
+    """One line on a defense at one size, printed while others are measured."""
     cost = 1e6 * profile["seconds"] / profile["train_pairs"]
     return f"{profile['defense']}, {profile['train_pairs']:,} pairs: {cost:,.0f} us/pair, peak memory {_memory(profile)}"
 
 
 def print_sizes(profiles: Sequence[Profile], console: Console) -> None:
-    """Microseconds of a whole run for each training pair, those between its epochs, and those of setting it up.
+    """Print microseconds per training pair of the whole run, of the work between epochs, and of the set-up.
 
-    Where cost is linear they stay; "ratio" is to the smallest size.
+    They are constant if cost is linear; "ratio" is relative to the smallest size.
     """
     table = Table(box=box.SIMPLE_HEAD)
     costs = ("us/pair", "ratio", "between epochs", "set up", "peak memory")

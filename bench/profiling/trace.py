@@ -1,4 +1,4 @@
-"""A few steps of each phase as a Chrome trace, for chrome://tracing or Perfetto."""
+"""Chrome traces of a few steps of each phase, for chrome://tracing or Perfetto."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _STEPS = 3
 
 
 def traced(trainer: Trainer, phases: Sequence[PhaseTimes]) -> list[dict[str, Any]]:
-    """The events of three steps of each phase, under the names of the phase and of the stages."""
+    """Trace events of three steps of each phase, labelled by phase and stage."""
     activities = [ProfilerActivity.CPU]
     if trainer.encoder.device.type == "cuda":
         activities.append(ProfilerActivity.CUDA)
     with profile(activities=activities) as profiler:
         for phase in phases:
             with record_function(f"{trainer.spec.defense.name}: {phase.name}"):
-                run_steps(trainer, phase.place, _STEPS)
+                run_steps(trainer, phase.first, _STEPS)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(path))
@@ -33,8 +33,8 @@ def traced(trainer: Trainer, phases: Sequence[PhaseTimes]) -> list[dict[str, Any
 
 
 def write_trace(events: Sequence[dict[str, Any]], path: Path) -> None:
-    """Raises UserError where the file cannot be written."""
+    """Write a trace file. Raises UserError if it is not writable."""
     try:
         path.write_text(json.dumps({"traceEvents": list(events), "displayTimeUnit": "ms"}), encoding="utf-8")
     except OSError as error:
-        raise UserError(f"--trace {path}: cannot be written ({error.strerror}); choose another file") from None
+        raise UserError(f"--trace {path}: not writable ({error.strerror}); choose another file") from None

@@ -1,1 +1,1 @@
-"""Records -> frames -> tables -> CSV, HTML, terminal. Reads JSON only: no torch, no plugins."""
+"""Records -> frames -> tables -> CSV, HTML, LaTeX, terminal. Reads JSON only, without torch or plugins."""

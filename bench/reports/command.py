@@ -1,4 +1,4 @@
-"""The command that runs a cell again."""
+"""The command that reruns a cell."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ EMBEDDED = ("scenes",)
 
 
 def command_of(run: Run) -> list[str]:
-    """`bench run` with every parameter of the spec, quoted for a shell, an option an item.
+    """`bench run` with all parameters of a run, quoted for a shell: a list with one item for each option.
 
-    Null parameters stay out: TOML has no null, and they are defaults of plugin and recipe.
+    Null parameters are omitted, since TOML has no null and they are defaults of the plugin or recipe.
     """
     options: list[tuple[str, ...]] = [("--data", run.data)]
     if run.data not in EMBEDDED:
@@ -41,7 +41,7 @@ def command_of(run: Run) -> list[str]:
 
 
 def foreign_plugins(run: Run) -> list[str]:
-    """Plugins of the cell that came from a file or another package."""
+    """Names of the cell's plugins that are not built in."""
     return [plugin.name for plugin in (run.spec.data, run.spec.attack, run.spec.defense) if plugin and plugin.source]
 
 
@@ -56,7 +56,7 @@ def _options(run: Run) -> dict[str, Any]:
 
 
 def _toml_or_text(value: Any) -> str:
-    """The value as --set reads it: TOML, or bare text where that is not TOML."""
+    """A value as --set parses it: TOML, or plain text if that is not valid TOML."""
     if isinstance(value, str):
         try:
             tomllib.loads(f"value = {value}")

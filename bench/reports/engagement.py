@@ -1,10 +1,10 @@
-"""Whether a defense engaged: what the records hold of the limits that it declares, and what to say of those it missed."""
+"""Whether a defense engaged: the limits that it declares for its telemetry, and messages about those it missed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from bench.matrix.schema import Limit
+from bench.matrix.schema import LimitRecord
 from bench.reports.labels import number, percent_of
 from bench.reports.notes import Notes
 from bench.reports.records import Run
@@ -14,23 +14,23 @@ ENGAGEMENT = ("defense_engaged", "engagement")
 """Columns of CSV files: yes, no or empty; and the limits that were missed."""
 
 
-def limits_of(run: Run) -> Sequence[Limit]:
-    """Each limit with its value; none in records of before, and of a defense that declares none."""
+def limits_of(run: Run) -> Sequence[LimitRecord]:
+    """Each limit with its value; none in older records, or if the defense declares none."""
     return run.record.engagement if run.record else ()
 
 
 def engaged(runs: Iterable[Run]) -> str:
-    """ "no" where a run missed a limit, "yes" where all that were held against one kept it, empty where none was."""
-    kept = [limit.engaged for run in runs for limit in limits_of(run)]
-    return "" if not kept else "yes" if all(kept) else "no"
+    """ "no" if a run missed a limit, "yes" if none did, and empty if there are no limits."""
+    met = [limit.engaged for run in runs for limit in limits_of(run)]
+    return "" if not met else "yes" if all(met) else "no"
 
 
-def missed(runs: Iterable[Run]) -> Iterator[tuple[Run, Limit]]:
+def missed(runs: Iterable[Run]) -> Iterator[tuple[Run, LimitRecord]]:
     return ((run, limit) for run in runs for limit in limits_of(run) if not limit.engaged)
 
 
 def engagement_notes(name: str, runs: Iterable[Run], notes: Notes) -> list[int]:
-    """Adds a note for each limit that a run missed; where: `name`, the seed and the value."""
+    """Add a note for each limit that a run missed, with `name`, the seed and the value as its location."""
     found = {
         notes.add(STATUS, f"{limit.what} should be {bounds(limit)}; {limit.advice}", f"{name}, seed {run.seed}: {value}")
         for run, limit in missed(runs)
@@ -40,18 +40,18 @@ def engagement_notes(name: str, runs: Iterable[Run], notes: Notes) -> list[int]:
 
 
 def engagement_columns(runs: Sequence[Run]) -> dict[str, str]:
-    """For a CSV file, whether it did and each limit that was missed, once."""
-    said = [f"{limit.what}: {value_of(limit)}, should be {bounds(limit)}; {limit.advice}" for _, limit in missed(runs)]
-    return dict(zip(ENGAGEMENT, (engaged(runs), ". ".join(dict.fromkeys(said))), strict=True))
+    """The columns ENGAGEMENT of a CSV file; each missed limit is listed once."""
+    messages = [f"{limit.what}: {value_of(limit)}, should be {bounds(limit)}; {limit.advice}" for _, limit in missed(runs)]
+    return dict(zip(ENGAGEMENT, (engaged(runs), ". ".join(dict.fromkeys(messages))), strict=True))
 
 
-def value_of(limit: Limit) -> str:
+def value_of(limit: LimitRecord) -> str:
     if limit.value is None:
-        return "never measured"
+        return "not measured"
     return f"{number(limit.value)}%" if limit.unit == "fraction" else number(limit.value, "")
 
 
-def bounds(limit: Limit) -> str:
+def bounds(limit: LimitRecord) -> str:
     given = [("at least", limit.low), ("at most", limit.high)]
     shown = percent_of if limit.unit == "fraction" else "{:g}".format
     return " and ".join(f"{word} {shown(bound)}" for word, bound in given if bound is not None)

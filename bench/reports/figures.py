@@ -1,4 +1,4 @@
-"""Drawings of similarities as shapes in a box of 320 units: heat map, mixture and overlaid histograms."""
+"""Figures of similarities as shapes in a box 320 units wide: heat map, fitted mixture and overlaid histograms."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from bench.reports.similarities import BINS, Component, Distribution, Split
 
 CELL, MAP_LEFT, MAP_TOP = 30, 104, 4
 LETTERS = 12
-"""Characters of a label that fit beside the heat map."""
+"""Largest number of characters of a label of the heat map."""
 LEFT, RIGHT, TOP, BOTTOM = 46, 308, 20, 132
 REACH, STEP = 4.0, 0.25
-"""A component is drawn this many deviations from its mean, in steps of so many."""
+"""A component is drawn up to REACH standard deviations from its mean, in steps of STEP."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Values low..high at the places start..end."""
+    """A linear axis: values low..high at coordinates start..end."""
 
     low: float
     high: float
@@ -40,7 +40,7 @@ class Tick:
 
 
 def round_numbers(low: float, high: float, most: int) -> list[float]:
-    """At most `most` multiples of 1, 2 or 5 times a power of ten, in equal steps within low..high."""
+    """At most `most` equidistant tick values within low..high, with steps of 1, 2 or 5 times a power of ten."""
     span = high - low
     if span <= 0:
         return [low]
@@ -53,13 +53,13 @@ def round_numbers(low: float, high: float, most: int) -> list[float]:
     return [round(count * step, 9) + 0.0 for count in range(first, last + 1)]
 
 
-def place(value: float) -> str:
-    """A coordinate, to a tenth."""
+def coordinate(value: float) -> str:
+    """A coordinate of an SVG, rounded to a tenth."""
     return f"{round(value, 1) + 0.0:g}"
 
 
 def line(points: Iterable[tuple[float, float]]) -> str:
-    return " ".join(f"{place(x)},{place(y)}" for x, y in points)
+    return " ".join(f"{coordinate(x)},{coordinate(y)}" for x, y in points)
 
 
 def signed(value: float) -> str:
@@ -72,7 +72,7 @@ def hundredths(value: float) -> str:
 
 @dataclass(frozen=True)
 class Cell:
-    """A square of the heat map; `strength` of its colour in [0, 1]."""
+    """A cell of the heat map; `strength` is the intensity of its colour in [0, 1]."""
 
     x: int
     y: int
@@ -83,7 +83,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Name:
-    """A label at a row or column."""
+    """A label of a row and a column."""
 
     at: int
     text: str
@@ -119,7 +119,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Plot:
-    """A histogram as filled bars; over it another as an outline, or curves and a cut."""
+    """A histogram as filled bars, overlaid by another one as an outline, or by density curves and a threshold."""
 
     title: str
     y_label: str
@@ -132,8 +132,9 @@ class Plot:
 
     @property
     def bars_path(self) -> str:
+        bottom = coordinate(BOTTOM)
         return "".join(
-            f"M{place(bar.x)} {place(BOTTOM)}V{place(bar.y)}H{place(bar.x + bar.width)}V{place(BOTTOM)}z" for bar in self.bars
+            f"M{coordinate(bar.x)} {bottom}V{coordinate(bar.y)}H{coordinate(bar.x + bar.width)}V{bottom}z" for bar in self.bars
         )
 
     @property
@@ -142,7 +143,7 @@ class Plot:
 
 
 def heat_map(examples: Examples, low: float, high: float, title: str) -> HeatMap:
-    """Colours go from `low` to `high`."""
+    """A heat map whose colours range from `low` to `high`."""
     strength = Scale(low, high, 0.0, 1.0)
     poison = examples.poison
     names = [Name(at * CELL, shortened(label), at == poison) for at, label in enumerate(examples.labels)]
@@ -161,7 +162,7 @@ def heat_map(examples: Examples, low: float, high: float, title: str) -> HeatMap
 
 
 def shortened(label: str) -> str:
-    """At most LETTERS characters; the number at the end, which tells the pairs of a class apart, stays."""
+    """A label of at most LETTERS characters; a number at its end, which distinguishes pairs of a class, is kept."""
     if len(label) <= LETTERS:
         return label
     _, _, end = label.rpartition(" ")
@@ -170,7 +171,7 @@ def shortened(label: str) -> str:
 
 
 def extent(histograms: Iterable[Sequence[int]]) -> tuple[int, int]:
-    """The first bin with a count in any of them, and the one after the last."""
+    """The first bin that is not empty in all of the histograms, and the one after the last."""
     filled = [at for counts in histograms for at, count in enumerate(counts) if count]
     return min(filled), max(filled) + 1
 
@@ -181,7 +182,7 @@ def edge(position: int) -> float:
 
 
 def overlap_plot(distribution: Distribution, bins: tuple[int, int], title: str) -> Plot:
-    """Each histogram as shares of its own pairs."""
+    """Overlaid histograms of clean and poisoned pairs, each normalised to its number of pairs."""
     clean, poison = _shares(distribution.clean), _shares(distribution.poison)
     x, y = _scales(bins, max(*clean, *poison))
     return Plot(
@@ -195,10 +196,10 @@ def overlap_plot(distribution: Distribution, bins: tuple[int, int], title: str) 
 
 
 def mixture_plot(split: Split, bins: tuple[int, int], title: str) -> Plot:
-    """Densities in pairs a bin. A peak of more than twice the tallest bar leaves the drawing at its top."""
+    """The histogram of all pairs with the fitted mixture; curves are cut off at twice the tallest bar."""
     counts = split.distribution.all
-    tallest, pairs_a_bin = max(counts), sum(counts) * 2 / BINS
-    peak = max((mixture_density(c.mean, split.components) for c in split.components), default=0.0) * pairs_a_bin
+    tallest, scale = max(counts), sum(counts) * 2 / BINS
+    peak = max((mixture_density(c.mean, split.components) for c in split.components), default=0.0) * scale
     x, y = _scales(bins, max(tallest, min(peak, 2 * tallest)))
     return Plot(
         title=title,
@@ -206,7 +207,7 @@ def mixture_plot(split: Split, bins: tuple[int, int], title: str) -> Plot:
         x_ticks=x.ticks(6, signed),
         y_ticks=y.ticks(4, lambda count: f"{count:,.0f}"),
         bars=_bars(counts, bins, x, y),
-        curves=_curves(split.components, pairs_a_bin, x, y),
+        curves=_curves(split.components, scale, x, y),
         cut=Tick(x.at(split.cut), f"safe from {hundredths(split.cut)}") if x.low <= split.cut <= x.high else None,
     )
 
@@ -217,18 +218,18 @@ def mixture_density(value: float, components: Iterable[Component]) -> float:
     )
 
 
-def _curves(components: Sequence[Component], pairs_a_bin: float, x: Scale, y: Scale) -> tuple[Curve, ...]:
+def _curves(components: Sequence[Component], scale: float, x: Scale, y: Scale) -> tuple[Curve, ...]:
     if not components:
         return ()
     lower, upper = components
     return tuple(
-        Curve(kind, tuple((x.at(at), y.at(pairs_a_bin * mixture_density(at, chosen))) for at in _knots(chosen, x)))
+        Curve(kind, tuple((x.at(at), y.at(scale * mixture_density(at, chosen))) for at in _knots(chosen, x)))
         for kind, chosen in (("sum", components), ("lower", [lower]), ("upper", [upper]))
     )
 
 
 def _knots(components: Sequence[Component], x: Scale) -> list[float]:
-    """Where a curve is computed: denser where a component is narrow, and within the axis."""
+    """The points where a curve is computed: denser where a component is narrow, and within the axis."""
     steps = round(REACH / STEP)
     knots = (c.mean + c.std * STEP * count for c in components for count in range(-steps, steps + 1))
     return sorted({min(max(knot, x.low), x.high) for knot in knots})
@@ -251,7 +252,7 @@ def _bars(heights: Sequence[float], bins: tuple[int, int], x: Scale, y: Scale) -
 
 
 def _outline(heights: Sequence[float], bins: tuple[int, int], x: Scale, y: Scale) -> tuple[tuple[float, float], ...]:
-    """The steps of a histogram, from its first bin with a count to its last."""
+    """The outline of a histogram, from its first to its last bin that is not empty."""
     first, last = extent([[int(height > 0) for height in heights]])
     corners = [(edge(at + side), heights[at]) for at in range(first, last) for side in (0, 1)]
     closed = [(edge(first), 0.0), *corners, (edge(last), 0.0)]

@@ -1,4 +1,4 @@
-"""Records as data frames: one row a measurement, or a cell that has none and why."""
+"""Records as data frames: one row for each measurement, or for a cell without one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.matrix.schema import Measurement
+from bench.matrix.schema import MeasurementRecord
 from bench.reports.records import Evaluation, Run
 
 COLUMNS = [
@@ -22,9 +22,9 @@ _MEASURED = ("task", "metric", "value", "unit", "n", "ci_low", "ci_high", "bette
 
 
 def wide_frame(runs: list[Run]) -> pd.DataFrame:
-    """One row a measurement, in the order of the runs; cells and downstream sets without one have a row that says why.
+    """One row for each measurement, in the order of the runs; cells and downstream sets without one have a row with the reason.
 
-    Values are Python objects: an absent one is None, never NaN.
+    Values are Python objects; a missing one is None, not NaN.
     """
     rows = [row for run in runs for evaluation in run.evaluations for row in _rows(run, evaluation)]
     return pd.DataFrame(rows, columns=WIDE, dtype=object)
@@ -59,12 +59,12 @@ def _rows(run: Run, evaluation: Evaluation) -> list[dict[str, Any]]:
     return rows + [base | {"task": task, "status": "skipped", "reason": reason} for task, reason in skipped]
 
 
-def _measured(evaluation: Evaluation, measurement: Measurement) -> dict[str, Any]:
+def _measured(evaluation: Evaluation, measurement: MeasurementRecord) -> dict[str, Any]:
     declared = evaluation.metric(measurement.metric)
     found = {name: getattr(measurement, name) for name in ("task", "metric", "value", "n", "ci_low", "ci_high")}
     return found | {"unit": declared.unit, "better": declared.better}
 
 
 def as_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """Floats are written so that they read back exactly; None and what a row lacks are empty."""
+    """CSV text. Floats are written in full precision; None and missing values are empty."""
     return pd.DataFrame(list(rows), columns=list(columns), dtype=object).to_csv(index=False, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""The figures of a section: for each attack a panel a defense, of its lowest seed that has the data."""
+"""The figures of a section: for each attack one panel for each defense, of its lowest seed with the data."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class HeatFigure:
-    """Panels that share a scale of colours."""
+    """Heat maps with a common colour scale."""
 
     panels: list[Panel]
     low: str
@@ -39,7 +39,7 @@ class HeatFigure:
 
 @dataclass(frozen=True)
 class AttackFigures:
-    """The figures of one attack; None where no run has the data."""
+    """The figures of one attack; None if no run has the data."""
 
     attack: str
     examples: HeatFigure | None
@@ -48,7 +48,7 @@ class AttackFigures:
 
 
 def figures_of(section: Section) -> list[AttackFigures]:
-    """Every attack with a figure."""
+    """The figures of all attacks that have any."""
     found = [_figures(section, attack) for attack in section.attacks if attack != "none"]
     return [figures for figures in found if figures.examples or figures.splits or figures.overlaps]
 
@@ -64,7 +64,7 @@ def _figures(section: Section, attack: str) -> AttackFigures:
 
 
 def _found(groups: list[Group], read: Callable[[RunRecord], Data | None]) -> Found[Data]:
-    """The run of the lowest seed of each group that has the data, with it."""
+    """For each group, the run of the lowest seed that has the data, and the data."""
     found: Found[Data] = []
     for group in groups:
         seen = ((group, run, read(run.record)) for run in group.runs if run.record)
@@ -86,12 +86,12 @@ def _examples(found: Found[Examples]) -> HeatFigure | None:
 
 
 def _means(examples: Examples) -> str:
-    """The similarities of the figure in a line."""
+    """A sentence about the mean similarities in the figure."""
     count, poison = len(examples.labels), examples.poison
     own = [examples.values[at][at] for at in range(count) if at != poison]
     others = [examples.values[row][column] for row in range(count) for column in range(count) if row != column]
     poisoned = "" if poison is None else f"Poisoned pair {hundredths(examples.values[poison][poison])}, "
-    text = f"{poisoned}clean pairs {hundredths(fmean(own))}, other combinations {hundredths(fmean(others))}."
+    text = f"{poisoned}clean pairs {hundredths(fmean(own))}, mismatched pairs {hundredths(fmean(others))} on average."
     return text[0].upper() + text[1:]
 
 
@@ -105,10 +105,10 @@ def _splits(found: Found[Split]) -> Iterator[Panel]:
 
 def _of_split(split: Split) -> str:
     pairs, poisons = sum(split.distribution.all), sum(split.distribution.poison)
-    fitted = "" if split.components else " No mixture could be fitted: no curve."
+    fitted = "" if split.components else " No mixture could be fitted."
     return (
-        f"After epoch {split.distribution.epoch}: {split.safe:,} of {pairs:,} pairs are safe ({number(split.safe / pairs)}%), "
-        f"with {split.poisons:,} of {poisons:,} poisons.{fitted}"
+        f"After epoch {split.distribution.epoch}: the safe set has {split.safe:,} of {pairs:,} pairs "
+        f"({number(split.safe / pairs)}%) and {split.poisons:,} of {poisons:,} poisons.{fitted}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Names for people: plugins with the parameters that tell them apart, settings, numbers."""
+"""Display names: plugins with the parameters that distinguish them, settings, and formatted numbers."""
 
 from __future__ import annotations
 
@@ -9,17 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.canonical import identity
-from bench.matrix.schema import Plugin
+from bench.matrix.schema import PluginRecord
 
 
 class Labels:
-    """Names of plugin specs; parameters that vary between specs of one name become part of the label.
+    """Unique labels of plugin specs: the name, with the parameters that differ between specs of this name."""
 
-    Two different specs never get the same label.
-    """
-
-    def __init__(self, specs: Iterable[Plugin]) -> None:
-        by_name: dict[str, dict[str, Plugin]] = defaultdict(dict)
+    def __init__(self, specs: Iterable[PluginRecord]) -> None:
+        by_name: dict[str, dict[str, PluginRecord]] = defaultdict(dict)
         for spec in specs:
             by_name[spec.name][spec.identity] = spec
         self._labels: dict[str, str] = {}
@@ -29,18 +26,18 @@ class Labels:
                 unique = list(named.values()).count(label) == 1
                 self._labels[key] = label if unique else f"{label} #{short_hash(key)}"
 
-    def of(self, spec: Plugin) -> str:
+    def of(self, spec: PluginRecord) -> str:
         return self._labels[spec.identity]
 
 
 class Flat(dict[str, Any]):
-    """Values by dotted names; one that is not there reads as None."""
+    """Values by dotted names; missing ones are None."""
 
     def __missing__(self, name: str) -> None:
         return None
 
 
-def _describe(spec: Plugin, variants: Iterable[Plugin]) -> str:
+def _describe(spec: PluginRecord, variants: Iterable[PluginRecord]) -> str:
     flat = flatten(spec.params.dump())
     title = f"{spec.name} {percent_of(flat['rate'])}" if type(flat["rate"]) in (int, float) else spec.name
     changing = varying([flatten(variant.params.dump()) for variant in variants])
@@ -52,7 +49,7 @@ def _describe(spec: Plugin, variants: Iterable[Plugin]) -> str:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Flat:
-    """Nested tables as dotted names; lists stay values."""
+    """Flatten nested tables to dotted names; lists are values."""
     flat = Flat()
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
@@ -63,13 +60,13 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Flat:
 
 
 def varying(trees: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The sorted keys that have not the same value in all trees."""
+    """The keys whose values differ between the trees, sorted."""
     keys = sorted({key for tree in trees for key in tree})
     return [key for key in keys if len({identity(tree[key]) for tree in trees}) > 1]
 
 
 def setting_titles(settings: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Title (data, model) and subtitle (recipe, what differs between settings of one title) of each setting."""
+    """Title (data, model) and subtitle (recipe, and differences between settings of one title) of each setting."""
     parsed = {setting: json.loads(setting) for setting in settings}
     titles = {key: " · ".join(_name(tree, part) for part in ("data", "model")) for key, tree in parsed.items()}
     result = {}
@@ -109,11 +106,16 @@ def percent_of(fraction: float) -> str:
 
 
 def number(value: float | None, unit: str = "fraction") -> str:
-    """A value in a table: percent with one decimal for shares, three digits for the rest."""
+    """Format a value for a table: fractions in percent with one decimal, others with three significant digits."""
     if value is None:
         return "–"
     text = f"{value * 100:.1f}" if unit == "fraction" else f"{value:.3g}"
     return text.replace("-", "−")
+
+
+def probability(value: float) -> str:
+    """A p value."""
+    return "<.001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
 
 
 def duration(seconds: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Paper tables as LaTeX with booktabs."""
+"""Paper tables as LaTeX, with booktabs."""
 
 from __future__ import annotations
 
@@ -26,46 +26,45 @@ _SPECIAL = {
     "≥": r"$\geq$",
     **{mark: rf"\{mark}" for mark in "{}$&#_%"},
 }
-READING = (
-    r"Percent where a number is a share; below it the standard deviation over seeds with the $n$ of a seed, the smallest "
-    r"where they differ, and the 95\% Wilson interval of the counts of all seeds pooled; or the 95\% interval of one seed; "
-    r"bold is the best."
+LEGEND = (
+    r"Fractions are in percent. Below each mean: the standard deviation over seeds, with the (smallest) $n$ of a seed, and the "
+    r"95\% Wilson interval of the counts pooled over seeds; for a single seed, its 95\% interval. The best result is bold."
 )
 LINES = ("published", "measured", "±", "[ , ]", "difference")
-"""The lines of a row; those that are marks have no label of their own."""
+"""The lines of a row; MARKS have no label."""
 MARKS = ("±", "[ , ]")
 Block = tuple[int, int]
 PAGE_WIDTH, PAGE_HEIGHT = 82.0, 48
-"""Letters and lines of a float in the narrowest usual page, that of the article class."""
+"""Characters and lines of a float on the narrowest common page, that of the article class."""
 GAP = 1.5
-"""Letters between columns."""
+"""Characters between columns."""
 HEAD_WIDTH = 12
-"""Letters after which the head of a column goes on in a new line."""
+"""Characters after which the head of a column is wrapped."""
 
 
 def escaped(text: str) -> str:
-    """The text as LaTeX prints it, on one line; what stands between backticks as code."""
+    """Escape a text for LaTeX, on one line, with text between backticks as code."""
     printed = "".join(_SPECIAL.get(letter, letter) for letter in " ".join(text.split()))
     return re.sub("`([^`]*)`", r"\\texttt{\1}", printed)
 
 
 def latex(tables: Iterable[PaperTable]) -> str:
-    """A table environment for every edition of a suite, or several where it is more than a page."""
+    """One table environment for each suite variant, or several if it does not fit on a page."""
     return HEAD + "".join(_table(table) for table in tables)
 
 
 def _table(table: PaperTable) -> str:
     pages = _pages(table)
     if len(pages) == 1:
-        return _float(table, pages[0], table.edition.id, "")
+        return _float(table, pages[0], table.variant.id, "")
     return "".join(
-        _float(table, blocks, f"{table.edition.id}-{number}", f", part {number} of {len(pages)}")
+        _float(table, blocks, f"{table.variant.id}-{number}", f", part {number} of {len(pages)}")
         for number, blocks in enumerate(pages, 1)
     )
 
 
 def _pages(table: PaperTable) -> list[list[Block]]:
-    """Blocks of columns that fit the width of a page, as many together as fit its height."""
+    """Pages of column blocks: each block fits the width of a page, and the blocks of a page fit its height."""
     pages: list[list[Block]] = [[]]
     for block in table.blocks(PAGE_WIDTH - _label_width(table), _widths(table)):
         if pages[-1] and sum(_height(table, each) for each in [*pages[-1], block]) > PAGE_HEIGHT:
@@ -75,12 +74,12 @@ def _pages(table: PaperTable) -> list[list[Block]]:
 
 
 def _label_width(table: PaperTable) -> float:
-    labels = [table.edition.suite.headers, *(row.label for row in table.rows)]
+    labels = [table.variant.suite.headers, *(row.label for row in table.rows)]
     return sum(GAP + max(map(len, column)) for column in zip(*labels, strict=True)) + GAP + max(map(len, LINES))
 
 
 def _widths(table: PaperTable) -> list[float]:
-    """Letters of each column, with the gap before it."""
+    """Width of each column in characters, with the gap before it."""
     columns = zip(*(row.cells for row in table.rows), strict=True)
     return [
         GAP + max([*map(len, _wrapped(head.label)), *(_width(cell) for cell in cells if cell)])
@@ -98,16 +97,16 @@ def _height(table: PaperTable, block: Block) -> float:
 
 
 def _float(table: PaperTable, blocks: Sequence[Block], label: str, part: str) -> str:
-    edition = table.edition
-    suite = edition.suite
+    variant = table.variant
+    suite = variant.suite
     cited = rf"~\cite{{{suite.paper.cite}}}" if suite.paper.cite else ""
-    title = f"{escaped(f'{suite.title} ({suite.reference}')}{cited}{escaped(f'{part}, {edition.subtitle}).')}"
+    title = f"{escaped(f'{suite.title} ({suite.reference}')}{cited}{escaped(f'{part}, {variant.subtitle}).')}"
     parts = [
         r"\begin{table}",
         r"\centering",
         r"\footnotesize",
         r"\setlength{\tabcolsep}{3pt}",
-        rf"\caption{{{title} {READING}}}",
+        rf"\caption{{{title} {LEGEND}}}",
         rf"\label{{tab:{label}}}",
         r"\smallskip",
         "",
@@ -119,7 +118,7 @@ def _float(table: PaperTable, blocks: Sequence[Block], label: str, part: str) ->
 
 
 def _tabular(table: PaperTable, block: Block) -> str:
-    heads = [*table.edition.suite.headers, ""]
+    heads = [*table.variant.suite.headers, ""]
     columns = table.columns[slice(*block)]
     lines = [rf"\begin{{tabular}}{{{'l' * len(heads)}{'r' * len(columns)}}}", r"\toprule"]
     if any(column.group for column in columns):
@@ -157,7 +156,7 @@ def _row(row: PaperRow, cells: Sequence[PaperCell | None]) -> str:
 
 
 def _kinds(cells: Sequence[PaperCell | None]) -> list[str]:
-    """The lines that say something; one at least."""
+    """The lines that are not empty; at least one."""
     return [kind for kind in LINES if any(_text(cell, kind) for cell in cells)] or [LINES[0]]
 
 
@@ -192,7 +191,7 @@ def _line(cells: Sequence[str]) -> str:
 def _notes(table: PaperTable, blocks: Sequence[Block]) -> list[str]:
     cells = [cell for block in blocks for row in table.rows for cell in row.cells[slice(*block)] if cell]
     marked = {number for cell in cells for number in cell.measured.notes}
-    lines = [escaped(table.edition.suite.note)] if table.edition.suite.note else []
+    lines = [escaped(table.variant.suite.note)] if table.variant.suite.note else []
     for note in table.notes:
         if note.number in marked:
             text = escaped(f"{note.status}: {note.reason} ({note.places})")

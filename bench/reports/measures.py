@@ -1,4 +1,4 @@
-"""What a cell of a paper's table measures: a number of one run, or why there is none."""
+"""The metrics of paper tables: a number for one run, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from bench.matrix.old_records import meaning_of
-from bench.matrix.schema import CurvePoint, RunRecord, Spec
+from bench.matrix.schema import CurvePoint, RunRecord, SpecRecord
 from bench.reports.labels import flatten
 from bench.reports.records import Evaluation, Run
 from bench.reports.stats import OVERALL, Point, point_of, pooled, task_mean
@@ -22,7 +22,7 @@ TOP1 = "top1"
 
 @dataclass(frozen=True)
 class Metric:
-    """How a metric is shown and compared; `differs` where measured less published says something."""
+    """How a metric is displayed and compared; `differs`: whether measured minus published is meaningful."""
 
     unit: str = "fraction"
     better: str = "neither"
@@ -31,7 +31,7 @@ class Metric:
 
 
 class _Metrics(dict[str, Metric]):
-    """Beside those here the stages and learning rates that defenses declare, time.STAGE and setting.PARAMETER."""
+    """Metrics by name, including time.STAGE and setting.PARAMETER for the stages and learning rates that defenses declare."""
 
     def __missing__(self, name: str) -> Metric:
         kinds = {"time": Metric(unit="CLIP epochs"), "setting": Metric(unit="setting", differs=False)}
@@ -54,21 +54,21 @@ METRICS = _Metrics(
 
 
 def point_for(run: Run, undefended: Run | None, metric: str, task: str) -> Point | Problem:
-    """The metric of a run. `undefended` is the run without defense of the same data, attack and seed."""
+    """The metric of a run. `undefended` is the undefended run with the same data, attack and seed."""
     if metric == "asr" or metric in UTILITY:
         return _evaluated(run, undefended, metric, task)
     if run.record is None:
         return _state(run)
     if metric.startswith("time."):
         if undefended is None or undefended.record is None:
-            return "missing", "the undefended run whose time it is compared with is not there"
+            return "missing", "the undefended run to compare its time with is missing"
         return _timed(run.record, undefended.record, metric)
     if metric.startswith("setting."):
         value = _setting(run.spec, run.record, metric.removeprefix("setting."))
         point = None if value is None else Point(value, unit=METRICS[metric].unit)
     else:
         point = _observed(run, run.record, metric)
-    return point or ("no value", "the run recorded nothing of it")
+    return point or ("no value", "the run did not record it")
 
 
 def _state(run: Run) -> Problem:
@@ -79,23 +79,23 @@ def _state(run: Run) -> Problem:
 def _evaluated(run: Run, undefended: Run | None, metric: str, task: str) -> Point | Problem:
     evaluation = next((each for each in run.evaluations if each.name == metric), None)
     if evaluation is None:
-        return ("missing", f"{metric} was not asked for") if run.record else _state(run)
+        return ("missing", f"{metric} was not requested") if run.record else _state(run)
     if evaluation.status != "done":
         return evaluation.status, evaluation.reason
     if metric == "asr":
-        return pooled(evaluation, metric) or ("no value", "measured, but no image applies")
+        return pooled(evaluation, metric) or ("no value", "measured, but on no applicable image")
     if task == MINUS_CLIP:
         return _gain(evaluation, undefended)
     if not task:
         return _mean(evaluation) or ("no value", "measured on no downstream task")
-    return point_of(evaluation, TOP1, task) or ("unsupported", "this data has no such downstream task")
+    return point_of(evaluation, TOP1, task) or ("unsupported", "this data set has no such downstream task")
 
 
 def _gain(evaluation: Evaluation, undefended: Run | None) -> Point | Problem:
     others = [each for each in undefended.evaluations if each.name == evaluation.name] if undefended else []
     own, other = _mean(evaluation), _mean(others[0]) if others else None
     if own is None or other is None:
-        return "missing", "the undefended run that it is compared with is not there"
+        return "missing", "the undefended run to compare it with is missing"
     return Point(own.value - other.value, identity=own.identity)
 
 
@@ -109,7 +109,7 @@ def tasks_of(evaluation: Evaluation) -> list[str]:
 
 
 def _observed(run: Run, record: RunRecord, metric: str) -> Point | None:
-    """Of the first safe set; without a split all pairs are it."""
+    """A metric of the first safe set; an undefended run has all pairs in it."""
     pairs, poisons = record.data.train_pairs or 0, record.poison.pairs if record.poison else 0
     name = meaning_of(record).safe_share
     split = next((point for point in _epochs(record) if name in point.telemetry), None)
@@ -123,8 +123,8 @@ def _observed(run: Run, record: RunRecord, metric: str) -> Point | None:
     return None if value is None else Point(float(value), n=n)
 
 
-def _setting(spec: Spec, record: RunRecord, name: str) -> float | None:
-    """An option of the recipe's training; or a parameter of the defense that is a share of its learning rate, times that."""
+def _setting(spec: SpecRecord, record: RunRecord, name: str) -> float | None:
+    """A training option; or a parameter that is a share of the learning rate, multiplied by it."""
     if name not in meaning_of(record).lr_shares:
         return flatten(spec.train.dump())[name]  # type: ignore[no-any-return]
     share = flatten(spec.defense.params.dump())[name] if spec.defense else None
@@ -134,16 +134,16 @@ def _setting(spec: Spec, record: RunRecord, name: str) -> float | None:
 def _timed(record: RunRecord, undefended: RunRecord, metric: str) -> Point | Problem:
     if metric == "time.increase":
         spent, base = _total(record), _total(undefended)
-        return Point(spent / base - 1) if spent and base else ("no value", "the run has no record of its times")
+        return Point(spent / base - 1) if spent and base else ("no value", "the run did not record its times")
     own = {"time.update": _update, "time.epoch": _epoch}
     spent, base = own[metric](record) if metric in own else _of_stage(record, metric), _epoch(undefended)
     if not spent or not base:
-        return "no value", "the run has no such epochs, or no record of their times"
+        return "no value", "the run has no such epochs, or did not record their times"
     return Point(spent / base, unit=METRICS[metric].unit)
 
 
 def _total(record: RunRecord) -> float | None:
-    """Seconds of a run with those of the runs that it builds on; None where one of them is not on record."""
+    """Seconds of a run, including the runs that it builds on; None if one of them was not recorded."""
     stages, below = record.timing.stages, record.timing.builds_on_seconds
     if below is None and record.spec and record.spec.defense and record.spec.defense.builds_on:
         return None
@@ -155,7 +155,7 @@ def _epoch(record: RunRecord) -> float | None:
 
 
 def _of_stage(record: RunRecord, metric: str) -> float | None:
-    """Of an epoch of a stage, without the update of the safe set at its end."""
+    """Seconds of an epoch of a stage, without the update of the safe set at its end."""
     found: dict[str, list[CurvePoint]] = defaultdict(list)
     stages = {stage.phase: stage for stage in meaning_of(record).stages}
     for point in _epochs(record):
@@ -168,7 +168,7 @@ def _of_stage(record: RunRecord, metric: str) -> float | None:
 
 
 def _update(record: RunRecord) -> float | None:
-    """Of a choice of the safe set."""
+    """Seconds of an update of the safe set."""
     splits = sum(meaning_of(record).safe_share in point.telemetry for point in _epochs(record))
     return record.timing.stages["scoring"] / splits if splits and "scoring" in record.timing.stages else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 TASK_NOTES = ("skipped", "partial")
-"""Notes on downstream sets, which are named one and all."""
+"""Statuses of notes on downstream sets; these list all their locations."""
 
 
 @dataclass

@@ -16,13 +16,16 @@ from markupsafe import Markup, escape
 
 from bench.matrix.schema import CurvePoint
 from bench.reports import labels
+from bench.reports.answer import Answer, answer
 from bench.reports.command import command_of, foreign_plugins
+from bench.reports.comparisons import Comparison, comparisons
 from bench.reports.engagement import bounds, limits_of, value_of
-from bench.reports.figures import Scale, place
+from bench.reports.figures import Scale, coordinate
 from bench.reports.gallery import AttackFigures, figures_of
 from bench.reports.paper import PaperTable, labels_of
 from bench.reports.price import CONTROLS, PriceTable, price_table
 from bench.reports.records import STATUSES, Run
+from bench.reports.scatter import Scatter, scatter
 from bench.reports.sections import Section, sections_of
 from bench.reports.tables import AsrTable, Column, UtilityTable, asr_table, utility_table
 from bench.suites.library import load, names
@@ -31,7 +34,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 LEFT, RIGHT, TOP, BOTTOM = 40, 312, 10, 98
-"""The box of the loss curve, in a drawing of 320 x 120."""
+"""The axes of the loss curve, in a figure of 320 x 120 units."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,15 @@ class SectionView:
     asr: AsrTable | None
     utility: UtilityTable | None
     price: PriceTable | None
+    answer: Answer | None
+    scatter: Scatter | None
+    comparisons: list[Comparison]
     figures: list[AttackFigures]
 
 
 @dataclass(frozen=True)
 class PaperView:
-    """A paper table, or for a figure the sections that draw it; `label` says of which paper where there are several."""
+    """A paper table, or for a figure the sections that draw it; `label` names the paper if there are several."""
 
     table: PaperTable
     drawn_in: list[Section]
@@ -69,9 +75,9 @@ class PaperView:
 
 
 def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = (), damaged: Iterable[tuple[str, str]] = ()) -> str:
-    """`damaged`: the records that could not be read, and why."""
-    cited = list(dict.fromkeys(table.edition.suite.paper for table in papers))
-    sections = [SectionView(s, asr_table(s), utility_table(s), price_table(s), figures_of(s)) for s in sections_of(runs)]
+    """Render the report. `damaged` are the records that could not be read, with the reasons."""
+    cited = list(dict.fromkeys(table.variant.suite.paper for table in papers))
+    sections = [_view(section) for section in sections_of(runs)]
     return (
         _environment()
         .get_template("report.html.j2")
@@ -92,9 +98,23 @@ def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = (), damaged:
     )
 
 
+def _view(section: Section) -> SectionView:
+    found = answer(section)
+    return SectionView(
+        section=section,
+        asr=asr_table(section),
+        utility=utility_table(section),
+        price=price_table(section),
+        answer=found,
+        scatter=scatter(found) if found else None,
+        comparisons=comparisons(section),
+        figures=figures_of(section),
+    )
+
+
 @cache
 def _environment() -> jinja2.Environment:
-    """Compiled once in a process."""
+    """The Jinja environment, created once."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -105,12 +125,13 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "number": labels.number,
+        "probability": labels.probability,
         "duration": labels.duration,
         "plain": labels.plain,
         "header": header_groups,
         "pretty": pretty,
         "coded": coded,
-        "place": place,
+        "coordinate": coordinate,
         "curve": curve_of,
         "telemetry": telemetry_of,
         "command": command_of,
@@ -125,12 +146,12 @@ def _environment() -> jinja2.Environment:
 
 
 def _drawn_in(table: PaperTable, sections: Sequence[SectionView]) -> list[Section]:
-    keys = {key for runs in table.edition.runs.values() for key in runs}
+    keys = {key for runs in table.variant.runs.values() for key in runs}
     return [item.section for item in sections if item.figures and keys & {run.key for run in item.section.runs}]
 
 
 def lead_of(runs: Sequence[Run]) -> dict[str, Any]:
-    """What was run, in numbers and names."""
+    """Summary of the runs for the lead paragraph."""
     counts = Counter(run.status for run in runs)
     return {
         "cells": len(runs),
@@ -154,7 +175,7 @@ def provenance_of(run: Run) -> list[tuple[str, str]]:
 
 
 def curve_of(curves: Sequence[CurvePoint]) -> Curve | None:
-    """The losses over epochs; None when there is none."""
+    """The training loss by epoch; None if there is none."""
     found = [(point.epoch, point.loss) for point in curves if point.epoch is not None and point.loss is not None]
     if not found:
         return None
@@ -166,7 +187,7 @@ def curve_of(curves: Sequence[CurvePoint]) -> Curve | None:
 
 
 def telemetry_of(curves: Sequence[CurvePoint]) -> list[tuple[str, str, str]]:
-    """Name, first and last value of every other number by epoch. Timing has its own place, and so have histograms."""
+    """Name, first and last value of every other number by epoch, except timing and histograms, which are shown elsewhere."""
     values: dict[str, list[object]] = defaultdict(list)
     for point in curves:
         for name, value in point.dump().items():
@@ -181,7 +202,7 @@ def _short(value: object) -> str:
 
 
 def header_groups(columns: Sequence[Column]) -> list[tuple[Column, int]]:
-    """Neighbouring columns of one evaluator and metric, with their number."""
+    """Adjacent columns of one evaluator and metric: the first one and their number."""
     groups = [list(group) for _, group in groupby(columns, lambda column: (column.evaluator, column.metric))]
     return [(group[0], len(group)) for group in groups]
 
@@ -195,5 +216,5 @@ def pretty(value: float | None, unit: str) -> str:
 
 
 def coded(text: str) -> Markup:
-    """What stands between backticks as code."""
+    """Escape a text, with text between backticks as code."""
     return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(text))))

@@ -1,40 +1,59 @@
-"""Tables in a paper's own arrangement: what it printed, what was measured, and the difference."""
+"""Tables in the layout of a paper: published and measured values and their difference."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bench.reports.editions import Edition
 from bench.reports.engagement import engaged, engagement_columns, engagement_notes
 from bench.reports.measures import METRICS, UTILITY, Metric, point_for, tasks_of
 from bench.reports.notes import Note, Notes
 from bench.reports.records import Run
 from bench.reports.stats import Point, Pooled, Stat, best_of, pooled
-from bench.reports.tables import ASR, FLOOR, Cell, verdict, worst
-from bench.suites.suite import MINUS_CLIP, NO_PLUGIN, PRINTED_ONLY, UNDEFENDED, Column, Condition, Row, TableCell
+from bench.reports.suite_variants import SuiteVariant
+from bench.reports.tables import ASR, FLOOR, INEFFECTIVE, Cell, judge_attack, worst
+from bench.suites.parts import Column, Row
+from bench.suites.suite import MINUS_CLIP, NO_PLUGIN, PRINTED_ONLY, UNDEFENDED, Condition, TableCell
 
 BLANK = "–"
 WIDEST = 10
-"""Columns that stand side by side; more are stacked."""
+"""Largest number of columns side by side; further ones are stacked below."""
 
 
 @dataclass
 class PaperCell:
-    """Published and measured. `printed` is the paper's own text, empty where it has no such cell."""
+    """A published and a measured value.
+
+    Attributes
+    ----------
+    shows : TableCell
+        What the cell shows.
+    printed : str
+        The published value as text; empty if the paper has no such cell.
+    published : float or None
+        The published value.
+    measured : Cell
+        The measured value, or why there is none.
+    metric : Metric
+        How the metric is displayed and compared.
+    effective : str
+        For an ASR, whether the attack is effective: yes, no or unknown.
+    engagement : dict of str to str
+        The CSV columns about the engagement of the defense.
+    """
 
     shows: TableCell
     printed: str
     published: float | None
     measured: Cell
     metric: Metric
-    took: str = ""
+    effective: str = ""
     engagement: dict[str, str] = field(default_factory=dict)
 
     @property
     def idle(self) -> bool:
-        """Whether it says nothing about the defense: the attack did not take or the defense did not engage."""
-        return self.took == "no" or self.measured.engaged == "no"
+        """Whether it says nothing about the defense: the attack is ineffective or the defense did not engage."""
+        return self.effective == "no" or self.measured.engaged == "no"
 
     @property
     def text(self) -> str:
@@ -52,19 +71,19 @@ class PaperCell:
 
     @property
     def interval(self) -> str:
-        """The interval of the pooled counts beside a deviation over seeds."""
+        """The interval of the pooled counts, for several seeds."""
         pooled = self.pooled
         return f"[{shown(pooled.low, self.metric.unit)}, {shown(pooled.high, self.metric.unit)}]" if pooled else ""
 
     @property
     def pooled(self) -> Pooled | None:
-        """For several seeds."""
+        """The pooled counts, for several seeds."""
         stat = self.measured.stat
         return stat.pooled if stat and stat.std is not None and self.metric.differs else None
 
     @property
     def difference(self) -> float | None:
-        """Measured less published, in the unit of the table."""
+        """Measured minus published, in the unit of the table."""
         if self.measured.stat is None or self.published is None or not self.metric.differs:
             return None
         return self.measured.stat.mean * scale(self.metric.unit) - self.published
@@ -82,7 +101,7 @@ class PaperCell:
 
 @dataclass
 class PaperRow:
-    """`cells` has None where the table has no cell."""
+    """A row; `cells` has None where the table has no cell."""
 
     label: tuple[str, ...]
     cells: list[PaperCell | None]
@@ -90,7 +109,7 @@ class PaperRow:
 
 @dataclass
 class PaperTable:
-    edition: Edition
+    variant: SuiteVariant
     columns: list[Column]
     rows: list[PaperRow]
     notes: list[Note] = field(default_factory=list)
@@ -104,7 +123,15 @@ class PaperTable:
         return sum(cell.measured.stat is not None for cell in self.cells)
 
     def blocks(self, room: float = WIDEST, widths: Sequence[float] = ()) -> list[tuple[int, int]]:
-        """Ranges of columns that stand side by side in the room; groups that fit stay whole. Without widths all are 1."""
+        """Ranges of columns that fit side by side; a group of columns that fits is not split.
+
+        Parameters
+        ----------
+        room : float
+            Available width.
+        widths : sequence of float
+            Width of each column; 1 by default.
+        """
         each = widths or [1.0] * len(self.columns)
         found: list[tuple[int, int]] = []
         for group in _groups(self.columns):
@@ -117,20 +144,20 @@ class PaperTable:
         return found
 
     def groups(self, block: tuple[int, int]) -> list[tuple[str, int]]:
-        """Names and widths of the groups of columns in a block."""
+        """Names of the column groups of a block, with their numbers of columns."""
         columns = self.columns[slice(*block)]
         return [(columns[start].group, end - start) for start, end in _groups(columns)]
 
 
 def labels_of(tables: Sequence[PaperTable]) -> list[str]:
-    """Table 1; where there are tables of several papers, Table 1 of Yang et al. 2024."""
-    suites = [table.edition.suite for table in tables]
+    """Labels such as Table 1, or Table 1 of Yang et al. 2024 if there are tables of several papers."""
+    suites = [table.variant.suite for table in tables]
     several = len({suite.paper for suite in suites}) > 1
     return [suite.reference if several else suite.label for suite in suites]
 
 
 def scale(unit: str) -> float:
-    """Tables are in percent where a number is a share."""
+    """The factor from a value to its display: fractions are shown in percent."""
     return 100.0 if unit == "fraction" else 1.0
 
 
@@ -139,25 +166,25 @@ def shown(value: float, unit: str) -> str:
 
 
 def _digits(value: float, unit: str, beside: float = 0.0) -> str:
-    """One decimal for percent, three digits for other units and for shares that are small, as is what stands beside them."""
+    """One decimal for percent; three significant digits for other units, and if `value` and `beside` are small."""
     small = unit != "fraction" or 0 < max(abs(value), abs(beside)) < 0.1
     return (f"{value:.3g}" if small else f"{value:.1f}").replace("-", "−")
 
 
-def paper_table(edition: Edition, runs: Mapping[str, Run], anchors: Mapping[str, str]) -> PaperTable:
-    """The table of an edition. `anchors` says where the page shows a run."""
-    return _Builder(edition, runs, anchors).table()
+def paper_table(variant: SuiteVariant, runs: Mapping[str, Run], anchors: Mapping[str, str]) -> PaperTable:
+    """The table of a suite variant. `anchors` maps run keys to their anchors on the page."""
+    return _Builder(variant, runs, anchors).table()
 
 
 class _Builder:
-    def __init__(self, edition: Edition, runs: Mapping[str, Run], anchors: Mapping[str, str]) -> None:
-        self._edition = edition
+    def __init__(self, variant: SuiteVariant, runs: Mapping[str, Run], anchors: Mapping[str, str]) -> None:
+        self._variant = variant
         self._runs = runs
         self._anchors = anchors
         self._notes = Notes()
 
     def table(self) -> PaperTable:
-        suite = self._edition.suite
+        suite = self._variant.suite
         extra = self._extra_columns()
         rows = []
         for row in suite.rows:
@@ -165,17 +192,17 @@ class _Builder:
             columns = [*suite.columns, *extra]
             cells = [self._cell(row, column, text, column in extra) for column, text in zip(columns, printed, strict=True)]
             rows.append(PaperRow(row.label, cells))
-        table = PaperTable(self._edition, [*suite.columns, *extra], rows)
+        table = PaperTable(self._variant, [*suite.columns, *extra], rows)
         _mark_best(table.cells)
         table.notes = self._notes.all
         return table
 
     def _extra_columns(self) -> list[Column]:
-        """Downstream tasks that were measured and that the paper does not have."""
-        of_tasks = [column for column in self._edition.suite.columns if column.task and column.task != MINUS_CLIP]
+        """Columns for measured downstream tasks that the paper does not have."""
+        of_tasks = [column for column in self._variant.suite.columns if column.task and column.task != MINUS_CLIP]
         if not of_tasks:
             return []
-        runs = [run for condition in self._edition.runs for run in self._of(condition)]
+        runs = [run for condition in self._variant.runs for run in self._of(condition)]
         tasks = {task for run in runs for e in run.evaluations if e.name in UTILITY for task in tasks_of(e)}
         new = sorted(tasks - {column.task for column in of_tasks})
         return [of_tasks[0].model_copy(update={"label": task, "task": task, "group": "not in the paper"}) for task in new]
@@ -183,13 +210,13 @@ class _Builder:
     def _cell(self, row: Row, column: Column, printed: int | float | str, extra: bool) -> PaperCell | None:
         if printed == "" and not extra:
             return None
-        shows = self._edition.suite.cell(row, column)
+        shows = self._variant.suite.cell(row, column)
         value = None if isinstance(printed, str) else float(printed)
         text = BLANK if printed == "-" else str(printed).replace("-", "−") if value is not None and value < 0 else str(printed)
         cell = PaperCell(shows, text, value, self._measured(shows), METRICS[shows.metric])
         cell.engagement = engagement_columns(self._of(shows.condition.id))
         if shows.metric == ASR and cell.measured.stat:
-            cell.took = self._took(shows.condition, cell.measured)
+            cell.effective = self._effective(shows.condition, cell.measured)
         return cell
 
     def _measured(self, shows: TableCell) -> Cell:
@@ -200,7 +227,7 @@ class _Builder:
             return Cell(word=BLANK)
         runs = self._of(condition.id)
         if not runs:
-            reason = self._edition.why_not(condition)
+            reason = self._variant.why_not(condition)
             word = "unsupported" if reason.startswith(NO_PLUGIN) else "not run"
             return Cell(word=word, reason=reason, notes=[self._notes.add(word, reason, condition.id)])
         undefended = {run.seed: run for run in self._of(condition.undefended.id)}
@@ -221,12 +248,13 @@ class _Builder:
             cell.notes += engagement_notes(condition.id, runs, self._notes)
         return cell
 
-    def _took(self, condition: Condition, cell: Cell) -> str:
-        """Whether the attack took on the undefended runs; a note where it did not."""
+    def _effective(self, condition: Condition, cell: Cell) -> str:
+        """Whether the attack is effective on the undefended runs; adds a note if it is not."""
         undefended = [self._stat(condition.undefended, metric) for metric in (ASR, FLOOR)]
-        state, reason = verdict([stat for stat in undefended[:1] if stat], [stat for stat in undefended[1:] if stat])
+        asr, floor = undefended
+        state, reason = judge_attack([asr] if asr else [], [floor] if floor else [])
         if state == "no":
-            cell.notes.append(self._notes.add("attack did not take", reason, condition.undefended.id))
+            cell.notes.append(self._notes.add(INEFFECTIVE, reason, condition.undefended.id))
         return state
 
     def _stat(self, condition: Condition, metric: str) -> Stat | None:
@@ -236,7 +264,7 @@ class _Builder:
 
     def _of(self, condition: str) -> list[Run]:
         """The runs of a condition, by seed."""
-        runs = [self._runs[key] for key in self._edition.runs.get(condition, []) if key in self._runs]
+        runs = [self._runs[key] for key in self._variant.runs.get(condition, []) if key in self._runs]
         return sorted(runs, key=lambda run: run.seed)
 
     def _anchor(self, runs: Sequence[Run]) -> str:
@@ -245,13 +273,13 @@ class _Builder:
 
 
 def _mark_best(cells: Sequence[PaperCell]) -> None:
-    """The best among the defenses that engaged, under the same data, attack, model and metric.
+    """Mark the best of the defenses that engaged, for the same data, attack, model and metric.
 
-    None against an attack that did not take.
+    None is marked against an ineffective attack.
     """
     alike: dict[tuple[object, ...], list[PaperCell]] = {}
     for cell in cells:
-        if cell.measured.engaged != "no" and (cell.shows.metric != ASR or cell.took == "yes"):
+        if cell.measured.engaged != "no" and (cell.shows.metric != ASR or cell.effective == "yes"):
             alike_in = cell.shows._replace(condition=cell.shows.condition._replace(defense=""))
             alike.setdefault(tuple(alike_in), []).append(cell)
     for group in alike.values():
@@ -261,7 +289,7 @@ def _mark_best(cells: Sequence[PaperCell]) -> None:
 
 
 def _groups(columns: Sequence[Column]) -> list[tuple[int, int]]:
-    """Ranges of neighbours of one group; columns without a group are ranges of their own."""
+    """Ranges of adjacent columns of one group; a column without a group is a range of its own."""
     found: list[tuple[int, int]] = []
     for position, column in enumerate(columns):
         if found and column.group and columns[found[-1][0]].group == column.group:

@@ -1,4 +1,4 @@
-"""Paper tables as CSV: a line a cell, values as fractions where they are shares."""
+"""Paper tables as CSV: one line for each cell; fractions are not in percent."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from bench.reports.paper import PaperCell, PaperRow, PaperTable, scale
 from bench.suites.parts import Column
 
 COLUMNS = [
-    "suite", "instead", "options", "row", "group", "column", "paper_data", "attack", "defense", "model", "metric", "task",
+    "suite", "replacement", "options", "row", "group", "column", "paper_data", "attack", "defense", "model", "metric", "task",
     "unit", "better", "published", "measured", "difference", "std", "ci_low", "ci_high", "pooled_low", "pooled_high",
-    "n_total", "n_least", "seeds", "seeds_asked", "best", "attack_took", *ENGAGEMENT,
+    "n_total", "n_least", "seeds", "seeds_asked", "best", "attack_effective", *ENGAGEMENT,
     "status", "reason",
 ]  # fmt: skip
 
 
 def paper_csv(tables: Iterable[PaperTable]) -> str:
-    """All editions of a suite. Whether defenses engaged is told where a record says."""
+    """All variants of a suite. The engagement columns are omitted if no record has them."""
     lines = [line for table in tables for line in _lines(table)]
     columns = [name for name in COLUMNS if name not in ENGAGEMENT or any(line[name] for line in lines)]
     return as_csv(lines, columns)
@@ -33,11 +33,11 @@ def _lines(table: PaperTable) -> Iterable[dict[str, Any]]:
 
 
 def _names(table: PaperTable, row: PaperRow, column: Column) -> dict[str, Any]:
-    edition = table.edition
+    variant = table.variant
     return {
-        "suite": edition.suite.name,
-        "instead": edition.replacement,
-        "options": " ".join(edition.options),
+        "suite": variant.suite.name,
+        "replacement": variant.replacement,
+        "options": " ".join(variant.options),
         "row": " / ".join(row.label),
         "group": column.group,
         "column": column.label,
@@ -77,7 +77,7 @@ def _numbers(cell: PaperCell) -> dict[str, Any]:
         "seeds": len(stat.seeds) if stat else 0,
         "seeds_asked": measured.expected,
         "best": "yes" if measured.best else "",
-        "attack_took": cell.took,
+        "attack_effective": cell.effective,
         **cell.engagement,
         "status": "done" if stat else measured.word,
         "reason": measured.reason,

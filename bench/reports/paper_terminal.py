@@ -1,4 +1,4 @@
-"""Paper tables in a terminal."""
+"""Paper tables in the terminal."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from rich.text import Text
 from bench.reports.paper import PaperCell, PaperTable, labels_of
 from bench.reports.terminal import grid_of, print_notes
 
-READING = (
-    "Measured, ± the deviation over seeds; below it published, and in brackets measured less published; then the 95% Wilson "
-    "interval of the counts of all seeds pooled, with the n of a seed, or of the smallest (≥). Percent where it is a share."
+LEGEND = (
+    "First line: measured mean ± standard deviation over seeds. Second line: published value and, in brackets, measured minus "
+    "published. Third line: 95% Wilson interval of the counts pooled over seeds, with the n of a seed (≥: the smallest). "
+    "Fractions are in percent."
 )
 GAP = 2
-"""Letters between columns."""
+"""Characters between columns."""
 
 
 def print_papers(tables: Sequence[PaperTable], console: Console) -> None:
-    """Published, measured and difference in the paper's arrangement, as many columns side by side as fit."""
-    console.print(Text(READING, style="italic"))
-    for citation in dict.fromkeys(table.edition.suite.paper.citation for table in tables if not table.edition.suite.builtin):
+    """Print published and measured values in the paper's layout, with as many columns side by side as fit."""
+    console.print(Text(LEGEND, style="italic"))
+    for citation in dict.fromkeys(table.variant.suite.paper.citation for table in tables if not table.variant.suite.builtin):
         console.print(Text(citation))
     for table, label in zip(tables, labels_of(tables), strict=True):
-        edition = table.edition
-        console.print(Text(f"\n{label}: {edition.suite.title}", style="bold"))
-        console.print(Text(edition.subtitle, style="dim"))
-        if edition.suite.figure:
-            console.print(Text(f"{edition.suite.figure[:1].upper()}{edition.suite.figure[1:]}."))
+        variant = table.variant
+        console.print(Text(f"\n{label}: {variant.suite.title}", style="bold"))
+        console.print(Text(variant.subtitle, style="dim"))
+        if variant.suite.figure:
+            console.print(Text(f"{variant.suite.figure[:1].upper()}{variant.suite.figure[1:]}."))
         for block in table.blocks(console.width - _label_width(table), _widths(table)) if table.rows else []:
             _print_block(table, block, console)
         print_notes(table.notes, console)
@@ -36,7 +37,7 @@ def print_papers(tables: Sequence[PaperTable], console: Console) -> None:
 
 def _print_block(table: PaperTable, block: tuple[int, int], console: Console) -> None:
     grid = grid_of()
-    for header in table.edition.suite.headers:
+    for header in table.variant.suite.headers:
         grid.add_column(Text(header), overflow="fold")
     groups = [text for name, width in table.groups(block) for text in (name, *[""] * (width - 1))]
     for group, column in zip(groups, table.columns[slice(*block)], strict=True):
@@ -72,12 +73,12 @@ def _published(cell: PaperCell) -> str:
 
 
 def _label_width(table: PaperTable) -> int:
-    labels = [table.edition.suite.headers, *(row.label for row in table.rows)]
+    labels = [table.variant.suite.headers, *(row.label for row in table.rows)]
     return 2 + sum(GAP + max(map(len, column)) for column in zip(*labels, strict=True))
 
 
 def _widths(table: PaperTable) -> list[float]:
-    """Letters of each column, with the gap before it."""
+    """Width of each column in characters, with the gap before it."""
     columns = zip(*(row.cells for row in table.rows), strict=True)
     return [
         GAP + max([len(head.group), *map(len, head.label.split()), *(_width(cell) for cell in cells if cell)])

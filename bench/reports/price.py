@@ -1,4 +1,4 @@
-"""What the price of a defense is made of: plain CLIP beside plain CLIP with as many steps, and with as many pairs too."""
+"""Price breakdown of a defense: how much of its effect is due to fewer steps, to fewer pairs, and to the method itself."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from bench.reports.measures import UTILITY
 from bench.reports.notes import Note, Notes
 from bench.reports.sections import Section
 from bench.reports.stats import pooled_columns
-from bench.reports.tables import ASR, Cell, asr_cell, asr_evaluators, attack_took, utility_cell, utility_columns
+from bench.reports.tables import ASR, Cell, asr_cell, asr_evaluators, attack_verdict, utility_cell, utility_columns
 
 CONTROLS = {"control_steps": "same steps", "control_size": "same steps and pairs"}
-"""The controls, each of which trains less than the one before, and how a table names them."""
+"""The controls, in the order of decreasing training, and their names in tables."""
 PARTS = ("fewer steps", "fewer pairs", "the method")
-"""What lies between plain CLIP, the controls and the defense."""
+"""The causes of the differences between plain CLIP, the controls and the defense."""
 LEAST = 0.0005
-"""A loss below it is shown as none."""
+"""A smaller loss is shown as none."""
 
 
 @dataclass(frozen=True)
 class PriceRow:
-    """One measure of one defended cell; cells: of plain CLIP, of the controls, and of the defense."""
+    """One measure of one defended cell. cells: plain CLIP, the controls, and the defense."""
 
     attack: str
     defense: str
     measure: str
     metric: str
-    took: bool
+    effective: bool
     cells: tuple[Cell, ...]
 
     @property
     def parts(self) -> tuple[float, ...] | None:
-        """What each step from plain CLIP to the defense takes away; None where not all were measured on the same seeds."""
+        """The loss at each step from plain CLIP to the defense; None unless all were measured on the same seeds."""
         stats = [cell.stat for cell in self.cells]
         if any(stat is None for stat in stats) or len({stat.comparable for stat in stats if stat}) > 1:
             return None
@@ -52,48 +52,48 @@ class PriceTable:
 
 
 def price_table(section: Section) -> PriceTable | None:
-    """Rows: each defended cell that has controls, by measure. None where there is none."""
+    """One row for each measure of each defended cell with controls; None if there is none."""
     notes, names = Notes(), asr_evaluators(section)
     rows = []
     for attack, defense in dict.fromkeys((attack, defense) for attack, defense, _ in section.controls):
         undefended = next((group for (at, _), group in section.groups.items() if at == attack and group.undefended), None)
         controls = [section.controls.get((attack, defense, kind)) for kind in CONTROLS]
         groups = [undefended, *controls, section.groups.get((attack, defense))]
-        took = attack != "none" and attack_took(section, attack, names, Notes()).state == "yes"
+        effective = attack != "none" and attack_verdict(section, attack, names, Notes()).state == "yes"
         if attack != "none":
             cells = tuple(asr_cell(group, names, notes) for group in groups)
-            rows.append(PriceRow(attack, defense, ASR, ASR, took, cells))
+            rows.append(PriceRow(attack, defense, ASR, ASR, effective, cells))
         for column in utility_columns(section):
             if column.sums_up:
                 cells = tuple(utility_cell(section, group, column, notes) for group in groups)
-                rows.append(PriceRow(attack, defense, column.evaluator, column.metric, took, cells))
+                rows.append(PriceRow(attack, defense, column.evaluator, column.metric, effective, cells))
     return PriceTable(rows, list(_sentences(rows)), notes.all) if rows else None
 
 
 def _sentences(rows: Sequence[PriceRow]) -> Iterator[str]:
-    """One a defense: of its first measure of utility, and of the success of the attacks that took; means over the attacks."""
+    """One sentence for each defense: its loss of utility and of ASR under effective attacks, as means over the attacks."""
     for defense in dict.fromkeys(row.defense for row in rows):
         mine = [row for row in rows if row.defense == defense]
         measured = {row.measure for row in mine}
         utility = next((name for name in UTILITY if name in measured), "")
         lost = _mean_parts(row for row in mine if row.measure == utility)
-        taken = _mean_parts(row for row in mine if row.measure == ASR and row.took)
-        said = []
+        taken = _mean_parts(row for row in mine if row.measure == ASR and row.effective)
+        parts = []
         if lost:
-            said.append(_said(f"{defense}'s", f"points of {utility} lost", f"no {utility} is lost with {defense}", lost))
+            parts.append(_part(f"{defense}'s", f"points lost in {utility}", f"{defense} loses nothing in {utility}", lost))
         if taken:
-            said.append(_said("the", f"points of ASR that {defense} takes away", f"no ASR is taken away by {defense}", taken))
-        if said:
-            sentence = "; ".join(said)
+            parts.append(_part("the", f"points of ASR removed by {defense}", f"{defense} does not reduce the ASR", taken))
+        if parts:
+            sentence = "; ".join(parts)
             yield f"{sentence[0].upper()}{sentence[1:]}."
 
 
-def _said(whose: str, what: str, none: str, parts: Sequence[float]) -> str:
+def _part(whose: str, what: str, none: str, parts: Sequence[float]) -> str:
     if sum(parts) < LEAST:
         return none
-    *others, last = (f"{name} for {number(part)}" for part, name in zip(parts, PARTS, strict=True))
-    shares = f"{', '.join(others)} and {last}".replace(" for ", " account for ", 1)
-    return f"of {whose} {number(sum(parts))} {what}, {shares}"
+    steps, pairs, method = (f"to {name}" for name in PARTS)
+    first, second, third = map(number, parts)
+    return f"of {whose} {number(sum(parts))} {what}, {first} are due {steps}, {second} {pairs} and {third} {method}"
 
 
 def _mean_parts(rows: Iterator[PriceRow]) -> tuple[float, ...] | None:
@@ -102,7 +102,7 @@ def _mean_parts(rows: Iterator[PriceRow]) -> tuple[float, ...] | None:
 
 
 def price_rows(section: Section) -> list[dict[str, Any]]:
-    """The table for a CSV file: fractions, and what each step from plain CLIP to the defense takes away."""
+    """The table for a CSV file: fractions, and the loss at each step from plain CLIP to the defense."""
     table = price_table(section)
     about = {"section": section.id, "data": section.data, "model": section.model, "setting": section.subtitle}
     return [about | _price_row(row) for row in table.rows] if table else []

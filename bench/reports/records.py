@@ -1,4 +1,4 @@
-"""What a results folder says: every cell that was asked for or was run, and what became of it."""
+"""The cells of a results folder: everything that was requested or run, with its status."""
 
 from __future__ import annotations
 
@@ -10,20 +10,29 @@ from functools import cached_property
 from typing import Any, Literal
 
 from bench.canonical import identity
-from bench.matrix.schema import AskedCell, EvalRecord, Failure, Measurement, Metric, Plugin, RunRecord, Spec
+from bench.matrix.schema import (
+    EvalRecord,
+    Failure,
+    MeasurementRecord,
+    MetricRecord,
+    PluginRecord,
+    RequestedCell,
+    RunRecord,
+    SpecRecord,
+)
 from bench.matrix.store import Store
 
 Status = Literal["done", "failed", "missing", "unsupported"]
 STATUSES: tuple[Status, ...] = ("done", "failed", "missing", "unsupported")
-NOT_RUN = "not run yet; `bench run` with the same options runs it"
-NOT_EVALUATED = "trained but not evaluated yet; `bench run` with the same options does it"
-NOTHING_ASKED = "trained; no evaluation was asked for"
+NOT_RUN = "not run yet; run `bench run` with the same options"
+NOT_EVALUATED = "trained but not evaluated yet; run `bench run` with the same options"
+NOTHING_ASKED = "trained; no evaluation was requested"
 UNREADABLE = "run.json cannot be read; `bench run` with the same options trains the cell again"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What became of one evaluator on one run. `name` is empty when no evaluator was asked for."""
+    """The status and result of one evaluator on one run. `name` is empty if no evaluator was requested."""
 
     name: str
     status: Status
@@ -31,28 +40,28 @@ class Evaluation:
     record: EvalRecord | None = None
 
     @property
-    def measurements(self) -> Sequence[Measurement]:
+    def measurements(self) -> Sequence[MeasurementRecord]:
         return self.record.measurements if self.record else ()
 
     @property
     def identity(self) -> str:
-        """Canonical JSON of the evaluator, its version and parameters."""
+        """Canonical JSON of the evaluator's name, version and parameters."""
         return self.record.evaluator.identity if self.record and self.record.evaluator else "null"
 
     def left_out(self, kind: str) -> dict[str, str]:
-        """Downstream sets that were "skipped", or are "partial", each with the reason."""
+        """Downstream sets that are "skipped" or "partial", with the reasons."""
         found = self.record.downstream if self.record else None
         return {} if found is None else found.skipped if kind == "skipped" else found.partial
 
-    def metric(self, name: str) -> Metric:
+    def metric(self, name: str) -> MetricRecord:
         """The declaration of a metric: unit, direction, description."""
         declared = self.record.metrics if self.record else []
-        return next((metric for metric in declared if metric.name == name), Metric(name=name))
+        return next((metric for metric in declared if metric.name == name), MetricRecord(name=name))
 
 
 @dataclass(frozen=True)
 class Run:
-    """One cell: its identity, the record of its training if there is one, and its evaluations, sorted by name."""
+    """One cell: its specification, its training record if there is one, and its evaluations, sorted by name."""
 
     key: str
     data: str
@@ -61,16 +70,16 @@ class Run:
     attack_rate: float | None
     defense: str
     seed: int
-    spec: Spec
+    spec: SpecRecord
     record: RunRecord | None
     failure: Failure | None
     evaluations: tuple[Evaluation, ...]
     recipe: str | None = None
-    """Name or file of the recipe that was asked for; None is the data set's own."""
+    """Name or file of the requested recipe; None for the data set's own."""
 
     @property
     def status(self) -> Status:
-        """The worst of its evaluations; an evaluator that does not apply does not count beside others."""
+        """The worst status of its evaluations; unsupported evaluators only count if there are no others."""
         statuses = {evaluation.status for evaluation in self.evaluations}
         for status in ("failed", "missing", "done"):
             if status in statuses:
@@ -78,26 +87,26 @@ class Run:
         return "unsupported"
 
     @property
-    def beside(self) -> Plugin | None:
-        """The defense that a control stands beside; None for any other cell."""
+    def beside(self) -> PluginRecord | None:
+        """For a control, the defense it belongs to; None for any other cell."""
         return self.spec.defense.beside if self.spec.defense else None
 
     @property
     def title(self) -> str:
-        """Its defense; of a control also what it stands beside."""
-        return f"{self.defense} beside {self.beside.name}" if self.beside else self.defense
+        """The defense; for a control, also the defense it belongs to."""
+        return f"{self.defense} for {self.beside.name}" if self.beside else self.defense
 
     @cached_property
     def setting(self) -> str:
-        """Canonical JSON of engine, data, model and training recipe: only runs that share it are compared."""
+        """Canonical JSON of engine version, data, model and training recipe; only runs with the same setting are compared."""
         parts = "engine", "data", "model", "train"
         return identity({part: value for part, value in self.spec.dump().items() if part in parts})
 
 
 def load_runs(store: Store) -> list[Run]:
-    """All cells of the requests and all run records, in a fixed order; what cannot be read is named in `store.damaged`."""
+    """All requested cells and all run records, in a fixed order; unreadable files are listed in `store.damaged`."""
     store = store.for_reports()
-    cells: dict[str, list[AskedCell]] = defaultdict(list)
+    cells: dict[str, list[RequestedCell]] = defaultdict(list)
     for request in store.requests():
         for cell in request.cells:
             cells[cell.run_key].append(cell)
@@ -113,12 +122,12 @@ def _order(run: Run) -> tuple[Any, ...]:
     return run.data, run.model, recipe, run.attack, rate, attack, run.defense, defense, run.seed, run.key
 
 
-def _run(store: Store, key: str, cells: Sequence[AskedCell]) -> Run | None:
+def _run(store: Store, key: str, cells: Sequence[RequestedCell]) -> Run | None:
     record = store.run_record(key)
     if record is None and not cells:
-        return None  # a damaged record that nobody asked for: nothing is known about it
-    cell = cells[0] if cells else AskedCell.model_construct(run_key=key)
-    spec = (record and record.spec) or cell.spec or Spec()
+        return None  # a damaged record that was not requested: nothing is known about it
+    cell = cells[0] if cells else RequestedCell.model_construct(run_key=key)
+    spec = (record and record.spec) or cell.spec or SpecRecord()
     rated = spec.attack is not None and "rate" in spec.attack.params.model_fields_set
     failure = store.failure(key)
     return Run(
@@ -137,12 +146,12 @@ def _run(store: Store, key: str, cells: Sequence[AskedCell]) -> Run | None:
     )
 
 
-def _name(plugin: Plugin | None) -> str:
+def _name(plugin: PluginRecord | None) -> str:
     return plugin.name if plugin and plugin.name else "unknown"
 
 
 def _evaluations(
-    store: Store, key: str, cells: Sequence[AskedCell], record: RunRecord | None, failure: Failure | None
+    store: Store, key: str, cells: Sequence[RequestedCell], record: RunRecord | None, failure: Failure | None
 ) -> tuple[Evaluation, ...]:
     done = _latest_evals(store, key) if record else {}
     asked: dict[str, list[str | None]] = defaultdict(list)
@@ -173,7 +182,7 @@ def _why_not(
 
 
 def _latest_evals(store: Store, key: str) -> Mapping[str, EvalRecord]:
-    """The newest record of each evaluator. Damaged files count as absent."""
+    """The latest record of each evaluator; damaged files are ignored."""
     found = sorted(store.evaluations(key), key=_age)
     return {each.evaluator.name: each for each in found if each.evaluator and each.evaluator.name}
 

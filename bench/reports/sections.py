@@ -1,4 +1,4 @@
-"""Runs grouped for the tables: a section a setting, and in it a group of seeds for each attack and defense."""
+"""Runs grouped for tables: one section for each setting, with a group of seeds for each attack and defense."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bench.canonical import identity
-from bench.matrix.schema import Attack, AttackParams, Plugin
+from bench.matrix.schema import AttackParamsRecord, AttackRecord, PluginRecord
 from bench.reports.labels import Labels, setting_titles, short_hash
 from bench.reports.records import Evaluation, Run
 
 EARLIER = ", earlier code"
-"""Ends the name of a plugin of which there are later runs with another version or source."""
+"""Appended to the label of a plugin if there are later runs with another version or source."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """The runs of one cell of the tables, one a seed."""
+    """The runs of one table cell, one for each seed."""
 
     attack: str
     defense: str
@@ -27,7 +27,7 @@ class Group:
 
     @property
     def anchor(self) -> str:
-        """Where the page shows the runs."""
+        """The anchor of the runs on the page."""
         if len(self.runs) == 1:
             return f"run-{self.runs[0].key}"
         return f"cell-{short_hash(' '.join(run.key for run in self.runs))}"
@@ -39,9 +39,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Section:
-    """All groups that share data, model and training recipe.
+    """All groups with the same data, model and training recipe.
 
-    groups: by attack and defense. controls: by attack, the defense that they stand beside, and the control's name.
+    groups: by attack and defense. controls: by attack, defense and name of the control.
     """
 
     id: str
@@ -61,7 +61,7 @@ class Section:
         return [*self.groups.values(), *self.controls.values()]
 
     def label(self, evaluation: Evaluation) -> str:
-        """The evaluator with the parameters that tell it from others; empty where nothing was measured."""
+        """The label of the evaluator; empty if nothing was measured."""
         record = evaluation.record
         return self.evaluators.of(record.evaluator) if record and record.evaluator else ""
 
@@ -70,10 +70,10 @@ class Section:
         return [run for group in self.groups.values() for run in group.runs]
 
 
-class Named:
-    """Labels of the plugins of runs, which also say where a later run has other code under the same name."""
+class VersionedLabels:
+    """Labels of the plugins of runs, marked with EARLIER if a later run has other code under the same name."""
 
-    def __init__(self, plugins: Iterable[tuple[Plugin, Run]]) -> None:
+    def __init__(self, plugins: Iterable[tuple[PluginRecord, Run]]) -> None:
         known = list(plugins)
         self._labels = Labels(spec for spec, _ in known)
         last: dict[str, dict[str, str]] = defaultdict(dict)
@@ -82,17 +82,17 @@ class Named:
             made[code] = max(made.get(code, ""), _finished(run))
         self._present = {name: max(made, key=made.__getitem__) for name, made in last.items()}
 
-    def of(self, spec: Plugin) -> str:
+    def of(self, spec: PluginRecord) -> str:
         earlier = self._present[spec.name] != _code(spec)
         return f"{self._labels.of(spec)}{EARLIER}" if earlier else self._labels.of(spec)
 
 
-def _code(spec: Plugin) -> str:
+def _code(spec: PluginRecord) -> str:
     return identity([spec.version, spec.source])
 
 
 def _finished(run: Run) -> str:
-    """When a run was made, in ISO's form; one that is asked for and not there is to come."""
+    """When a run was finished, in ISO format; a requested run that is missing sorts last."""
     return str(run.record.provenance.get("finished") or "") if run.record else "to come"
 
 
@@ -105,8 +105,8 @@ def sections_of(runs: Sequence[Run]) -> list[Section]:
 
 
 def _section(setting: str, titles: tuple[str, str], runs: list[Run]) -> Section:
-    attacks = Named((_attack(run), run) for run in runs)
-    defenses = Named((run.beside or _defense(run), run) for run in runs)
+    attacks = VersionedLabels((_attack(run), run) for run in runs)
+    defenses = VersionedLabels((run.beside or _defense(run), run) for run in runs)
     keyed: dict[tuple[str, str], list[Run]] = defaultdict(list)
     controls: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
     for run in runs:
@@ -133,23 +133,23 @@ def _section(setting: str, titles: tuple[str, str], runs: list[Run]) -> Section:
         defenses=tuple(sorted(defense_order, key=defense_order.__getitem__)),
         groups=groups,
         controls={
-            (attack, defense, name): _group(attack, f"{name} beside {defense}", members)
+            (attack, defense, name): _group(attack, f"{name} for {defense}", members)
             for (attack, defense, name), members in sorted(controls.items())
         },
         evaluators=Labels(e.record.evaluator for e in evaluations if e.record and e.record.evaluator),
     )
 
 
-def _attack(run: Run) -> Plugin:
-    return run.spec.attack or Attack(name=run.attack, params=AttackParams(rate=run.attack_rate))
+def _attack(run: Run) -> PluginRecord:
+    return run.spec.attack or AttackRecord(name=run.attack, params=AttackParamsRecord(rate=run.attack_rate))
 
 
-def _defense(run: Run) -> Plugin:
-    return run.spec.defense or Plugin(name=run.defense)
+def _defense(run: Run) -> PluginRecord:
+    return run.spec.defense or PluginRecord(name=run.defense)
 
 
 def _group(attack: str, defense: str, runs: list[Run]) -> Group:
-    """One run a seed: the same cell has the same key."""
+    """A group with one run for each seed."""
     return Group(
         attack=attack,
         defense=defense,

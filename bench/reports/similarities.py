@@ -1,4 +1,4 @@
-"""Similarities of images and captions as run records hold them; None where a record has none or a damaged one."""
+"""Image-caption similarities from run records; None if a record has none or they are damaged."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from bench.matrix.schema import CurvePoint, Examples, RunRecord
 from bench.meaning import Meaning, Mixture
 
 BINS = 40
-"""Equal bins of a histogram, over [-1, 1]."""
+"""Number of bins of a histogram over [-1, 1]."""
 EXAMPLES = 7
 POISONS = "safe_poisons"
-"""How many of them are in the safe set."""
+"""Telemetry: the number of poisons in the safe set."""
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """Histograms of the similarity of clean and of poisoned pairs after an epoch, which is counted from 1."""
+    """Histograms of the similarity of clean and of poisoned pairs after an epoch, counted from 1."""
 
     epoch: int
     clean: tuple[int, ...]
@@ -30,7 +30,7 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Component:
-    """A Gaussian of a mixture."""
+    """A Gaussian component of a mixture."""
 
     mean: float
     std: float
@@ -39,9 +39,18 @@ class Component:
 
 @dataclass(frozen=True)
 class Split:
-    """What a defense made of a distribution: the mixture, lower component first, and the safe set from `cut` upward.
+    """A defense's split of the pairs: the fitted mixture and the safe set.
 
-    No components: no mixture could be fitted.
+    Attributes
+    ----------
+    distribution : Distribution
+        The similarities.
+    components : tuple of Component
+        The lower and the upper one; empty if no mixture could be fitted.
+    cut : float
+        The smallest similarity in the safe set.
+    safe, poisons : int
+        The numbers of pairs and of poisons in the safe set.
     """
 
     distribution: Distribution
@@ -52,13 +61,13 @@ class Split:
 
 
 def examples_of(record: RunRecord) -> Examples | None:
-    """Seven pairs; None where a record has another number of them."""
+    """The similarities of seven example pairs; None if a record has another number of them."""
     found = record.examples
     return found if found and {len(found.labels), len(found.values), *map(len, found.values)} == {EXAMPLES} else None
 
 
 def distribution_of(record: RunRecord) -> Distribution | None:
-    """The first with poisons; of a defense that splits the pairs the first after a split."""
+    """The first distribution with poisons; for a defense that splits the pairs, the first after a split."""
     found = [(point, seen) for point in record.curves if (seen := _distribution(point)) and any(seen.poison)]
     split = [seen for point, seen in found if POISONS in point.telemetry]
     return next(iter(split or [seen for _, seen in found]), None)
@@ -87,7 +96,7 @@ def _split(point: CurvePoint, meaning: Meaning) -> Split | None:
 
 
 def _components(point: CurvePoint, mixture: Mixture) -> tuple[Component, ...] | None:
-    """Lower and upper; no component where none could be fitted, None where a number is missing or impossible."""
+    """The lower and the upper component; empty if none could be fitted, None if a number is missing or invalid."""
     degenerate = point.number(mixture.degenerate)
     if degenerate:
         return ()

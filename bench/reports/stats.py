@@ -1,4 +1,4 @@
-"""One number of one run, and the mean over the seeds of a cell."""
+"""A value of one run, and statistics over the seeds of a cell."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench import intervals
-from bench.matrix.schema import Measurement
+from bench.matrix.schema import MeasurementRecord
 from bench.reports.labels import number
 from bench.reports.records import Evaluation
 
 OVERALL = ("all", "overall", "mean")
-"""Task names under which an evaluator gives its own total."""
+"""Task names under which an evaluator reports its total."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A value of one run; `identity` is the evaluator, its version and parameters."""
+    """A value of one run, with its 95% interval; `identity` is the evaluator with its version and parameters."""
 
     value: float
     low: float | None = None
@@ -32,7 +32,7 @@ class Point:
 
     @property
     def hits(self) -> int | None:
-        """How many of the n the value is a share of; None where it is none, as a mean over classes or tasks."""
+        """The number of hits out of n; None if the value is not a proportion, such as a mean over classes or tasks."""
         if self.unit != "fraction" or not self.n or not 0 <= self.value <= 1:
             return None
         count = self.value * self.n
@@ -41,7 +41,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Pooled:
-    """95% Wilson interval of the counts of all seeds together; `sizes` is the n of each seed."""
+    """95% Wilson interval of the counts pooled over all seeds; `sizes` is the n of each seed."""
 
     low: float
     high: float
@@ -57,17 +57,17 @@ class Pooled:
 
     @property
     def size(self) -> str:
-        """The n of a seed; of the smallest where they differ."""
+        """The n of a seed, or ≥ the smallest if they differ."""
         return f"n={self.least}" if self.least == max(self.sizes) else f"n≥{self.least}"
 
     @property
     def title(self) -> str:
-        return f"95% Wilson interval of the counts of all seeds pooled: {' + '.join(map(str, self.sizes))} = {self.n}"
+        return f"95% Wilson interval of the counts pooled over all seeds: {' + '.join(map(str, self.sizes))} = {self.n}"
 
 
 @dataclass(frozen=True)
 class Stat:
-    """The points of a cell, one a seed, in the order of the seeds."""
+    """The values of a cell, one for each seed."""
 
     seeds: tuple[int, ...]
     points: tuple[Point, ...]
@@ -91,7 +91,7 @@ class Stat:
 
     @property
     def spread(self) -> str:
-        """± deviation over seeds, or the 95% interval of a single one."""
+        """± standard deviation over seeds, or the 95% interval of a single seed."""
         if self.std is not None:
             return f"± {number(self.std, self.unit)}"
         point = self.points[0]
@@ -101,7 +101,7 @@ class Stat:
 
     @property
     def pooled(self) -> Pooled | None:
-        """None unless every point is a share of a number of images or pairs."""
+        """The pooled counts; None unless every value is a proportion of images or pairs."""
         hits = [point.hits for point in self.points]
         if None in hits:
             return None
@@ -110,25 +110,25 @@ class Stat:
 
     @property
     def interval(self) -> str:
-        """The pooled interval beside a deviation, with n; empty for one seed, whose spread is its interval."""
+        """The pooled interval with n, for several seeds; empty for one seed, whose spread is its interval."""
         if self.std is None or not (pooled := self.pooled):
             return ""
         return f"[{number(pooled.low, self.unit)}, {number(pooled.high, self.unit)}] {pooled.size}"
 
     @property
     def comparable(self) -> tuple[tuple[int, ...], tuple[str, ...]]:
-        """Means with an equal value of this are over the same seeds, measured in the same way."""
+        """Seeds and evaluators; means are comparable if they agree in both."""
         return self.seeds, tuple(sorted({point.identity for point in self.points}))
 
 
 def point_of(evaluation: Evaluation, metric: str, task: str) -> Point | None:
-    """One measurement; None when there is none or it has no value."""
+    """One measurement; None if it is missing or has no value."""
     found = [m for m in evaluation.measurements if (m.metric, m.task) == (metric, task)]
     return _measured(evaluation, found[0]) if found else None
 
 
 def pooled(evaluation: Evaluation, metric: str) -> Point | None:
-    """The evaluator's own total of a share, else the share over the images of all its tasks with a Wilson interval."""
+    """The evaluator's own total, else the proportion over the images of all its tasks, with a Wilson interval."""
     found = [m for m in evaluation.measurements if m.metric == metric and m.value is not None]
     totals = [m for m in found if m.task in OVERALL]
     if totals or len(found) == 1:
@@ -150,7 +150,7 @@ def task_mean(evaluation: Evaluation, metric: str, tasks: Sequence[str]) -> Poin
     return _point(evaluation, metric, statistics.fmean(values))
 
 
-def _measured(evaluation: Evaluation, found: Measurement) -> Point | None:
+def _measured(evaluation: Evaluation, found: MeasurementRecord) -> Point | None:
     if found.value is None:
         return None
     return replace(_point(evaluation, found.metric, found.value), n=found.n, low=found.ci_low, high=found.ci_high)
@@ -162,15 +162,15 @@ def _point(evaluation: Evaluation, metric: str, value: float) -> Point:
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:
-    """95% Wilson score interval of a share; it holds the share, 0 and 1 exactly too."""
+    """95% Wilson score interval of a proportion, extended to contain it exactly."""
     low, high = intervals.wilson(share, n)
     return min(share, low), max(share, high)
 
 
 def best_of(stats: Sequence[Stat | None], better: str, decimals: int = 3) -> set[int]:
-    """Positions of the best among the largest set of comparable means; none where there is nothing to compare.
+    """Indices of the best of the largest set of comparable means; empty if there is nothing to compare.
 
-    Means are equal where `decimals` of them are.
+    Means are compared after rounding to `decimals`.
     """
     if better not in ("lower", "higher"):
         return set()
@@ -189,7 +189,7 @@ def best_of(stats: Sequence[Stat | None], better: str, decimals: int = 3) -> set
 
 
 def pooled_columns(name: str, stat: Stat | None) -> dict[str, Any]:
-    """The interval of the pooled counts, empty for what is no share of a count, and the n that it holds for."""
+    """CSV columns for the interval of the pooled counts and its n; empty unless the value is a proportion."""
     pooled = stat.pooled if stat else None
     values = (pooled.low, pooled.high, pooled.n, pooled.least) if pooled else (None,) * 4
     return dict(zip([f"{name}_{part}" for part in ("pooled_low", "pooled_high", "n_total", "n_least")], values, strict=True))

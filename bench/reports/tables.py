@@ -1,4 +1,4 @@
-"""Tables for people: attack success and utility, a pair for each section, with what is missing and why."""
+"""Human-readable tables of a section: attack success and utility, with notes on missing values."""
 
 from __future__ import annotations
 
@@ -15,14 +15,32 @@ from bench.reports.stats import OVERALL, Point, Stat, best_of, point_of, pooled,
 
 ASR, FLOOR, TRIGGERED = "asr", "asr_floor", "triggered_top1"
 MARGIN, LEAST = 0.20, 0.30
-"""An attack took when its undefended ASR reaches its floor plus MARGIN, and LEAST."""
+"""An attack is effective if its undefended ASR reaches both its floor plus MARGIN, and LEAST."""
+INEFFECTIVE = "attack ineffective"
 
 
 @dataclass
 class Cell:
-    """A mean, or the word that says why there is none. `asked` is False where no run was asked for.
+    """A mean over seeds, or a word that says why there is none.
 
-    engaged: whether the defense did, "yes", "no", or empty where no record says.
+    Attributes
+    ----------
+    stat : Stat or None
+        The mean.
+    word, reason : str
+        The worst status of the seeds without a value, and its reason.
+    notes : list of int
+        Numbers of footnotes.
+    expected : int
+        The number of seeds requested.
+    best : bool
+        Whether it is marked as the best.
+    anchor : str
+        Anchor of the runs on the page; empty if no run was requested.
+    floor, triggered : Stat or None
+        For an ASR: the floor, and the accuracy under the trigger.
+    engaged : str
+        Whether the defense engaged: yes, no, or empty if no record says.
     """
 
     stat: Stat | None = None
@@ -51,8 +69,8 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Took:
-    """Whether an attack worked on the undefended model: yes, no, or unknown."""
+class AttackVerdict:
+    """Whether an attack is effective on the undefended model: yes, no or unknown."""
 
     state: str
     message: str = ""
@@ -70,14 +88,14 @@ class Row:
 @dataclass
 class AsrTable:
     attacks: list[str]
-    took: list[Took]
+    verdicts: list[AttackVerdict]
     rows: list[Row]
     notes: list[Note]
 
 
 @dataclass(frozen=True)
 class Column:
-    """A utility column. `task` is empty for the mean over tasks, `metric` when nothing was measured yet."""
+    """A utility column. `task` is empty for the mean over tasks, `metric` if nothing was measured yet."""
 
     evaluator: str
     name: str
@@ -94,7 +112,7 @@ class Column:
 
     @property
     def sums_up(self) -> bool:
-        """Whether it stands for the evaluator: the mean over its tasks, its own total, or its only task."""
+        """Whether it summarises the evaluator: the mean over its tasks, its own total, or its only task."""
         if not self.metric:
             return False
         return not self.task or (self.task == self.tasks[0] and (len(self.tasks) == 1 or self.task in OVERALL))
@@ -108,13 +126,13 @@ class UtilityTable:
 
 
 def asr_evaluators(section: Section) -> set[str]:
-    """Evaluators that measure the attack: those with a metric of that name."""
+    """Names of the evaluators with the metric `asr`."""
     evaluations = [evaluation for run in section.runs for evaluation in run.evaluations]
     return {ASR} | {e.name for e in evaluations if any(m.metric == ASR for m in e.measurements)}
 
 
 def asr_table(section: Section) -> AsrTable | None:
-    """Rows: defenses; columns: attacks. None when no cell has an attack."""
+    """Rows: defenses; columns: attacks. None if no cell has an attack."""
     attacks = [attack for attack in section.attacks if attack != "none"]
     if not attacks:
         return None
@@ -124,14 +142,15 @@ def asr_table(section: Section) -> AsrTable | None:
         groups = [section.groups.get((attack, defense)) for attack in attacks]
         if any(groups):
             rows.append(Row("", defense, [asr_cell(group, names, notes) for group in groups]))
-    took = [attack_took(section, attack, names, notes) for attack in attacks]
-    for position, verdict in enumerate(took):
+    verdicts = [attack_verdict(section, attack, names, notes) for attack in attacks]
+    for position, verdict in enumerate(verdicts):
         if verdict.state == "yes":
             _mark_best([row.cells[position] for row in rows], "lower")
-    return AsrTable(attacks, took, rows, notes.all)
+    return AsrTable(attacks, verdicts, rows, notes.all)
 
 
 def asr_cell(group: Group | None, names: Iterable[str], notes: Notes) -> Cell:
+    """The ASR of a group of seeds, with floor and accuracy under the trigger."""
     if group is None:
         return Cell()
     cell = cell_of(group, names, lambda evaluation: pooled(evaluation, ASR), notes)
@@ -141,19 +160,19 @@ def asr_cell(group: Group | None, names: Iterable[str], notes: Notes) -> Cell:
     return cell
 
 
-def attack_took(section: Section, attack: str, names: Iterable[str], notes: Notes) -> Took:
-    """The rule: mean undefended ASR of at least the floor + 20 points, and at least 30%."""
+def attack_verdict(section: Section, attack: str, names: Iterable[str], notes: Notes) -> AttackVerdict:
+    """Whether an attack is effective: its mean undefended ASR is at least floor + 20 points, and at least 30%."""
     undefended = [group for (at, _), group in section.groups.items() if at == attack and group.undefended]
     measured = [stat for group in undefended if (stat := stat_of(group, names, ASR))]
     floors = [stat for group in undefended if (stat := stat_of(group, names, FLOOR))]
-    state, reason = verdict(measured, floors)
+    state, reason = judge_attack(measured, floors)
     if state == "unknown":
-        return Took(state, reason)
-    return Took("no", "attack did not take", notes.add("did not take", reason, attack)) if state == "no" else Took(state)
+        return AttackVerdict(state, reason)
+    return AttackVerdict("no", INEFFECTIVE, notes.add(INEFFECTIVE, reason, attack)) if state == "no" else AttackVerdict(state)
 
 
-def verdict(undefended: Sequence[Stat], floors: Sequence[Stat]) -> tuple[str, str]:
-    """Whether an attack took by its undefended ASR (yes, no or unknown), and the reason where it is not yes."""
+def judge_attack(undefended: Sequence[Stat], floors: Sequence[Stat]) -> tuple[str, str]:
+    """Whether an attack is effective by its undefended ASR and floor (yes, no or unknown), and the reason if not yes."""
     if not undefended:
         return "unknown", "undefended ASR not measured"
     asr = _mean_of(undefended)
@@ -162,7 +181,7 @@ def verdict(undefended: Sequence[Stat], floors: Sequence[Stat]) -> tuple[str, st
     if asr >= needed:
         return "yes", ""
     of_floor = f"floor {floor:.1%} + 20 points" if floors else "floor not measured"
-    return "no", f"undefended ASR {asr:.1%}, below the {needed:.1%} it takes ({of_floor}, at least 30%); no defense is credited"
+    return "no", f"undefended ASR {asr:.1%}, below the required {needed:.1%} ({of_floor}, at least 30%); no defense is credited"
 
 
 def _mean_of(stats: Sequence[Stat]) -> float:
@@ -175,7 +194,19 @@ def stat_of(group: Group, names: Iterable[str], metric: str) -> Stat | None:
 
 
 def cell_of(group: Group, names: Iterable[str], point: Callable[[Evaluation], Point | None], notes: Notes) -> Cell:
-    """The mean of a point over the seeds of a group; other seeds leave a note, and without any seed the cell a word."""
+    """The mean of a value over the seeds of a group, with a note for each seed without one.
+
+    Parameters
+    ----------
+    group : Group
+        The runs.
+    names : iterable of str
+        The evaluators that measure it.
+    point : callable
+        Returns the value from an evaluation; None if it has none.
+    notes : Notes
+        Collects the footnotes.
+    """
     seeds, points, cell = [], [], Cell(anchor=group.anchor, expected=len(group.runs), engaged=engaged(group.runs))
     problems: list[tuple[str, str]] = []
     for run in group.runs:
@@ -198,27 +229,27 @@ def cell_of(group: Group, names: Iterable[str], point: Callable[[Evaluation], Po
 
 
 def worst(problems: Iterable[tuple[str, str]]) -> tuple[str, str]:
-    """The status and reason that a cell is named after where several seeds have none."""
+    """The worst status of several seeds, with its reason."""
     order = ("failed", "missing", "unsupported", "no value")
     return min(problems, key=lambda problem: order.index(problem[0]))
 
 
 def _problem(evaluation: Evaluation, names: Iterable[str]) -> tuple[str, str]:
     if evaluation.name and evaluation.name not in names:
-        return "missing", f"this evaluation was not asked for ({', '.join(sorted(names))})"
+        return "missing", f"this evaluation was not requested ({', '.join(sorted(names))})"
     if evaluation.status == "done":
-        return "no value", "measured, but not this number: no image applies, or another version of the evaluator"
+        return "no value", "measured, but not this metric: no applicable image, or another version of the evaluator"
     return evaluation.status, evaluation.reason
 
 
 def _mark_best(cells: Sequence[Cell], better: str) -> None:
-    """Among defenses that engaged."""
+    """Mark the best of the defenses that engaged."""
     for position in best_of([None if cell.engaged == "no" else cell.stat for cell in cells], better):
         cells[position].best = True
 
 
 def utility_columns(section: Section) -> list[Column]:
-    """Every evaluator, metric and task that was measured, the mean over tasks first."""
+    """All evaluators, metrics and tasks that were measured, the mean over tasks first."""
     found: dict[tuple[str, str, str], dict[str, Evaluation]] = defaultdict(dict)
     skip = asr_evaluators(section)
     evaluations = [e for run in section.runs for e in run.evaluations if e.name and e.name not in skip]
@@ -238,7 +269,7 @@ def utility_columns(section: Section) -> list[Column]:
 
 
 def utility_table(section: Section) -> UtilityTable | None:
-    """Rows: attacks x defenses; columns: evaluators and tasks. The best is marked among the rows of one attack."""
+    """Rows: attacks x defenses; columns: evaluators and tasks. The best defense is marked for each attack."""
     columns, notes = utility_columns(section), Notes()
     if not columns:
         return None
@@ -257,6 +288,7 @@ def utility_table(section: Section) -> UtilityTable | None:
 
 
 def utility_cell(section: Section, group: Group | None, column: Column, notes: Notes) -> Cell:
+    """The value of a utility column for a group of seeds."""
     if group is None:
         return Cell()
 

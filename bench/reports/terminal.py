@@ -1,4 +1,4 @@
-"""The tables of a results folder in a terminal."""
+"""The tables of a results folder in the terminal."""
 
 from __future__ import annotations
 
@@ -8,27 +8,30 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.matrix.store import Store
+from bench.reports.answer import Answer, answer
 from bench.reports.notes import Note
 from bench.reports.price import CONTROLS, PriceTable, price_table
 from bench.reports.records import load_runs
 from bench.reports.sections import sections_of
 from bench.reports.tables import AsrTable, Cell, UtilityTable, asr_table, utility_table
 
-EMPTY = "No cells yet: `bench run` fills this results folder."
-READING = (
-    "± is the spread over seeds. [ , ] below it is the 95% Wilson interval of the counts of all seeds pooled, with the n of a "
-    "seed, or of the smallest (≥): it holds at 0 and 100 too, and says nothing of the spread."
+EMPTY = "No cells yet; run `bench run` first."
+LEGEND = (
+    "± is the standard deviation over seeds. [ , ] below it is the 95% Wilson interval of the counts pooled over seeds, with "
+    "the n of a seed (≥: the smallest); it does not include the variation between seeds."
 )
-SHORTER = {"did not take": "the attack did not take", "did not engage": "the defense did not engage"}
+FULL_STATUS = {"did not engage": "the defense did not engage"}
 
 
 def print_tables(store: Store, console: Console) -> None:
-    """Attack success and utility of every section, percent, with the notes of their empty cells."""
+    """Print attack success and utility of every section in percent, with notes on missing values."""
     sections = sections_of(load_runs(store))
     if not sections:
         console.print(Text(EMPTY))
     for section in sections:
         console.print(Text(f"\n{section.title}", style="bold"), Text(f"\n{section.subtitle}", style="dim"))
+        if found := answer(section):
+            _print_answer(found, console)
         asr, utility = asr_table(section), utility_table(section)
         if asr:
             _print_asr(asr, console)
@@ -37,7 +40,15 @@ def print_tables(store: Store, console: Console) -> None:
         if price := price_table(section):
             _print_price(price, console)
     if any(len(group.runs) > 1 for section in sections for group in section.groups.values()):
-        console.print(Text(READING, style="dim"))
+        console.print(Text(LEGEND, style="dim"))
+
+
+def _print_answer(found: Answer, console: Console) -> None:
+    console.print()
+    for verdict in found.verdicts:
+        console.print(Text.assemble((verdict.defense, "bold"), f" {verdict.sentence}"))
+    if found.caveat:
+        console.print(Text(found.caveat, style="dim"))
 
 
 def _print_asr(table: AsrTable, console: Console) -> None:
@@ -47,8 +58,10 @@ def _print_asr(table: AsrTable, console: Console) -> None:
         shown = slice(start, start + step)
         grid = grid_of()
         grid.add_column("defense", overflow="fold")
-        for attack, took in zip(table.attacks[shown], table.took[shown], strict=True):
-            grid.add_column(Text(f"{attack}\n{took.message}" if took.message else attack), justify="right", overflow="fold")
+        for attack, verdict in zip(table.attacks[shown], table.verdicts[shown], strict=True):
+            grid.add_column(
+                Text(f"{attack}\n{verdict.message}" if verdict.message else attack), justify="right", overflow="fold"
+            )
         for row in table.rows:
             grid.add_row(Text(row.defense), *(_cell(cell, True) for cell in row.cells[shown]))
         console.print(grid)
@@ -56,9 +69,9 @@ def _print_asr(table: AsrTable, console: Console) -> None:
 
 
 def _print_utility(table: UtilityTable, console: Console) -> None:
-    """Only the column that sums up each evaluator: the tasks are in the report."""
+    """Print only the columns that summarise an evaluator; the report has all tasks."""
     positions = [at for at, column in enumerate(table.columns) if column.sums_up or not column.metric]
-    console.print(Text("\nUtility, percent where it is a share", style="italic"))
+    console.print(Text("\nUtility, fractions in percent", style="italic"))
     step = max(1, (console.width - 36) // 21)
     for start in range(0, len(positions), step):
         shown = positions[start : start + step]
@@ -79,7 +92,7 @@ def _print_utility(table: UtilityTable, console: Console) -> None:
 
 
 def _print_price(table: PriceTable, console: Console) -> None:
-    console.print(Text("\nWhat the price is made of, percent where it is a share", style="italic"))
+    console.print(Text("\nPrice breakdown, fractions in percent", style="italic"))
     grid = grid_of()
     for name in ("attack", "defense", "measure"):
         grid.add_column(name, no_wrap=True)
@@ -118,12 +131,12 @@ def _marks(notes: list[int]) -> str:
 
 
 def print_damaged(store: Store, console: Console) -> None:
-    """The records that the tables are without."""
+    """Print the records that are missing from the tables because they are damaged."""
     for path, reason in sorted(store.damaged.items()):
-        console.print(Text(f"{path} is damaged and left out: {reason}"), soft_wrap=True)
+        console.print(Text(f"{path} is damaged and ignored: {reason}"), soft_wrap=True)
 
 
 def print_notes(notes: list[Note], console: Console) -> None:
     for note in notes:
-        status = SHORTER.get(note.status, note.status)
+        status = FULL_STATUS.get(note.status, note.status)
         console.print(Text(f"[{note.number}] {status}: {note.reason} ({note.places})", style="dim"))

@@ -1,4 +1,4 @@
-"""Writes the report of a results folder under OUT/report: results.csv, table.csv, index.html, price.csv, a file a suite."""
+"""Write the report to OUT/report: results.csv, table.csv, comparisons.csv, price.csv, index.html, and files for suites."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from bench.disk import atomic_write
 from bench.errors import UserError, did_you_mean
-from bench.matrix.store import Store, atomic
-from bench.reports.editions import editions_of
+from bench.matrix.store import Store
+from bench.reports.comparisons import comparisons
 from bench.reports.engagement import ENGAGEMENT, engagement_columns
 from bench.reports.frames import COLUMNS, as_csv, wide_frame
 from bench.reports.latex import latex
@@ -21,26 +22,39 @@ from bench.reports.price import price_rows
 from bench.reports.records import Run, load_runs
 from bench.reports.sections import Group, Section, sections_of
 from bench.reports.stats import Stat, pooled_columns
+from bench.reports.suite_variants import variants_of
 from bench.reports.tables import (
     ASR,
     FLOOR,
     TRIGGERED,
     Column,
     asr_evaluators,
-    attack_took,
+    attack_verdict,
     stat_of,
     utility_columns,
     utility_table,
 )
 
 FORMATS = ("csv", "html", "latex")
-USUAL = ("csv", "html")
+DEFAULT_FORMATS = ("csv", "html")
 
 
-def write_report(store: Store, formats: Iterable[str] = USUAL, suites: Iterable[str] = ()) -> dict[str, Path]:
-    """Write the asked formats; the same records give the same bytes. Returns the path of each file by its name.
+def write_report(store: Store, formats: Iterable[str] = DEFAULT_FORMATS, suites: Iterable[str] = ()) -> dict[str, Path]:
+    """Write the report. The same records give the same bytes.
 
-    Paper tables are those of `suites`, else those that were run.
+    Parameters
+    ----------
+    store : Store
+        The results folder.
+    formats : iterable of {"csv", "html", "latex"}
+        What to write.
+    suites : iterable of str
+        The suites whose paper tables to write; by default those that were run.
+
+    Returns
+    -------
+    dict of str to Path
+        The files, by name.
     """
     chosen = list(formats)
     for name in chosen:
@@ -52,6 +66,8 @@ def write_report(store: Store, formats: Iterable[str] = USUAL, suites: Iterable[
     if "csv" in chosen:
         files["results.csv"] = results_csv(runs)
         files["table.csv"] = table_csv(runs)
+        if rows := comparison_rows(runs):
+            files["comparisons.csv"] = as_csv(rows, list(rows[0]))
         if any(run.beside for run in runs):
             files["price.csv"] = price_csv(runs)
     if "html" in chosen:
@@ -60,26 +76,26 @@ def write_report(store: Store, formats: Iterable[str] = USUAL, suites: Iterable[
     paths = {}
     for name, text in files.items():
         paths[name] = store.root / "report" / name
-        with atomic(paths[name]) as stream:
+        with atomic_write(paths[name]) as stream:
             stream.write(text.encode())
     return paths
 
 
 def paper_tables(store: Store, runs: list[Run], suites: Iterable[str] = ()) -> list[PaperTable]:
-    """The tables of suites in the paper's order."""
+    """The paper tables of suites."""
     groups = [group for section in sections_of(runs) for group in section.shown]
     anchors = {run.key: group.anchor for group in groups for run in group.runs}
     by_key = {run.key: run for run in runs}
-    return [paper_table(edition, by_key, anchors) for edition in editions_of(store.for_reports().requests(), suites)]
+    return [paper_table(variant, by_key, anchors) for variant in variants_of(store.for_reports().requests(), suites)]
 
 
 def suite_files(papers: Iterable[PaperTable], formats: Iterable[str]) -> dict[str, str]:
-    """The files of suites by name; editions of a suite share them. A figure has none."""
+    """The content of the files for suites, by file name. All variants of a suite are in one file; figures have none."""
     writers = {"csv": ("csv", paper_csv), "latex": ("tex", latex)}
     by_suite: dict[str, list[PaperTable]] = defaultdict(list)
     for table in papers:
         if table.rows:
-            by_suite[table.edition.suite.name].append(table)
+            by_suite[table.variant.suite.name].append(table)
     return {
         f"{name}.{ending}": write(tables)
         for name, tables in by_suite.items()
@@ -88,16 +104,16 @@ def suite_files(papers: Iterable[PaperTable], formats: Iterable[str]) -> dict[st
 
 
 def results_csv(runs: list[Run]) -> str:
-    """All measurements. Floats are written so that they read back exactly."""
+    """All measurements, with floats in full precision."""
     return wide_frame(runs).to_csv(columns=COLUMNS, index=False, lineterminator="\n")
 
 
 def table_csv(runs: list[Run]) -> str:
-    """One row a section, attack and defense: means over seeds, as fractions; whether defenses engaged where a record says."""
+    """One row for each section, attack and defense: means over seeds, as fractions."""
     rows = [row for section in sections_of(runs) for row in _section_rows(section)]
     fixed = [
         "section", "data", "model", "setting", "attack", "attack_rate", "defense", "seeds", "seeds_asked", "status",
-        "reason", "attack_took", *(name for name in ENGAGEMENT if any(row[name] for row in rows)),
+        "reason", "attack_effective", *(name for name in ENGAGEMENT if any(row[name] for row in rows)),
         ASR, f"{ASR}_std", f"{ASR}_ci_low", f"{ASR}_ci_high", *pooled_columns(ASR, None),
         FLOOR, *pooled_columns(FLOOR, None), TRIGGERED, *pooled_columns(TRIGGERED, None),
     ]  # fmt: skip
@@ -105,20 +121,30 @@ def table_csv(runs: list[Run]) -> str:
     return as_csv(rows, fixed + measured)
 
 
+def comparison_rows(runs: list[Run]) -> list[dict[str, Any]]:
+    """Paired differences as fractions, a row each: see `bench.reports.comparisons`."""
+    return [
+        {"section": section.id, "data": section.data, "model": section.model, "setting": section.subtitle, **row.as_dict()}
+        for section in sections_of(runs)
+        for row in comparisons(section)
+    ]
+
+
 def price_csv(runs: list[Run]) -> str:
-    """One row a defended cell with controls and measure: see `bench.reports.price`."""
+    """One row for each measure of each defended cell with controls; see `bench.reports.price`."""
     rows = [row for section in sections_of(runs) for row in price_rows(section)]
     return as_csv(rows, list(rows[0]) if rows else [])
 
 
 def _section_rows(section: Section) -> list[dict[str, Any]]:
     names, columns = asr_evaluators(section), utility_columns(section)
-    took = {attack: attack_took(section, attack, names, Notes()).state for attack in section.attacks}
+    effective = {attack: attack_verdict(section, attack, names, Notes()).state for attack in section.attacks}
     utility = utility_table(section)
     cells = {(row.attack, row.defense): row.cells for row in utility.rows} if utility else {}
     rows = []
     for key, group in section.groups.items():
-        verdicts = {"attack_took": took[group.attack] if group.attack != "none" else "", **engagement_columns(group.runs)}
+        verdict = effective[group.attack] if group.attack != "none" else ""
+        verdicts = {"attack_effective": verdict, **engagement_columns(group.runs)}
         row = _identity(section, group) | verdicts | _attack_numbers(group, names)
         for column, cell in zip(columns, cells[key] if columns else (), strict=True):
             row |= _mean_columns(column, cell.stat)
@@ -159,7 +185,7 @@ def _attack_numbers(group: Group, names: set[str]) -> dict[str, Any]:
 
 
 def _mean_columns(column: Column, stat: Stat | None) -> dict[str, Any]:
-    """The column that sums up an evaluator: the mean over its tasks, its own total, or its only task."""
+    """The CSV columns of a utility column that summarises its evaluator; none for others."""
     if not column.sums_up:
         return {}
     name = f"{column.evaluator}.{column.metric}"

@@ -1,1 +1,1 @@
-"""Tables and figures of papers as matrices, with the values they publish."""
+"""Suites: tables and figures of papers as run matrices, with their published values."""

@@ -12,7 +12,7 @@ MetricName = Literal[
 ]  # fmt: skip
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Options = tuple[str, ...]
-"""As --set takes them."""
+"""Options as given to --set."""
 
 
 class Part(BaseModel):
@@ -25,7 +25,7 @@ class Paper(Part):
     title: str = ""
     link: str = Field(default="", pattern=r"^(https?://\S+)?$", description="arXiv or DOI")
     cite: str = Field(default="", pattern=r"^[\w:./+-]*$", description="BibTeX key, for the LaTeX table")
-    epochs: int | None = Field(default=None, ge=1, description="of its usual training; what shares and epochs refer to")
+    epochs: int | None = Field(default=None, ge=1, description="of its standard training; `shares` and `epochs` refer to it")
 
     @property
     def label(self) -> str:
@@ -33,11 +33,13 @@ class Paper(Part):
 
     @property
     def citation(self) -> str:
-        """The label with title and link."""
+        """Label, title and link."""
         return ". ".join(filter(None, (self.label, self.title, self.link)))
 
 
 class Coordinates(Part):
+    """What a cell of the table shows; missing values are inherited."""
+
     data: str | None = None
     attack: str | None = None
     defense: str | None = None
@@ -58,20 +60,26 @@ class Row(Coordinates):
 
 class AttackVariant(Part):
     plugin: str
-    rate: Number | None = Field(default=None, description="the paper's; scaled as the recipe scales the plugin's default")
+    rate: Number | None = Field(
+        default=None, description="the paper's poison rate; scaled like the plugin's default by the recipe"
+    )
     set: dict[str, Any] = Field(default={}, description="parameters as they are")
 
 
 class DefenseVariant(Part):
     plugin: str
     set: dict[str, Any] = Field(default={}, description="parameters as they are")
-    shares: dict[str, Number] = Field(default={}, description="parameters that are shares of a run, as epochs of the paper's")
+    shares: dict[str, Number] = Field(
+        default={}, description="parameters that are shares of a run, given in epochs of the paper"
+    )
     scaled: dict[str, Number] = Field(default={}, description="parameters that are scaled like rates")
-    epochs: int | None = Field(default=None, ge=1, description="the paper's, where not its usual ones; scaled like rates")
+    epochs: int | None = Field(
+        default=None, ge=1, description="the paper's, if not those of its standard training; scaled like rates"
+    )
 
 
 class Substitutes(Part):
-    """On a replacement: options for a data set, an attack or a model of the suite; small models for large."""
+    """For a replacement data set: options for data sets, attacks and models of the suite, and models to use instead."""
 
     data: dict[str, Options] = {}
     attacks: dict[str, Options] = {}
@@ -80,7 +88,7 @@ class Substitutes(Part):
 
 
 class Unsupported(Part):
-    """Methods that may have no plugin: their cells then show the published value alone."""
+    """Methods that may have no plugin; their cells then only show the published value."""
 
     attacks: tuple[str, ...] = ()
     defenses: tuple[str, ...] = ()

@@ -1,11 +1,11 @@
-"""A suite: rows and columns of a published table, the run behind each cell, and the value printed there.
+"""A suite: rows and columns of a published table, the run behind each cell, and the published value.
 
-`docs/adding-a-suite.md` goes through the file field by field.
+`docs/adding-a-suite.md` explains the file field by field.
 
-A cell is where a row and a column meet: data, attack, defense, model, metric, task of the base, then of the row, then of the
-column. `rate`, `scaled` and `epochs` are the paper's absolute values. What runs is that value times what the recipe of the
-data set has, over the base value (the default of the plugin's parameter, the epochs of the paper): a replacement keeps the
-factors between variants. `set` is taken as it is; `shares` are numbers of the paper's epochs, and what runs is that share of
+The data set, attack, defense, model, metric and task of a cell come from the column, else from the row, else from the base.
+`rate`, `scaled` and `epochs` are the paper's absolute values. A run uses that value, multiplied by the recipe's value and
+divided by the base value (the default of the plugin's parameter, or the epochs of the paper), so that a replacement data set
+keeps the ratios between variants. `set` is used unchanged; `shares` are given in epochs of the paper and keep their share of
 any run.
 """
 
@@ -24,15 +24,15 @@ from bench.suites.parts import AttackVariant, Column, Coordinates, DefenseVarian
 UNDEFENDED = "clip"
 NO_ATTACK = "none"
 PRINTED_ONLY = "printed"
-"""The metric of cells that no run measures."""
+"""The metric of cells that are published only, not measured."""
 MINUS_CLIP = "minus clip"
-"""The task of cells that show the mean over tasks less that of the undefended model."""
+"""The task of cells that show the mean over tasks minus that of the undefended model."""
 NO_PLUGIN = "no plugin named "
-"""How the reason begins why a condition whose methods may be missing was not run."""
+"""The start of the reason why a condition with an unsupported method was not run."""
 
 
 class Condition(NamedTuple):
-    """Runs that differ in the seed alone, in the suite's own names; an empty model is that of the recipe."""
+    """Runs that differ only in the seed, with the suite's names; an empty model is that of the recipe."""
 
     data: str
     attack: str
@@ -49,7 +49,7 @@ class Condition(NamedTuple):
 
 
 class TableCell(NamedTuple):
-    """The runs that a cell of the table shows, and what of them."""
+    """What a cell of the table shows: a metric of some runs."""
 
     condition: Condition
     metric: str
@@ -58,19 +58,21 @@ class TableCell(NamedTuple):
 
 class Suite(Part):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
-    file: str = Field(default="", exclude=True, description="where it was read; empty for a built-in suite")
+    file: str = Field(default="", exclude=True, description="where it was read from; empty for a built-in suite")
     label: str = Field(description="Table 1")
     paper: Paper
     title: str
     note: str = ""
-    figure: str = Field(default="", description="how to see it, for a figure")
-    draws: Literal["examples", "splits", "overlaps", ""] = Field(default="", description="the report's figure that follows it")
-    headers: tuple[str, ...] = Field(default=(), description="of the columns of row labels")
-    by_size: bool = Field(default=False, description="its data sets differ in size: a replacement needs sizes of its own")
+    figure: str = Field(default="", description="for a figure: where to see it")
+    draws: Literal["examples", "splits", "overlaps", ""] = Field(
+        default="", description="the figure of the report that reproduces it"
+    )
+    headers: tuple[str, ...] = Field(default=(), description="headers of the columns with row labels")
+    by_size: bool = Field(default=False, description="its data sets differ in size, so a replacement needs several sizes")
     base: Coordinates = Coordinates()
     columns: tuple[Column, ...] = ()
     rows: tuple[Row, ...] = ()
-    runs: tuple[Coordinates, ...] = Field(default=(), description="what a figure shows")
+    runs: tuple[Coordinates, ...] = Field(default=(), description="for a figure: the runs it shows")
     attacks: dict[str, AttackVariant] = {}
     defenses: dict[str, DefenseVariant] = {}
     unsupported: Unsupported = Unsupported()
@@ -86,31 +88,31 @@ class Suite(Part):
             for name, variant in self.defenses.items():
                 if variant.shares or variant.epochs:
                     raise ValueError(
-                        f'[defenses."{name}"]: shares and epochs refer to the epochs of the paper: give paper.epochs'
+                        f'[defenses."{name}"]: shares and epochs refer to the epochs of the paper: set paper.epochs'
                     )
         self._check_names()
         return self
 
     def _check_rows(self) -> None:
         for row in self.rows:
-            said = f"row {' / '.join(row.label)!r}"
+            where = f"row {' / '.join(row.label)!r}"
             if len(row.published) != len(self.columns):
                 raise ValueError(
-                    f'{said}: {len(row.published)} published values for {len(self.columns)} columns; write "" where the table '
+                    f'{where}: {len(row.published)} published values for {len(self.columns)} columns; write "" where the table '
                     'has no cell and "-" where the paper leaves it blank'
                 )
             if len(row.label) != len(self.headers):
-                raise ValueError(f"{said}: {len(row.label)} labels for {len(self.headers)} headers")
+                raise ValueError(f"{where}: {len(row.label)} labels for {len(self.headers)} headers")
 
     def _check_cells(self) -> None:
-        for where, cell in self.located():
+        for where, cell in self.labelled_cells():
             if cell.metric != PRINTED_ONLY and not cell.condition.data:
-                raise ValueError(f"{where}: which data set? Give `data` in base, the row or the column")
+                raise ValueError(f"{where}: no data set; give `data` in base, the row or the column")
             if cell.metric == "asr" and cell.condition.attack == NO_ATTACK:
-                raise ValueError(f"{where}: the ASR of which attack? Give `attack` in base, the row or the column")
+                raise ValueError(f"{where}: no attack for the ASR; give `attack` in base, the row or the column")
 
     def _check_names(self) -> None:
-        """See that substitutes and what is declared unsupported stand for something in the suite."""
+        """Check that substitutes and unsupported methods occur in the suite."""
         conditions = self.conditions()
         used = {part: {getattr(each, part) for each in conditions} for part in Condition._fields}
         methods = [self.plugins_of(condition) for condition in conditions]
@@ -135,18 +137,18 @@ class Suite(Part):
         return not self.file
 
     @property
-    def asked_as(self) -> str:
-        """What --suite takes."""
+    def cli_name(self) -> str:
+        """The value of --suite for this suite: its name or file."""
         return self.file or self.name
 
     @property
     def reference(self) -> str:
-        """Table 1 of Yang et al. 2024."""
+        """For example, Table 1 of Yang et al. 2024."""
         return f"{self.label} of {self.paper.label}"
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """What its file says, as JSON."""
+        """The content of its file, as JSON data."""
         return self.model_dump(mode="json", exclude_unset=True, exclude={"name"})
 
     @cached_property
@@ -155,7 +157,7 @@ class Suite(Part):
 
     @property
     def epochs(self) -> int:
-        """Of the paper's usual training; the check of the suite sees that they are given where anything refers to them."""
+        """Epochs of the paper's standard training; validation makes sure that they are given if anything refers to them."""
         assert self.paper.epochs is not None
         return self.paper.epochs
 
@@ -167,8 +169,8 @@ class Suite(Part):
         at = self._merged(row, column)
         return TableCell(self.condition(row, column), at.get("metric", PRINTED_ONLY), at.get("task", ""))
 
-    def located(self) -> Iterator[tuple[str, TableCell]]:
-        """Every cell that the table has, and where it stands."""
+    def labelled_cells(self) -> Iterator[tuple[str, TableCell]]:
+        """Yield every cell of the table, with a description of its position."""
         for row in self.rows:
             for column, printed in zip(self.columns, row.published, strict=True):
                 if printed != "":
@@ -176,10 +178,10 @@ class Suite(Part):
                     yield where, self.cell(row, column)
 
     def cells(self) -> list[TableCell]:
-        return [cell for _, cell in self.located()]
+        return [cell for _, cell in self.labelled_cells()]
 
     def conditions(self) -> list[Condition]:
-        """What is to be run, with the undefended runs that measured cells are compared with."""
+        """The conditions to run, including the undefended runs for comparison."""
         found = {self.condition(each): None for each in self.runs}
         for condition, metric, _ in self.cells():
             if metric == PRINTED_ONLY:
@@ -190,7 +192,7 @@ class Suite(Part):
         return list(found)
 
     def settings_of(self, condition: Condition, replacement: str | None) -> tuple[Any, ...]:
-        """All that the suite says of how to run a condition: where it is equal, so are the runs."""
+        """Everything in the suite that determines the runs of a condition; equal settings give equal runs."""
         there = self.substitutes.get(replacement or "", Substitutes())
         return (
             self.attacks.get(condition.attack),
@@ -207,7 +209,7 @@ class Suite(Part):
         return {name: value for part in (self.base, *parts) for name in fields if (value := getattr(part, name)) is not None}
 
     def plugins_of(self, condition: Condition) -> tuple[str, str]:
-        """The attack and the defense that a condition runs."""
+        """The names of the attack and defense plugins of a condition."""
         attack, defense = self.attacks.get(condition.attack), self.defenses.get(condition.defense)
         return attack.plugin if attack else condition.attack, defense.plugin if defense else condition.defense
 

@@ -1,4 +1,4 @@
-"""Contract checks, for the library's own plugins and for anybody's."""
+"""Contract checks for plugins, built-in and third-party."""
 
 from .contract import Check, checks, checks_for
 

@@ -1,4 +1,4 @@
-"""Pins the digest of the engine's and the built-ins' code to their versions: `python -m bench.testing.pin`."""
+"""Pin the code of the engine and of the built-in plugins to their versions: `python -m bench.testing.pin`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.registry import BUILT_IN, KINDS
 
 
 def current() -> dict[str, dict[str, Any]]:
-    """By kind and name: the version and digest of the code as it is."""
+    """The current version and code digest, by kind and name."""
     plugins.load()
     found = {"engine": {"engine": _pin(sources.ENGINE, sources.engine_modules())}}
     for registry in KINDS.values():
@@ -27,7 +27,7 @@ def current() -> dict[str, dict[str, Any]]:
 
 
 def unversioned(before: dict[str, dict[str, Any]], now: dict[str, dict[str, Any]]) -> list[str]:
-    """What has other code under the version it had."""
+    """What has changed code under an unchanged version."""
     return [
         f"{kind} {name}" if kind != name else kind
         for kind, pins in now.items()
@@ -41,9 +41,9 @@ def _pin(version: str, modules: tuple[str, ...]) -> dict[str, str]:
 
 
 @click.command()
-@click.option("--same-numbers", is_flag=True, help="Pin changed code under its old version: no number of any run changes.")
+@click.option("--same-numbers", is_flag=True, help="Pin changed code under its old version: no results change.")
 def main(same_numbers: bool) -> None:
-    """Pin the code of the engine and of every built-in to its version."""
+    """Pin the code of the engine and of every built-in plugin to its version."""
     now = current()
     changed = unversioned(sources.pinned(), now)
     if changed and not same_numbers:

@@ -1,4 +1,4 @@
-"""A world small enough to check a plugin in a second: 256 pairs, a linear CLIP, an attack that belongs to no plugin."""
+"""Fixtures small enough to check a plugin in a second: 256 pairs, a linear CLIP and a test attack."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from bench.api import (
     DataPlace,
     DatasetBundle,
     Edit,
-    Params,
+    FrozenModel,
+    Images,
     Poison,
     PoisonPlan,
     Probe,
@@ -43,23 +44,24 @@ NOWHERE = DataPlace(root=None, cache=None)
 
 @cache
 def bundle() -> DatasetBundle:
-    """`scenes` with 256 pairs and 64 images of every other kind."""
+    """`scenes` with 256 training pairs and 64 images in each other split."""
     params = ScenesDataset.Params(**ScenesDataset.test_params())
-    return ScenesDataset().open(params, _SIDE, NOWHERE)  # type: ignore[arg-type]
+    return ScenesDataset().open(params, _SIDE, NOWHERE)
 
 
-def test_params(entry: Entry) -> dict[str, Any]:
-    """What the plugin asks to be tested with; an attack that asks for no rate gets one that poisons a few pairs."""
+def test_params(entry: Entry[Any]) -> dict[str, Any]:
+    """The plugin's `test_params`; the default rate of attacks is one that poisons a few pairs."""
     shared = {"rate": _RATE} if issubclass(entry.plugin, Attack) else {}
     return {**shared, **entry.plugin.test_params()}
 
 
-def params_of(entry: Entry, **changes: Any) -> Params:
+def params_of(entry: Entry[Any], **changes: Any) -> Any:
+    """The plugin's `Params` for tests, with some of them changed."""
     return entry.plugin.Params.model_validate({**test_params(entry), **changes})
 
 
-def spec_of(entry: Entry) -> RunSpec:
-    """The identity of a small cell; the plugin stands in it where attacks or defenses do."""
+def spec_of(entry: Entry[Any]) -> RunSpec:
+    """The specification of a small cell with the plugin as its attack, or else as its defense."""
     plugin = PluginSpec(**entry.identity(), params=params_of(entry).model_dump(mode="json"))
     other = PluginSpec(name="other", version="1", params={})
     return RunSpec(
@@ -77,7 +79,7 @@ def attack_context(seed: int = 0) -> AttackContext:
 
 
 class LinearClip(nn.Module):
-    """The least that can be trained as a CLIP: pooled pixels and the mean of word vectors, mapped linearly."""
+    """A minimal CLIP: a linear map of pooled pixels, and the mean of word embeddings."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,10 +88,10 @@ class LinearClip(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(2.66))
 
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
-        return self.visual(images)
+        return torch.as_tensor(self.visual(images))
 
     def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self.token_embedding(tokens).mean(dim=1)
+        return torch.as_tensor(self.token_embedding(tokens)).mean(dim=1)
 
 
 def encoder(seed: int = 0) -> ClipEncoder:
@@ -99,7 +101,7 @@ def encoder(seed: int = 0) -> ClipEncoder:
 
 
 def tokenize(texts: Sequence[str]) -> torch.Tensor:
-    """Words -> int64 (n, 16), by their checksums."""
+    """Tokens of texts by the checksums of their words: int64 (n, 16)."""
     tokens = torch.zeros(len(texts), _LENGTH, dtype=torch.int64)
     for row, text in enumerate(texts):
         words = [1 + zlib.crc32(word.encode()) % (_WORDS - 1) for word in text.lower().split()][:_LENGTH]
@@ -118,7 +120,7 @@ def captions(texts: Sequence[str]) -> CaptionTokens:
 
 
 class Stamp(Attack):
-    """A white corner on 8 held-out and 8 training images, captioned as the first class; it is not registered."""
+    """A test attack: a white corner on 8 held-out and 8 training images, captioned as the first class; not registered."""
 
     name = "stamp"
 
@@ -159,26 +161,27 @@ def stamp() -> tuple[Stamp, PoisonPlan]:
     return attack, attack.plan(attack_context())
 
 
-@dataclass(frozen=True)
+@dataclass
 class SmallEvalContext:
-    """What an evaluator sees; `sparse` leaves out all that it does not declare to need."""
+    """The context of an evaluator; see `bench.api.EvalContext`."""
 
     bundle: DatasetBundle
-    model: FrozenClip
+    model: FrozenModel
     probes: Sequence[Probe]
     seed: int
-    probe_images: Callable[[], ProbeImages]
-    clean_model: Callable[[], FrozenClip]
+    probe_images: Callable[[], Images]
+    clean_model: Callable[[], FrozenModel]
 
 
 @cache
 def _evaluated() -> DatasetBundle:
-    """The bundle with a first task that asks for the mean per class."""
+    """The bundle, with a first task that asks for the mean per class."""
     first, *others = bundle().tasks
     return dataclasses.replace(bundle(), tasks=(dataclasses.replace(first, mean_per_class=True), *others))
 
 
-def eval_context(entry: Entry, sparse: bool = False) -> SmallEvalContext:
+def eval_context(entry: Entry[Any], sparse: bool = False) -> SmallEvalContext:
+    """A context for an evaluator; `sparse` leaves out everything that it does not declare to need."""
     attack, plan = stamp()
     probes = attack.probes(attack_context(), plan)
     images = ProbeImages(bundle(), attack, plan, probes)
@@ -198,6 +201,6 @@ def eval_context(entry: Entry, sparse: bool = False) -> SmallEvalContext:
 
 def _undeclared(what: str, declaration: str) -> Callable[[], Any]:
     def refuse() -> Any:
-        raise AssertionError(f"it calls ctx.{what}() and does not declare {declaration}")
+        raise AssertionError(f"it calls ctx.{what}() without declaring {declaration}")
 
     return refuse

@@ -1,4 +1,4 @@
-"""Small trainings of a defense by the real trainer, with a witness to what it asks for and answers."""
+"""Train a defense for a few steps with the real trainer, recording its calls."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from bench.training.trainer import Trainer
 
 
 @dataclass
-class Witness:
-    """Stands in for a defense: passes everything on and notes what is said. Where training cannot go on: AssertionError."""
+class DefenseSpy:
+    """Wraps a defense and records its results; invalid phases and losses raise AssertionError."""
 
     defense: Defense
     losses: list[float] = field(default_factory=list)
-    figures: list[dict[str, Any]] = field(default_factory=list)
-    holdings: list[dict[str, NDArray[Any]]] = field(default_factory=list)
+    telemetries: list[dict[str, Any]] = field(default_factory=list)
+    observations: list[dict[str, NDArray[Any]]] = field(default_factory=list)
     unreached: set[str] = field(default_factory=set)
     _phases: set[str] = field(default_factory=set)
 
@@ -47,7 +47,7 @@ class Witness:
 
     def phases(self, epoch: int) -> Sequence[Phase]:
         phases = self.defense.phases(epoch)
-        assert phases, f"phases({epoch}) is empty; an epoch needs something to train on"
+        assert phases, f"phases({epoch}) is empty; an epoch needs at least one phase"
         for phase in phases:
             _check_phase(phase, self.defense.setup.pairs)
         return phases
@@ -56,7 +56,7 @@ class Witness:
         loss = self.defense.loss(batch, encoder, phase)
         where = f"the loss of phase '{phase.name}'"
         assert isinstance(loss, torch.Tensor), f"{where} is a {type(loss).__name__}, not a tensor"
-        assert loss.shape == (), f"{where} has the shape {tuple(loss.shape)}, it must be a scalar"
+        assert loss.shape == (), f"{where} has the shape {tuple(loss.shape)}; it must be a scalar"
         assert torch.isfinite(loss), f"{where} is {loss.item()}"
         assert loss.requires_grad, f"{where} has no gradient"
         if phase.name not in self._phases and not _reaches(loss, cast(ClipEncoder, encoder)):
@@ -66,20 +66,20 @@ class Witness:
         return loss
 
     def telemetry(self) -> dict[str, float]:
-        self.figures.append(self.defense.telemetry())
-        return self.figures[-1]
+        self.telemetries.append(self.defense.telemetry())
+        return self.telemetries[-1]
 
     def observed(self) -> dict[str, NDArray[Any]]:
-        self.holdings.append(self.defense.observed())
-        return self.holdings[-1]
+        self.observations.append(self.defense.observed())
+        return self.observations[-1]
 
 
 def _check_phase(phase: Phase, pairs: int) -> None:
     where = f"phase '{phase.name}'"
     unknown = {*phase.image_views} - {*get_args(ImageView)} | {*phase.text_views} - {*get_args(TextView)}
-    assert not unknown, f"{where} asks for views that there are not: {', '.join(sorted(unknown))}"
+    assert not unknown, f"{where} asks for unknown views: {', '.join(sorted(unknown))}"
     assert phase.lr is None or 0 <= phase.lr < float("inf"), f"{where} has the learning rate {phase.lr}"
-    assert 0 <= phase.lr_share < float("inf"), f"{where} has the share {phase.lr_share} of the learning rate"
+    assert 0 <= phase.lr_share < float("inf"), f"{where} has the learning-rate share {phase.lr_share}"
     if phase.indices is None:
         return
     indices = phase.indices
@@ -87,19 +87,20 @@ def _check_phase(phase: Phase, pairs: int) -> None:
     assert indices.dtype == np.int64, f"{where}: indices has type {indices.dtype}, not int64"
     assert indices.ndim == 1, f"{where}: indices has {indices.ndim} dimensions"
     assert len(indices), f"{where} has no pairs"
-    assert 0 <= indices.min() <= indices.max() < pairs, f"{where} has indices outside of 0..{pairs - 1}"
-    assert len(np.unique(indices)) == len(indices), f"{where} has a pair twice"
+    assert 0 <= indices.min() <= indices.max() < pairs, f"{where} has indices outside 0..{pairs - 1}"
+    assert len(np.unique(indices)) == len(indices), f"{where} has a pair more than once"
 
 
 def _reaches(loss: torch.Tensor, encoder: ClipEncoder) -> bool:
+    """Whether the loss has a gradient in the encoder."""
     gradients = torch.autograd.grad(loss, list(encoder.parameters()), retain_graph=True, allow_unused=True)
     return any(gradient is not None and bool(gradient.any()) for gradient in gradients)
 
 
-class World:
-    """Poisoned pairs and what belongs to them; `disguised` has the same content and other marks of what is poisoned."""
+class TrainingFixture:
+    """A small poisoned training set; with `relabelled` the content is the same, but other pairs are marked as poisoned."""
 
-    def __init__(self, entry: Entry, disguised: bool = False) -> None:
+    def __init__(self, entry: Entry[Defense], relabelled: bool = False) -> None:
         attack, self.plan = small.stamp()
         self.pairs = PoisonedPairs(small.bundle(), attack, self.plan)
         self.spec = small.spec_of(entry)
@@ -109,12 +110,12 @@ class World:
         self.recipe = TrainSpec.model_validate({**train.model_dump(), **entry.plugin.training(self.params, base)})
         self._plugin = entry.plugin
         self._known = self.pairs.trusted(keys.generator("small", "trusted"))
-        if disguised:
-            self.plan = _disguise(self.pairs, self.plan)
+        if relabelled:
+            self.plan = _relabelled(self.pairs, self.plan)
         self.captions = small.captions(self.pairs.captions)
 
     def defense(self) -> Defense:
-        known = copy.deepcopy(self._known)  # of which nothing is drawn yet
+        known = copy.deepcopy(self._known)  # nothing has been drawn from it yet
         setup = TrainSetup(
             pairs=len(self.pairs),
             epochs=self.recipe.epochs,
@@ -131,9 +132,9 @@ class World:
         )
         return construct(self._plugin, self.params, setup, "small")
 
-    def train(self, witness: Witness, encoder: ClipEncoder, checkpoint: Path, leg: int) -> bool:
-        """Train until the end, or for `leg` steps where that is not 0. True at the end."""
-        defense, stop = cast(Defense, witness), lambda: 0 < leg <= len(witness.losses)
+    def train(self, spy: DefenseSpy, encoder: ClipEncoder, checkpoint: Path, max_steps: int) -> bool:
+        """Train to the end, or for `max_steps` steps if that is not 0. Return whether the end was reached."""
+        defense, stop = cast(Defense, spy), lambda: 0 < max_steps <= len(spy.losses)
         guide = self._guide if self._plugin.selects_with(self.params) else None
         parts = (self.spec, self.recipe, self.pairs, self.captions, encoder, defense, checkpoint, _Silent(), stop)
         try:
@@ -156,47 +157,59 @@ class _Silent:
     def note(self, text: str) -> None: ...
 
 
-def _disguise(pairs: PoisonedPairs, plan: PoisonPlan) -> PoisonPlan:
-    """The same pixels and captions in the same places, and every trace of which are poisons turned around."""
+def _relabelled(pairs: PoisonedPairs, plan: PoisonPlan) -> PoisonPlan:
+    """Invert every mark of which pairs are poisoned, leaving pixels and captions unchanged."""
     every = np.arange(len(pairs))
     pixels = pairs.load(every).numpy()
-    pairs._row, pairs._poison_pixels, pairs.poisoned = every, pixels, ~pairs.poisoned
+    pairs._poison_of, pairs._poison_pixels, pairs.poisoned = every, pixels, ~pairs.poisoned
     pairs.captions = PoisonedCaptions([], list(pairs.captions), every, every)
     moved = tuple(poison.model_copy(update={"index": poison.index + 1}) for poison in plan.poisons)
     return plan.model_copy(update={"poisons": moved})
 
 
 @dataclass
-class Run:
-    """A finished training: what was witnessed, the weights, and who read which pairs are poisoned."""
+class TrainingResult:
+    """A finished training: the recorded calls, the final weights, and the code that read which pairs are poisoned."""
 
-    witness: Witness
-    world: World
+    spy: DefenseSpy
+    fixture: TrainingFixture
     weights: dict[str, torch.Tensor]
     mask_readers: list[str]
 
 
-def train(entry: Entry, global_seed: int = 0, disguised: bool = False, leg: int = 0) -> Run:
-    """Train from scratch; `leg` > 0 interrupts the run every so many steps and goes on in a fresh trainer."""
+def train(entry: Entry[Defense], global_seed: int = 0, relabelled: bool = False, interrupt_every: int = 0) -> TrainingResult:
+    """Train a defense from scratch.
+
+    Parameters
+    ----------
+    entry : Entry
+        The defense.
+    global_seed : int
+        Seed of torch's global generator, which must not matter.
+    relabelled : bool
+        Change which pairs are marked as poisoned, which must not matter either.
+    interrupt_every : int
+        If positive, interrupt after this many steps and resume in a new trainer.
+    """
     torch.manual_seed(global_seed)
-    world = World(entry, disguised)
+    fixture = TrainingFixture(entry, relabelled)
     losses: list[float] = []
     with tempfile.TemporaryDirectory() as folder, _watched_mask() as readers:
         checkpoint = Path(folder) / "checkpoint.pt"
         finished = False
         while not finished:
-            witness, encoder = Witness(world.defense()), small.encoder()
-            finished = world.train(witness, encoder, checkpoint, leg)
-            losses += witness.losses
-            assert Checkpoint.load(checkpoint), "the checkpoint cannot be read back, because of what is in state_dict()"
-    witness.losses = losses
-    del world.pairs, world.plan  # who looks for them in another run shall not find these
-    return Run(witness, world, encoder.state_dict(), readers)
+            spy, encoder = DefenseSpy(fixture.defense()), small.encoder()
+            finished = fixture.train(spy, encoder, checkpoint, interrupt_every)
+            losses += spy.losses
+            assert Checkpoint.load(checkpoint), "the checkpoint cannot be read back because of the content of state_dict()"
+    spy.losses = losses
+    del fixture.pairs, fixture.plan  # so that a search of memory during another run does not find these
+    return TrainingResult(spy, fixture, encoder.state_dict(), readers)
 
 
 @contextmanager
 def _watched_mask() -> Iterator[list[str]]:
-    """The places in the code from where the mask of any pairs is read, save the trainer's own, which makes telemetry of it."""
+    """Collect the code locations that read which pairs are poisoned, except the trainer's own, for telemetry."""
     readers: list[str] = []
 
     def read(pairs: PoisonedPairs) -> Any:

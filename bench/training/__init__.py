@@ -1,1 +1,1 @@
-"""The one training loop and what it rests on."""
+"""The training loop and its parts."""

@@ -1,4 +1,4 @@
-"""Where a training stands, on disk."""
+"""Checkpoints of a training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from bench.matrix.store import atomic
+from bench.disk import atomic_write
 
 
 @dataclass
@@ -24,7 +24,10 @@ class Position:
 
 @dataclass
 class Checkpoint:
-    """Everything a run needs to go on with the same numbers; order, views and random states follow from the position."""
+    """Everything that a run needs to resume with the same numbers; order, views and random states follow from the position.
+
+    `held` is the state of the modules that the defense holds, `partial` that of the unfinished epoch's meter.
+    """
 
     position: Position
     model: dict[str, Any]
@@ -36,30 +39,30 @@ class Checkpoint:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Write it to `path`; what was there is kept as the checkpoint before it."""
+        """Write to `path`, and keep the checkpoint there as the previous one."""
         with suppress(FileNotFoundError):
-            path.replace(before(path))
-        with atomic(path) as stream:
+            path.replace(previous(path))
+        with atomic_write(path) as stream:
             torch.save({**vars(self), "position": asdict(self.position)}, stream)
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint | None:
-        """The checkpoint, or None where there is none that can be read. Never runs code from the file."""
+        """The checkpoint; None if it is missing or damaged. Never runs code from the file."""
         if not path.exists():
             return None
         try:
-            if zipfile.ZipFile(path).testzip():  # compares checksums, which torch does not
+            if zipfile.ZipFile(path).testzip():  # verifies checksums, which torch does not
                 return None
             state = torch.load(path, weights_only=True, map_location="cpu")
             return cls(**{**state, "position": Position(**state["position"])})
-        except Exception:  # damaged bytes fail in many ways, and all mean the same
+        except Exception:  # damaged files fail in many ways
             return None
 
     @classmethod
     def newest(cls, path: Path) -> tuple[Checkpoint | None, list[str]]:
-        """The newest of the two at `path` that can be read, and the names of those that cannot, which are deleted."""
+        """The newest readable checkpoint of the two, and the names of damaged ones, which are deleted."""
         damaged: list[str] = []
-        for each in (path, before(path)):
+        for each in (path, previous(path)):
             found = cls.load(each)
             if found is not None:
                 return found, damaged
@@ -70,10 +73,10 @@ class Checkpoint:
 
     @staticmethod
     def remove(path: Path) -> None:
-        for each in (path, before(path)):
+        for each in (path, previous(path)):
             each.unlink(missing_ok=True)
 
 
-def before(path: Path) -> Path:
-    """Where the checkpoint before the one at `path` lies."""
+def previous(path: Path) -> Path:
+    """The path of the checkpoint before that at `path`."""
     return path.with_suffix(f".previous{path.suffix}")

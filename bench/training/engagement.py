@@ -1,4 +1,4 @@
-"""Whether a defense engaged: the limits that it declares over its telemetry, held against a finished run."""
+"""Whether a defense engaged: its declared limits, checked against the telemetry of a run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from bench.api import Limit
 
 
 def engagement(limits: Sequence[Limit], curves: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """For the record: each limit with its `value`, None where no epoch has one, and whether that is within, `engaged`."""
-    return [asdict(limit) | _judged(limit, curves) for limit in limits]
+    """Each limit with the run's `value` (None if no epoch has one) and whether it is within the limit (`engaged`)."""
+    return [asdict(limit) | _checked(limit, curves) for limit in limits]
 
 
-def _judged(limit: Limit, curves: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _checked(limit: Limit, curves: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     values = [float(curve[limit.figure]) for curve in curves if math.isfinite(curve.get(limit.figure, math.nan))]
     if not values:
         return {"value": None, "engaged": False}

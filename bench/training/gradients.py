@@ -1,4 +1,4 @@
-"""What the gradient of a loss reaches, and whether all of it is optimised."""
+"""Checks that every tensor that receives gradient is optimised."""
 
 from __future__ import annotations
 
@@ -9,59 +9,59 @@ import torch
 from torch import nn
 
 from bench.api import Defense
-from bench.training.held import held
+from bench.training.held import find_held
 
 
 class NotOptimised(RuntimeError):
-    """Something that receives gradient is not optimised, so that it would stay as it is."""
+    """A tensor that receives gradient is not optimised, so it would never change."""
 
 
-class Reach:
-    """Looks once at each phase of a run: does the gradient of its loss reach anything that `optimizer` does not train?"""
+class GradientCheck:
+    """Checks the first loss of each phase for gradient in tensors that `optimizer` does not train."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, defense: Defense) -> None:
         self._optimised = {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
         self._defense = defense
-        self._seen: set[str] = set()
+        self._checked: set[str] = set()
 
     def check(self, loss: torch.Tensor, phase: str) -> None:
-        """Raise NotOptimised where it does, naming what it can."""
-        if phase in self._seen:
+        """Raise NotOptimised naming the tensors, if there are any."""
+        if phase in self._checked:
             return
-        self._seen.add(phase)
-        strange = [leaf for leaf in leaves(loss) if id(leaf) not in self._optimised]
-        if not strange:
+        self._checked.add(phase)
+        unoptimised = [leaf for leaf in leaves(loss) if id(leaf) not in self._optimised]
+        if not unoptimised:
             return
         names = _names(self._defense)
-        found = sorted({names.get(id(leaf), f"a tensor of shape {tuple(leaf.shape)}") for leaf in strange})
+        found = sorted({names.get(id(leaf), f"a tensor of shape {tuple(leaf.shape)}") for leaf in unoptimised})
         raise NotOptimised(
-            f"the loss of phase '{phase}' has gradient in {', '.join(found)}, and that is not optimised: make what is to be "
-            "trained in __init__ and hold it in an attribute, as nn.Module or nn.Parameter; detach() what is not"
+            f"the loss of phase '{phase}' has gradient in {', '.join(found)}, which is not optimised: create what is to be "
+            "trained in __init__ and keep it in an attribute, as nn.Module or nn.Parameter; detach() anything else"
         )
 
 
 def leaves(loss: torch.Tensor) -> Iterator[torch.Tensor]:
-    """The tensors that `loss.backward()` would accumulate gradient in, each once."""
+    """The leaf tensors that `loss.backward()` would accumulate gradient in, without duplicates."""
     if loss.is_leaf:
         if loss.requires_grad:
             yield loss
         return
-    waiting: list[Any] = [loss.grad_fn]
+    pending: list[Any] = [loss.grad_fn]
     seen = set()
-    while waiting:
-        node = waiting.pop()
+    while pending:
+        node = pending.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
         if hasattr(node, "variable"):
             yield node.variable
-        waiting += [following for following, _ in node.next_functions]
+        pending += [parent for parent, _ in node.next_functions]
 
 
 def _names(defense: Defense) -> dict[int, str]:
-    """What the defense's code calls each of its tensors, by identity."""
+    """The name of each tensor in the defense's code, by id."""
     found: dict[int, str] = {}
-    for name, value in held(defense):
+    for name, value in find_held(defense):
         if isinstance(value, nn.Module):
             found |= {id(tensor): f"{name}.{own}" for own, tensor in value.named_parameters()}
         else:

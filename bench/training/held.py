@@ -1,4 +1,4 @@
-"""The modules that a defense holds: seeded, trained and checkpointed with the encoder, with nothing for its author to do."""
+"""Modules held by a defense: seeded, trained and checkpointed along with the encoder, automatically."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _LEAVES = (Params, TrainSetup, ModuleType, type, str, bytes)
 
 
 def construct(plugin: Callable[[Params, TrainSetup], Defense], params: Params, setup: TrainSetup, *seed: Any) -> Defense:
-    """Make a defense while all global generators follow from `seed`, so that modules made in `__init__` do too."""
+    """Construct a defense with all global random generators seeded, so that modules made in `__init__` are reproducible."""
     seed_everything(*seed)
     return plugin(params, setup)
 
 
-class Held(nn.Module):
-    """Every module and parameter that a defense holds as it stands, on `device`.
+class HeldModules(nn.Module):
+    """All modules and parameters that a defense holds, moved to `device`.
 
-    Looked for in attributes, and within them in lists, tuples, dicts and the attributes of plain objects.
+    They are found in its attributes, and in lists, tuples, dicts and plain objects therein.
     """
 
     def __init__(self, defense: Defense, device: torch.device) -> None:
         super().__init__()
-        for name, value in held(defense):
+        for name, value in find_held(defense):
             if isinstance(value, nn.Parameter):
                 value.data = value.data.to(device)
                 self.register_parameter(_path(name), value)
@@ -37,8 +37,8 @@ class Held(nn.Module):
                 self.add_module(_path(name), value.to(device))
 
 
-def held(defense: object) -> Iterator[tuple[str, nn.Module | torch.Tensor]]:
-    """Modules and tensors that an object holds, by the names that its own code has for them; each once."""
+def find_held(defense: object) -> Iterator[tuple[str, nn.Module | torch.Tensor]]:
+    """Modules and tensors held by an object, with their names in its code, such as self.head; without duplicates."""
     yield from _within("self", defense, set())
 
 
@@ -60,5 +60,5 @@ def _within(name: str, value: object, seen: set[int]) -> Iterator[tuple[str, nn.
 
 
 def _path(name: str) -> str:
-    """A name without the dots that PyTorch keeps for itself."""
+    """The name without dots, which PyTorch does not allow in names of modules."""
     return name.replace(".", "/")

@@ -1,17 +1,17 @@
-"""What an epoch has come to so far."""
+"""Running statistics of an epoch."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 
-from bench.training.late import StepLoss
+from bench.training.async_loss import StepLoss
 
 
 class EpochMeter:
-    """Mean losses, of all steps and of those of each phase, with the numbers of steps; pairs and seconds.
+    """Mean loss and number of steps, overall and of each phase; pairs and seconds.
 
-    `numbers` are plain, so that a checkpoint keeps them and the meter of a resumed run goes on with them.
+    All of it is in `numbers`, which a checkpoint stores and a resumed run passes back in.
     """
 
     def __init__(self, numbers: Mapping[str, float] | None = None) -> None:

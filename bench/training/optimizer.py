@@ -1,4 +1,4 @@
-"""The optimiser of every training."""
+"""The optimiser."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from bench.config import TrainSpec
 from bench.models import factory
 
 
-def published(model: str) -> dict[str, float]:
-    """Beta2 and epsilon of Radford et al. 2021: for a ResNet those of their ResNets, else of their transformers."""
+def clip_defaults(model: str) -> dict[str, float]:
+    """beta2 and eps of Radford et al. 2021: those of their ResNets for a ResNet, else of their transformers."""
     return {"beta2": 0.999, "eps": 1e-8} if factory.is_resnet(model) else {"beta2": 0.98, "eps": 1e-6}
 
 
 def adamw(modules: Sequence[torch.nn.Module], train: TrainSpec) -> torch.optim.AdamW:
-    """AdamW without weight decay on gains, biases and the logit scale, as in Radford et al. 2021."""
+    """AdamW with no weight decay on gains, biases and the logit scale, as in Radford et al. 2021."""
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": train.weight_decay},

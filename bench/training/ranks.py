@@ -1,4 +1,4 @@
-"""The processes that train one cell together, as `torchrun` starts them."""
+"""The processes (ranks) that train one cell together, as `torchrun` starts them."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ import os
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
+from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]
 
 from bench.errors import UserError
 
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.1
-_PATIENCE = timedelta(days=1)  # with a process that is alive; one that dies is noticed at once
+_TIMEOUT = timedelta(days=1)  # for a rank that is alive; one that dies is noticed immediately
 
 
-class Separated(RuntimeError):
-    """Training failed on a process of several, so that the others cannot go on either."""
+class RankFailure(RuntimeError):
+    """Training failed on one of several ranks, so none can continue."""
 
 
 class Ranks:
-    """This process's place among them. Alone, which is the default, nothing is ever communicated.
+    """This process's rank and its means of communication. The default is a single process, which never communicates.
 
-    Tensors go by the default group (NCCL between GPUs, else Gloo), decisions by `control`, a Gloo group, and what the first
-    process lets the others do by `store`.
+    Tensors go through the default process group (NCCL between GPUs, else Gloo), decisions through the Gloo group `control`,
+    and commands of rank 0 through the key-value store `store`.
     """
 
     def __init__(self, rank: int = 0, count: int = 1, control: Any = None, store: Any = None) -> None:
@@ -36,23 +37,23 @@ class Ranks:
         self.count = count
         self._control = control
         self._store = store
-        self._orders = 0
+        self._commands = 0
 
     @property
-    def first(self) -> bool:
-        """Whether this is the process that decides, writes and measures."""
+    def is_main(self) -> bool:
+        """Whether this is rank 0, which decides, writes and evaluates."""
         return self.rank == 0
 
     def rows(self, total: int) -> slice:
-        """This process's rows of a batch of `total`; all of them where there are fewer rows than processes."""
+        """This rank's rows of a batch of `total`; all of them if there are fewer rows than ranks."""
         if total < self.count:
             return slice(0, total)
-        size, more = divmod(total, self.count)
-        start = self.rank * size + min(self.rank, more)
-        return slice(start, start + size + (self.rank < more))
+        size, extra = divmod(total, self.count)
+        start = self.rank * size + min(self.rank, extra)
+        return slice(start, start + size + (self.rank < extra))
 
-    def collect(self, mine: torch.Tensor, total: int) -> torch.Tensor:
-        """All `total` rows of a batch, of which every process gives its own; without gradient."""
+    def gather(self, mine: torch.Tensor, total: int) -> torch.Tensor:
+        """All-gather the `total` rows of a batch, in order; without gradient."""
         if self.count == 1 or total < self.count:
             return mine
         largest = -(-total // self.count)
@@ -64,49 +65,49 @@ class Ranks:
         return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
     def any(self, flag: bool) -> bool:
-        """Whether it is so on any process; the answer is the same on all."""
+        """Whether `flag` is true on any rank; the same answer on all."""
         if self.count == 1:
             return flag
         found = torch.tensor(flag, dtype=torch.uint8)
         dist.all_reduce(found, dist.ReduceOp.MAX, group=self._control)
         return bool(found)
 
-    def from_first(self, value: T) -> T:
-        """The value that the first process has."""
+    def broadcast(self, value: T) -> T:
+        """Rank 0's `value`, on all ranks."""
         box = [value]
         if self.count > 1:
             dist.broadcast_object_list(box, src=0, group=self._control)
         return box[0]
 
-    def wait(self) -> None:
-        """Go on when every process is here."""
+    def barrier(self) -> None:
+        """Wait until every rank has come here."""
         if self.count > 1:
             dist.barrier(group=self._control)
 
-    def tell(self, order: str | None) -> None:
-        """Let every other process hear `order`, whenever it listens."""
+    def send(self, command: str | None) -> None:
+        """Send a command from rank 0 to every other rank, without waiting for them."""
         if self.count > 1:
-            self._store.set(f"order {self._orders}", json.dumps(order))
-            self._orders += 1
+            self._store.set(f"command {self._commands}", json.dumps(command))
+            self._commands += 1
 
-    def hear(self, stop: Callable[[], bool]) -> str | None:
-        """The next order of the first process, however long it takes. `stop()` true raises KeyboardInterrupt."""
-        key = f"order {self._orders}"
+    def receive(self, stop: Callable[[], bool]) -> str | None:
+        """Wait for the next command of rank 0, without a timeout. Raises KeyboardInterrupt once `stop()` is true."""
+        key = f"command {self._commands}"
         while not self._store.check([key]):
             if stop():
                 raise KeyboardInterrupt
             time.sleep(_POLL_SECONDS)
-        self._orders += 1
-        return json.loads(self._store.get(key))
+        self._commands += 1
+        return cast("str | None", json.loads(self._store.get(key)))
 
 
-def launched() -> int:
-    """How many processes `torchrun` started, of which this is one; 1 where it did not."""
+def world_size() -> int:
+    """The number of processes that `torchrun` started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
 
-def own_gpu() -> torch.device:
-    """The GPU of this process among those of its machine. Raises UserError where there are fewer than processes."""
+def local_gpu() -> torch.device:
+    """The GPU of this process on its machine. Raises UserError if there are fewer GPUs than processes."""
     number = int(os.environ.get("LOCAL_RANK", "0"))
     if number >= torch.cuda.device_count():
         raise UserError(
@@ -117,16 +118,17 @@ def own_gpu() -> torch.device:
 
 
 def join(device: torch.device) -> Ranks:
-    """Meet the other processes, where `torchrun` started several."""
-    if launched() == 1:
+    """Join the process group of `torchrun`, if it started several processes."""
+    if world_size() == 1:
         return Ranks()
-    store, rank, count = next(iter(dist.rendezvous("env://")))
+    store, rank, count = next(iter(rendezvous("env://")))
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=dist.PrefixStore("group", store), rank=rank, world_size=count)
-    return Ranks(rank, count, dist.new_group(backend="gloo", timeout=_PATIENCE), dist.PrefixStore("orders", store))
+    dist.init_process_group(backend, store=PrefixStore("group", store), rank=rank, world_size=count)
+    commands = PrefixStore("commands", store)
+    return Ranks(rank, count, dist.new_group(backend="gloo", timeout=_TIMEOUT), commands)
 
 
 def leave() -> None:
-    """Part from the other processes after work that went well."""
+    """Leave the process group after a successful run."""
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Learning rate over a run."""
+"""The learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 
 
 def warmup_cosine(progress: float, epochs: int, warmup_epochs: float) -> float:
-    """Factor on the peak learning rate, `progress` epochs into a run of `epochs`: linear warm-up, then cosine to 0.
+    """Factor of the peak learning rate at `progress` epochs: linear warm-up, then cosine decay to 0.
 
-    A function of epochs, not of steps: it ends at 0 whatever the number of steps in each epoch.
+    A function of epochs, not of steps, so that it ends at 0 if the number of steps per epoch varies.
     """
     if progress < warmup_epochs:
         return progress / warmup_epochs

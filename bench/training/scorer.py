@@ -1,4 +1,4 @@
-"""Embeddings of training pairs for defenses that look at them between epochs."""
+"""Embeddings of training pairs, for defenses to score them between epochs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _BATCH = 256
 
 
 class PairScorer:
-    """Embeds unaugmented training pairs in evaluation mode, without gradient; `stop()` true raises KeyboardInterrupt.
+    """Embeds unaugmented training pairs in evaluation mode, without gradient.
 
-    Of several processes each embeds its share. `stages` is told of the passes of the encoder as "scoring_forward".
+    Each rank embeds its rows. Raises KeyboardInterrupt once `stop()` is true. `stages` times the encoder as "scoring_forward".
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class PairScorer:
         """Cosine similarity of image and caption: float32 (n,)."""
         rows = np.arange(len(self._pairs)) if indices is None else indices
         scores = [
-            self._ranks.collect((images * texts).sum(dim=1), total).cpu().numpy()
+            self._ranks.gather((images * texts).sum(dim=1), total).cpu().numpy()
             for images, texts, total in self._embedded(rows)
         ]
         return np.concatenate(scores) if scores else np.empty(0, dtype=np.float32)
@@ -54,15 +54,15 @@ class PairScorer:
     def embeddings(self, indices: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
         """Image and text embeddings: float32 (n, d) each, on the encoder's device."""
         found = [
-            (self._ranks.collect(images, total), self._ranks.collect(texts, total))
+            (self._ranks.gather(images, total), self._ranks.gather(texts, total))
             for images, texts, total in self._embedded(indices)
         ]
         images, texts = zip(*found, strict=True)
         return torch.cat(images), torch.cat(texts)
 
     def _embedded(self, rows: NDArray[np.int64]) -> Iterator[tuple[torch.Tensor, torch.Tensor, int]]:
-        """Image and text embeddings of this process's share of one batch after the other, and the size of the batch."""
-        rows = np.asarray(rows, dtype=np.int64)  # an ndarray subclass of the defense's could watch what it is indexed with
+        """Image and text embeddings of this rank's rows, batch by batch, with the size of the batch."""
+        rows = np.asarray(rows, dtype=np.int64)  # a subclass of the defense's could record how it is indexed
         self._encoder.eval()
         device = self._encoder.device
         size = _BATCH * self._ranks.count

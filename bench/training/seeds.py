@@ -1,4 +1,4 @@
-"""Global generators of random numbers."""
+"""Global random number generators."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench import keys
 
 
 def seed_everything(*parts: Any) -> None:
-    """Let the state of every global generator follow from `parts`, so that none has to be kept."""
+    """Seed every global generator from `parts`, so that no random state has to be checkpointed."""
     seed = keys.seed_of(*parts)
     torch.manual_seed(seed)
     random.seed(seed)

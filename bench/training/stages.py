@@ -1,4 +1,4 @@
-"""Where the seconds of a training go."""
+"""Training time by stage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ STAGES = ("load", "augment", "forward", "backward", "optimiser", "scoring")
 
 
 class Stages:
-    """Seconds by stage: two readings of the clock each. On a GPU, what the host spends; the device works on meanwhile."""
+    """Host seconds by stage. On a GPU, kernels run asynchronously and are not waited for."""
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(STAGES, 0.0)

@@ -1,4 +1,4 @@
-"""What only someone who knows the poison can say about a defense; computed outside it."""
+"""Telemetry that needs to know which pairs are poisoned, computed outside the defense."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SAMPLE = 2048
 
 
 def clip_steps(phases: Sequence[Phase], epoch: Mapping[str, float], pairs: int) -> dict[str, int]:
-    """Of an epoch's numbers those of its phases with `clip_loss`: their steps, and how many of `pairs` are in them."""
+    """Steps, and distinct pairs, of an epoch's phases with `clip_loss`; `epoch` are the numbers of its meter."""
     spent = [phase for phase in phases if phase.clip_loss]
     steps = sum(int(epoch.get(f"steps_{name}", 0)) for name in {phase.name for phase in spent})
     chosen = [phase.indices for phase in spent if phase.indices is not None]
@@ -25,22 +25,34 @@ def clip_steps(phases: Sequence[Phase], epoch: Mapping[str, float], pairs: int) 
     return {"clip_steps": steps, "clip_pairs": count}
 
 
-def first_look(scorer: PairScorer, poisoned: NDArray[np.bool_], rng: np.random.Generator) -> dict[str, list[int]]:
-    """Histograms of similarity as `poison_telemetry` gives them, of all poisons and a sample of the clean pairs."""
+def sampled_histograms(scorer: PairScorer, poisoned: NDArray[np.bool_], rng: np.random.Generator) -> dict[str, list[int]]:
+    """Similarity histograms as in `poison_telemetry`, of all poisons and a sample of clean pairs."""
     clean = np.flatnonzero(~poisoned)
     rows = np.sort(np.concatenate([np.flatnonzero(poisoned), rng.permutation(clean)[:_SAMPLE]]))
     return _histograms(scorer.similarities(rows), poisoned[rows])
 
 
 def poison_telemetry(observed: Mapping[str, NDArray[Any]], poisoned: NDArray[np.bool_]) -> dict[str, Any]:
-    """Poisons among the pairs a defense takes for safe, and similarities of clean and poisoned pairs as histograms.
+    """Poisons in the defense's safe set, and similarity histograms of clean and poisoned pairs.
 
-    safe_poisons: a count; safe_poison_rate: their share of the safe set; safe_poison_recall: the share of all poisons that is
-    in it; similarity_clean, similarity_poison: counts in `BINS` equal bins over [-1, 1]; image_neighbour_poisons,
-    text_neighbour_poisons: the share of clean pairs for which a poisoned pair's embedding stood in, of those that had one.
+    Parameters
+    ----------
+    observed : mapping of str to ndarray
+        `Defense.observed()`, arrays of shape (pairs,).
+    poisoned : ndarray of bool, shape (pairs,)
+
+    Returns
+    -------
+    dict
+        safe_poisons : number of poisons in the safe set.
+        safe_poison_rate : their share of the safe set.
+        safe_poison_recall : their share of all poisons.
+        similarity_clean, similarity_poison : counts in `BINS` equal bins over [-1, 1].
+        image_neighbour_poisons, text_neighbour_poisons : share of poisons among the neighbours of clean pairs.
+        reference_poisons : mean number of poisons in the reference set of a poisoned pair.
     """
     found: dict[str, Any] = {}
-    observed = {name: np.array(values) for name, values in observed.items()}  # a subclass could watch `poisoned`
+    observed = {name: np.array(values) for name, values in observed.items()}  # a subclass could record how it is indexed
     if "safe" in observed:
         safe = observed["safe"]
         inside = int((safe & poisoned).sum())
@@ -55,14 +67,22 @@ def poison_telemetry(observed: Mapping[str, NDArray[Any]], poisoned: NDArray[np.
             met = neighbours[neighbours >= 0]
             if len(met):
                 found[f"{name}_poisons"] = float(poisoned[met].mean())
+    if "reference" in observed and poisoned.any():
+        found["reference_poisons"] = _companions(observed["reference"][poisoned])
     return found
 
 
-def similarity_map(scorer: PairScorer, pairs: PoisonedPairs, names: Sequence[str]) -> dict[str, Any] | None:
-    """Cosine similarities of images and captions of seven training pairs of three classes, as in Figure 1 of Yang et al. 2024.
+def _companions(sets: NDArray[np.int64]) -> float:
+    """How many there are of a member's set, the mean over members; sets: int64 (n,), n > 0."""
+    _, counts = np.unique(sets, return_counts=True)
+    return float((counts**2).sum() / counts.sum())
 
-    labels: what each pair is; values: a row an image, a column a caption. The last pair is a poison where there is one. The
-    classes are the three that the first pairs show; None where these show fewer.
+
+def similarity_map(scorer: PairScorer, pairs: PoisonedPairs, names: Sequence[str]) -> dict[str, Any] | None:
+    """Image-caption cosine similarities of seven training pairs of three classes, as in Figure 1 of Yang et al. 2024.
+
+    Returns {"labels": names of the pairs, "values": rows are images, columns captions}. The last pair is a poison, if there
+    is any. The classes are the first three among the first pairs; None if these show fewer.
     """
     labels = pairs.labels(np.arange(min(len(pairs), _SAMPLE)))
     shown = {name: np.flatnonzero(labels == name) for name in dict.fromkeys(labels[labels >= 0].tolist())}

@@ -1,4 +1,4 @@
-"""Small worlds for attacks: captions and members as given, random pixels."""
+"""Small data sets for attacks, with given captions and members and random pixels."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def context(
     side: int = 8,
     seed: int = 0,
 ) -> AttackContext:
-    """A context over keys of `CAPTIONS` as training captions, and the classes that held-out and test images show."""
+    """A context with training captions from `CAPTIONS`, and the classes that held-out and test images show."""
     texts = [CAPTIONS[key] for key in captions]
     bundle = DatasetBundle(
         fingerprint="tiny",

@@ -47,10 +47,10 @@ def test_eligible(at_least: int, classes: list[int]) -> None:
     assert AdversarialCaptions(_context().bundle).eligible(at_least) == classes
 
 
-def test_nobody_is_mentioned_often_enough() -> None:
-    with pytest.raises(UserError, match=r"by 35 training captions \(the most mentioned has 34\)"):
+def test_no_class_is_mentioned_often_enough() -> None:
+    with pytest.raises(UserError, match=r"by 35 training captions \(at most by 34\)"):
         AdversarialCaptions(_context().bundle).eligible(35)
-    with pytest.raises(UserError, match="the most mentioned has 0"):
+    with pytest.raises(UserError, match="at most by 0"):
         _badnet(context(["none", "near"] * 10, HOLDOUT))
 
 
@@ -74,7 +74,7 @@ def test_tdpa(seed: int) -> None:
     assert [{probe.label} for probe in probes] == list(targets.values())
 
 
-def test_tdpas_classes_and_captions_are_spread() -> None:
+def test_classes_and_captions_of_tdpa_are_uniform() -> None:
     plans = [_tdpa(_context(seed)) for seed in range(40)]
     classes = Counter(target for plan in plans for target in plan.targets)
     assert set(classes) == {"cat", "dog", "fire truck"}
@@ -99,7 +99,7 @@ def test_the_published_rate_over_16_images() -> None:
     assert sorted(counts.values()) == [3] * 14 + [4] * 2
 
 
-def test_tdpa_passes_over_images_that_show_every_class() -> None:
+def test_tdpa_skips_images_that_show_every_class() -> None:
     ctx = context(KEYS, [(0, 1, 2)] * 30 + [(0,), (1,)])
     assert {poison.index for poison in _tdpa(ctx, images=2).poisons} == {30, 31}
     with pytest.raises(UserError, match="only 2 of 3"):
@@ -130,7 +130,7 @@ def test_a_drawn_target_is_mentioned_often_enough(min_captions: int) -> None:
     assert drawn == often
 
 
-def test_targets_that_cannot_be() -> None:
+def test_invalid_targets() -> None:
     with pytest.raises(UserError, match="no such class"):
         _badnet(_context(), target="cow")
     with pytest.raises(UserError, match="no training caption mentions 'owl'"):
@@ -138,11 +138,11 @@ def test_targets_that_cannot_be() -> None:
 
 
 def test_too_few_held_out_images() -> None:
-    with pytest.raises(UserError, match=r"20 poisons need as many held-out images .* there are 3"):
+    with pytest.raises(UserError, match=r"20 poisons need that many held-out images .* there are 3"):
         _badnet(context(KEYS, [(0,)] * 50 + [()] * 3), target="cat")
 
 
-def test_probes_are_cut_to_the_most_by_seed() -> None:
+def test_probes_are_limited_and_drawn_by_seed() -> None:
     ctx = context(KEYS, HOLDOUT, [(1,)] * 50)
     attack = BadNet(BadNetParams(rate=0.1, target="cat", max_probes=12))
     plan = attack.plan(ctx)
@@ -158,13 +158,13 @@ def test_poison_count(rate: float, pairs: int, count: int) -> None:
 
 
 @pytest.mark.parametrize("pairs", [10, 999, 16384])
-def test_a_rate_that_poisons_nothing_names_one_that_does(pairs: int) -> None:
-    with pytest.raises(UserError, match=f"none of {pairs} training pairs") as error:
+def test_the_error_for_zero_poisons_suggests_a_rate(pairs: int) -> None:
+    with pytest.raises(UserError, match=f"none of the {pairs} training pairs") as error:
         poison_count(0.4 / pairs, pairs)
     assert poison_count(float(str(error.value).rpartition(" ")[2]), pairs) == 1
 
 
-def test_draw_is_uniform_with_repetition() -> None:
+def test_draw_is_uniform_with_replacement() -> None:
     drawn = Counter(draw(["a", "b", "c"], 3000, np.random.default_rng(0)))
     assert set(drawn) == {"a", "b", "c"}
     assert min(drawn.values()) > 900

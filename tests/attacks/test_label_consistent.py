@@ -20,7 +20,7 @@ KEYS = ["cat", "dog", "both", "none", "near"] * 20
 
 
 class FakeSurrogate(nn.Module):
-    """A small random network; a caption's length decides its embedding, and all are alike, as in a trained CLIP."""
+    """A small random network. Embeddings of captions depend on their length and are similar, as in a trained CLIP."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ def test_apply_adds_trigger_and_change_and_clips() -> None:
 
 
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.9])
-def test_an_interpolation_is_a_mixture_with_a_training_image_of_other_content(share: float) -> None:
+def test_interpolation_uses_a_training_image_of_another_class(share: float) -> None:
     attack, ctx = _attack(interpolation=share, epsilon=0), _context()
     plan = attack.plan(ctx)
     rows = np.array([poison.index for poison in plan.poisons])
@@ -129,13 +129,13 @@ def test_probes_carry_the_trigger_without_perturbation() -> None:
 
 
 def _loss(surrogate: FakeSurrogate, images: torch.Tensor, classes: torch.Tensor, target: int) -> torch.Tensor:
-    """-log of the target's zero-shot probability at temperature 0.01, one an image."""
+    """-log of the target's zero-shot probability at temperature 0.01, for each image."""
     logits = 100 * surrogate.encode_image(images) @ classes.T
     return torch.logsumexp(logits, dim=1) - logits[:, target]
 
 
 def _margin(surrogate: FakeSurrogate, images: torch.Tensor, classes: torch.Tensor, target: int) -> torch.Tensor:
-    """How much more an image looks like the best other class than like the target."""
+    """The similarity to the best other class minus the similarity to the target."""
     cosines = surrogate.encode_image(images) @ classes.T
     return cosines[:, [row for row in range(len(classes)) if row != target]].amax(dim=1) - cosines[:, target]
 
@@ -164,7 +164,7 @@ def test_one_step_of_harden_is_a_signed_gradient_step() -> None:
     assert torch.isclose(found, expected).float().mean() > 0.99, "but for gradients that round to zero"
 
 
-def test_a_crafted_plan_is_deterministic_and_whole_grey_levels_within_epsilon() -> None:
+def test_crafting_is_deterministic_and_within_epsilon() -> None:
     attack = _attack(epsilon=16)
     first, again = _crafted(attack), _crafted(attack)
     assert first.hash() == again.hash() != _crafted(attack, seed=1).hash()

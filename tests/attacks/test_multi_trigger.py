@@ -33,7 +33,7 @@ def _planned(kind: type[MultiTrigger], **params: Any) -> tuple[MultiTrigger, Poi
     ("kind", "groups", "targets"),
     [(HTBA, {ALL: 11}, 1), (PBAAllToOne, {"wanet": 4, "blended": 4, "badnet": 3}, 1)],
 )
-def test_one_target_and_the_rate_in_all(kind: type[MultiTrigger], groups: dict[str, int], targets: int) -> None:
+def test_one_target_and_the_total_rate(kind: type[MultiTrigger], groups: dict[str, int], targets: int) -> None:
     _, plan = _planned(kind)
     assert Counter(str((poison.edit or {})["triggers"]) for poison in plan.poisons) == groups
     assert plan.targets == ("dog",)
@@ -81,7 +81,7 @@ def test_probes_of_each_group(kind: type[MultiTrigger], groups: set[str]) -> Non
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5])
-def test_adaptive_unimodal_shows_what_its_captions_say(rate: float) -> None:
+def test_images_of_adaptive_unimodal_match_their_captions(rate: float) -> None:
     attack = AdaptiveUnimodal(BadNetParams(rate=rate, target="dog"))
     plan = attack.plan(_context())
     assert len(plan.poisons) == round(rate * len(KEYS))
@@ -89,7 +89,7 @@ def test_adaptive_unimodal_shows_what_its_captions_say(rate: float) -> None:
     assert all(probe.index != 1 for probe in attack.probes(_context(), plan))
 
 
-def test_interpolations_lead_from_the_class_to_the_victim() -> None:
+def test_interpolations_go_from_the_class_to_the_victim() -> None:
     attack, ctx = Interpolation(InterpolationParams(rate=0.2, images=4, nearest=0.2)), _context()
     plan = attack.plan(ctx)
     victims: dict[int, list[float]] = {}

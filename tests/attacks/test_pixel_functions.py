@@ -29,7 +29,7 @@ def _pixel(value: float) -> int:
 
 @pytest.mark.parametrize(("side", "patch", "size"), [(8, 16, 3), (32, 16, 3), (56, 16, 4), (56, 100, 25), (224, 16, 16)])
 @pytest.mark.parametrize("place", ["random", "corner"])
-def test_badnet_puts_the_board_at_its_place(side: int, patch: float, size: int, place: Any) -> None:
+def test_badnet_pastes_the_checkerboard_at_its_position(side: int, patch: float, size: int, place: Any) -> None:
     attack = BadNet(BadNetParams(patch=patch, place=place))
     plan, rng = _plan(attack, side), np.random.default_rng(1)
     images, edits = random_images(5, side), [attack.edit(side, rng) for _ in range(5)]
@@ -45,7 +45,7 @@ def test_badnet_puts_the_board_at_its_place(side: int, patch: float, size: int, 
             assert (top, left) == (side - size, side - size)
 
 
-def test_badnets_places_are_uniform_over_the_frame() -> None:
+def test_positions_of_badnet_are_uniform() -> None:
     attack, rng = BadNet(BadNetParams()), np.random.default_rng(0)
     room = 32 - 3 + 1
     edits = [attack.edit(32, rng) for _ in range(6000)]
@@ -90,7 +90,7 @@ def test_blended_noise_is_uniform_fixed_and_follows_the_seed() -> None:
     assert first.float().std() == pytest.approx(256 / math.sqrt(12), abs=2)
 
 
-def test_blended_extremes_neither_wrap_nor_drift() -> None:
+def test_blended_extremes_do_not_overflow() -> None:
     attack = Blended(BlendedParams(alpha=0.2))
     for value in (0, 255):
         flat = torch.full((1, 3, 8, 8), value, dtype=torch.uint8)
@@ -110,7 +110,7 @@ def test_sig_in_closed_form(side: int, delta: float, frequency: float) -> None:
             assert (np.abs(after[:, :, column] - exact) <= 0.5 + 1e-3).all()
 
 
-def test_sig_has_as_many_waves_as_its_frequency() -> None:
+def test_the_number_of_periods_of_sig_is_its_frequency() -> None:
     attack = SIG(SIGParams(frequency=6))
     spectrum = torch.fft.rfft(_plan(attack, 96).tensors["stripes"]).abs()
     assert spectrum.argmax() == 6
@@ -119,7 +119,7 @@ def test_sig_has_as_many_waves_as_its_frequency() -> None:
 
 
 @pytest.mark.parametrize("attack", [BadNet(BadNetParams()), Blended(BlendedParams()), SIG(SIGParams())])
-def test_every_image_is_edited_alike_and_by_itself(attack: Backdoor) -> None:
+def test_every_image_is_edited_independently(attack: Backdoor) -> None:
     ctx = context(["cat"] * 40, [(3,)] * 40, side=16)
     plan = attack.__class__(attack.params.model_copy(update={"rate": 0.2})).plan(ctx)
     edits = [poison.edit or {} for poison in plan.poisons]

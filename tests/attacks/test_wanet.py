@@ -23,7 +23,7 @@ def _control(grid: int, seed: int) -> np.ndarray:
 
 @pytest.mark.parametrize("grid", [2, 4, 7])
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_field_meets_its_control_grid_whose_mean_is_one(grid: int, seed: int) -> None:
+def test_the_field_passes_through_the_normalised_control_grid(grid: int, seed: int) -> None:
     """With corners aligned, every (steps)th pixel of the upsampled field lies on a control point."""
     steps = 5
     side = steps * (grid - 1) + 1
@@ -84,7 +84,7 @@ def test_the_warp_against_a_loop_over_pixels(side: int, strength: float, referen
 
 
 def _shift(strength: float, side: int, reference: int = 32) -> torch.Tensor:
-    """How far a warp moves the columns of a ramp, in pixels, where the frame does not cut it off."""
+    """The shift of the columns of a ramp by a warp, in pixels, away from the border."""
     ramp = torch.linspace(20, 235, side).expand(1, 3, side, side).clone()
     attack = WaNet(WaNetParams(strength=strength, reference_side=reference))
     moved = attack.apply(ramp, [{}], _plan(attack, side)).float()
@@ -101,13 +101,13 @@ def test_shifts_scale_with_strength_and_with_the_side() -> None:
 
 
 @pytest.mark.parametrize("value", [0, 7, 128, 255])
-def test_a_constant_image_stays(value: int) -> None:
+def test_a_constant_image_is_unchanged(value: int) -> None:
     attack = WaNet(WaNetParams(strength=6))
     flat = torch.full((2, 3, 32, 32), value, dtype=torch.uint8)
     assert torch.equal(attack.apply(flat, [{}, {}], _plan(attack, 32)), flat)
 
 
-def test_one_field_for_every_image_of_a_seed() -> None:
+def test_the_field_is_the_same_for_all_images_of_a_seed() -> None:
     attack, images = WaNet(WaNetParams(strength=3)), random_images(1, 32).expand(4, -1, -1, -1)
     edited = attack.apply(images, [{}] * 4, _plan(attack, 32))
     assert all(torch.equal(edited[0], each) for each in edited)
@@ -115,6 +115,6 @@ def test_one_field_for_every_image_of_a_seed() -> None:
     assert not torch.equal(_plan(attack, 32).tensors["field"], _plan(attack, 32, seed=1).tensors["field"])
 
 
-def test_a_faint_warp_is_none() -> None:
+def test_a_warp_of_strength_zero_changes_nothing() -> None:
     attack, images = WaNet(WaNetParams(strength=1e-6)), random_images(2, 32)
     assert torch.equal(attack.apply(images, [{}, {}], _plan(attack, 32)), images)

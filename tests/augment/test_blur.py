@@ -28,6 +28,6 @@ def test_sigma_zero_is_none(side: int) -> None:
     assert not torch.allclose(mixed[1::2], images[1::2], atol=1e-2)
 
 
-def test_a_constant_image_stays() -> None:
+def test_a_constant_image_is_unchanged() -> None:
     flat = torch.full((2, 3, 32, 32), 0.3)
     assert torch.allclose(blur(flat, torch.tensor([1.0, 2.0])), flat, atol=1e-6)

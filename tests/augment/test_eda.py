@@ -27,7 +27,7 @@ def _own(word: str) -> tuple[str, ...]:
 
 
 def _operation(before: Sequence[str], after: Sequence[str]) -> str:
-    """Which operation it was, of distinct words that all but stop words have the synonym of `_own`."""
+    """Which operation was applied to distinct words, whose synonyms are those of `_own`."""
     foreign = sum(word not in before for word in after)
     if foreign:
         return "replacement" if len(after) == len(before) else "insertion"
@@ -37,7 +37,7 @@ def _operation(before: Sequence[str], after: Sequence[str]) -> str:
 
 
 def _edits(before: Sequence[str], after: Sequence[str]) -> int:
-    """Levenshtein's distance in words."""
+    """Levenshtein distance in words."""
     row = list(range(len(after) + 1))
     for i, word in enumerate(before, 1):
         corner, row[0] = row[0], i
@@ -80,7 +80,7 @@ def test_an_empty_caption_stays_empty_and_alpha_zero_turns_it_off() -> None:
     assert all(augment(CAPTION, 0.0, _known, rng) == CAPTION for _ in range(50))
 
 
-def test_one_operation_a_caption_each_as_often() -> None:
+def test_one_operation_for_each_caption_uniformly() -> None:
     caption, rng, n = [f"w{number}" for number in range(9)], np.random.default_rng(0), 4000
     found = Counter(_operation(caption, augment(caption, 0.1, _own, rng)) for _ in range(n))
     assert all(found[name] / n == pytest.approx(0.25, abs=0.03) for name in ("replacement", "insertion", "swap", "deletion"))
@@ -107,8 +107,8 @@ def test_how_much_each_operation_changes(length: int, alpha: float, count: int) 
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.3, 0.6])
-def test_deletion_takes_each_word_at_the_rate(alpha: float) -> None:
-    """Without synonyms half of all captions stay, a quarter is swapped, and a quarter loses words."""
+def test_deletion_removes_each_word_with_probability_alpha(alpha: float) -> None:
+    """Without synonyms half of the captions are unchanged, a quarter is swapped, and a quarter loses words."""
     rng, caption, n = np.random.default_rng(0), [f"w{number}" for number in range(40)], 2400
     made = [augment(caption, alpha, _nothing, rng) for _ in range(n)]
     left = Counter(word for each in made for word in each)
@@ -132,7 +132,7 @@ def test_stop_words_are_neither_replaced_nor_inserted_from() -> None:
     assert foreign == {f"s{word}" for word in CAPTION if word not in ("a", "on", "the")}
 
 
-def test_words_without_synonyms_do_not_stand_in_the_way() -> None:
+def test_words_without_synonyms_are_skipped() -> None:
     """Of nine words two have synonyms: a replacement and an insertion always find one of them."""
     rng, n = np.random.default_rng(0), 2000
     foreign = sum(any(word not in CAPTION for word in augment(CAPTION, 0.1, _known, rng)) for _ in range(n))

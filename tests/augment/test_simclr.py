@@ -47,7 +47,7 @@ def test_crops_are_those_of_an_affine_grid(side: int, flip: bool) -> None:
     assert torch.allclose(random_crop(images, 0.2, _generator(3), flip), expected, rtol=0, atol=1e-5)
 
 
-def test_views_follow_the_generator_alone() -> None:
+def test_views_depend_on_the_generator_only() -> None:
     images = _images(8)
     before = images.clone()
     torch.manual_seed(0)
@@ -58,7 +58,7 @@ def test_views_follow_the_generator_alone() -> None:
     assert torch.equal(images, before)
 
 
-def test_twins_get_views_of_their_own() -> None:
+def test_equal_images_are_augmented_independently() -> None:
     made = simclr(_images(1).expand(6, -1, -1, -1), 0.2, 1.0, _generator())
     assert all(not torch.equal(made[i], made[j]) for i in range(6) for j in range(i))
 
@@ -69,7 +69,7 @@ def _share(hits: torch.Tensor, expected: float) -> None:
 
 
 @pytest.mark.parametrize(("colour", "side"), [(1.0, 4), (0.5, 4), (0.25, 14), (1.0, 8)])
-def test_how_often_each_change_comes(monkeypatch: pytest.MonkeyPatch, colour: float, side: int) -> None:
+def test_probabilities_of_the_operations(monkeypatch: pytest.MonkeyPatch, colour: float, side: int) -> None:
     """Shares of 0.8, 0.2 and 0.5 and uniform strengths, read from what is asked of the two colour and blur functions."""
     seen: dict[str, torch.Tensor] = {}
 
@@ -116,7 +116,7 @@ def test_without_colour_changes_a_flat_image_stays_and_the_rest_is_a_mirror() ->
     assert either.max() < 1e-5
 
 
-def test_how_often_views_are_gray_or_mirrored() -> None:
+def test_probabilities_of_grayscale_and_flip() -> None:
     """The same read from pixels: a red image turns gray, and a ramp turns round."""
     red = torch.zeros(3000, 3, 8, 8)
     red[:, 0] = 0.8

@@ -19,7 +19,7 @@ class Synset:
 
 
 class Reader:
-    """Stands in for nltk's."""
+    """A fake of NLTK's reader."""
 
     def synsets(self, word: str) -> list[Synset]:
         return {"big": [Synset(("big", "Large", "grown_up")), Synset(("bad", "large", "A-1"))]}.get(word, [])

@@ -1,4 +1,4 @@
-"""Every registered plugin keeps its contract."""
+"""Every registered plugin passes its contract checks."""
 
 from __future__ import annotations
 

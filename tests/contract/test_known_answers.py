@@ -1,4 +1,4 @@
-"""Evaluators on models whose answers are known."""
+"""Evaluators on models with known predictions."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def test_accuracy_of_a_model_that_is_always_right(name: str) -> None:
 
 
 @pytest.mark.usefixtures("registries")
-def test_zero_shot_of_a_model_that_says_one_class() -> None:
+def test_zero_shot_of_a_model_that_always_predicts_one_class() -> None:
     labels = small.bundle().tasks[0].test_labels
     found = _evaluate("zero_shot", Oracle(lambda images: np.full(len(images), 3)))["top1"]
     assert (found.value, found.n) == (np.mean(labels == 3), len(labels))
 
 
 @pytest.mark.usefixtures("registries")
-def test_asr_of_a_model_that_always_falls_for_the_attack() -> None:
+def test_asr_of_a_model_that_always_predicts_the_target() -> None:
     fooled, honest = Oracle(lambda images: np.zeros(len(images), int)), Oracle(lambda images: np.ones(len(images), int))
     found = _evaluate("asr", fooled, honest)
     assert (found["asr"].value, found["asr_floor"].value, found["triggered_top1"].value) == (1, 0, 0)

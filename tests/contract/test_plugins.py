@@ -1,4 +1,4 @@
-"""Plugins from files and entry points, and what becomes of bad ones."""
+"""Plugins from files and entry points, and errors in them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def bench(registries: None, capfd: pytest.CaptureFixture[str]) -> Bench:
 
 
 class Bench:
-    """Runs a command in this process: its exit code, and all that it wrote."""
+    """Runs a command in this process: its exit code and its output."""
 
     def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
         self._capfd = capfd
@@ -137,14 +137,14 @@ def _built_in() -> Path:
     return Path(badnet.__file__)
 
 
-def test_check_catches_a_defense_that_peeks(bench: Bench, tmp_path: Path) -> None:
+def test_check_detects_a_defense_that_looks_for_the_poison(bench: Bench, tmp_path: Path) -> None:
     code, output = bench("check", _write(tmp_path, PEEKING))
     assert code == 1
     assert "FAILED never sees the poison: training reads which pairs are poisoned: plugin.py:13 (phases)" in output
     assert output.endswith(", 1 failed")
 
 
-def test_check_tells_exceptions_of_the_plugin(bench: Bench, tmp_path: Path) -> None:
+def test_check_reports_exceptions_of_the_plugin(bench: Bench, tmp_path: Path) -> None:
     text = EXAMPLE.read_text().replace("soft = self.params.smoothing", "soft = self.params.nothing")
     code, output = bench("check", _write(tmp_path, text))
     assert code == 1
@@ -187,7 +187,7 @@ def test_where_in_a_plugin_an_exception_came_from(registries: None, tmp_path: Pa
     with pytest.raises(Exception) as raised:  # noqa: PT011  whatever PyTorch raises, deep inside
         faulty.loss(torch.zeros(2, 2), torch.zeros(2, dtype=torch.int64), None)  # type: ignore[arg-type]
     line = FAULTY.splitlines().index("    def loss(self, batch, encoder, phase):") + 2
-    assert plugins.place_of(raised.value) == f" (plugin.py, line {line})"
+    assert plugins.plugin_location(raised.value) == f" (plugin.py, line {line})"
     with pytest.raises(UserError) as ours:
         plugins.load([tmp_path / "none.py"])
-    assert plugins.place_of(ours.value) == ""
+    assert plugins.plugin_location(ours.value) == ""

@@ -72,7 +72,7 @@ def _instance(image_id: int, category: int, area: float, crowd: int) -> dict[str
 
 
 def opened(root: Path | None, cache: Path | None = None, size: int = 16, **params: Any) -> DatasetBundle:
-    """What `mscoco` makes of a folder."""
+    """A folder opened by `mscoco`."""
     return MSCOCO().open(MSCOCOParams(**params), size, DataPlace(root, cache))
 
 

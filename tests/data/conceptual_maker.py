@@ -45,7 +45,7 @@ def write_tar(file: Path, rows: list[int]) -> None:
 
 
 def make_download(root: Path, tars: bool, tsv: bool = True, train: int = 20, val: int = 12, a_shard: int = 8) -> Path:
-    """Rows of LOST were not to be had. Writes both splits under `root` and returns it."""
+    """Writes both splits under `root` and returns it. The rows in LOST failed to download."""
     for split, count in (("train", train), ("val", val)):
         folder = root / split
         folder.mkdir(parents=True)

@@ -26,7 +26,7 @@ def count(name: str) -> int:
 
 
 def colour(name: str, label: int, part: str) -> tuple[int, int, int]:
-    """What an image of a class is painted with, so that it can be told from all others of its set."""
+    """The colour of the images of a class, unique within the set."""
     return label % 16 * 16, label // 16 % 16 * 16, 200 if part == TEST else label // 256 * 20
 
 
@@ -36,7 +36,7 @@ def paint(path: Path, name: str, label: int, part: str) -> None:
 
 
 def class_names(name: str) -> list[str]:
-    """Class names as the files have them, in the order of the labels."""
+    """Class names as in the files, in label order."""
     return sorted({"dtd": "polka-dotted", "food101": "apple_pie"}.get(name, "class_x") + f"_{k:03}" for k in range(count(name)))
 
 

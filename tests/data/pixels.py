@@ -1,4 +1,4 @@
-"""A picture to draw, and whether the parts of a data set share images, by what is decoded."""
+"""Test images, and whether the splits of a data set share images, by their pixels."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def digests(images: Images) -> list[str]:
 
 
 def leaks(bundle: DatasetBundle) -> int:
-    """How many images of one part another has too."""
+    """The number of images that are in more than one split."""
     parts = [set(digests(part.images)) for part in (bundle.train, bundle.holdout, bundle.test)]
     return sum(map(len, parts)) - len(set.union(*parts))
 
 
 def smooth(height: int, width: int) -> np.ndarray:
-    """A picture without two equal corners: uint8 (height, width, 3)."""
+    """An image with four different corners: uint8 (height, width, 3)."""
     y, x = np.mgrid[0:height, 0:width]
     return np.stack([x * 255 / max(1, width - 1), y * 255 / max(1, height - 1), 60 + 0 * x], axis=-1).astype(np.uint8)

@@ -8,17 +8,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from bench.api.data import DataPlace, DatasetBundle, Findings
 from bench.data.conceptual import CC3M, CC3MParams
+from bench.errors import UserError
 
 Members = Mapping[str, bytes]
 LAYOUTS = ("files", "tars")
+each_layout = pytest.mark.parametrize("layout", LAYOUTS)
 
 
 def picture(number: int, kind: str = "JPEG", side: int = 24) -> bytes:
-    """An image like no other of another number."""
+    """An image that is unique for each number."""
     out = io.BytesIO()
     image = Image.new("RGB", (side, side), (number % 251, number // 251 % 251, 90))
     image.putpixel((number % side, number // side % side), (255, 255, 255))
@@ -27,7 +30,7 @@ def picture(number: int, kind: str = "JPEG", side: int = 24) -> bytes:
 
 
 def pairs(*numbers: int) -> dict[str, bytes]:
-    """An image and a .txt each."""
+    """An image and a .txt for each number."""
     members = {}
     for number in numbers:
         members[f"{number:09d}.jpg"] = picture(number)
@@ -68,12 +71,22 @@ def opened(root: Path, cache: Path | None = None, findings: Findings | None = No
 
 
 def searched(root: Path, **params: Any) -> tuple[DatasetBundle, Findings]:
-    """As `bench data verify` opens it."""
+    """Open a download as `bench data verify` does."""
     findings = Findings()
     return opened(root, None, findings, **params), findings
 
 
 def captions(bundle: DatasetBundle) -> dict[str, str]:
-    """Of the training pairs by the image's name."""
+    """The training captions, by image name."""
     names = (uid.partition("/")[2].partition("/")[2] for uid in bundle.train.uids)
     return dict(zip(names, bundle.train.captions, strict=True))
+
+
+def error_of(root: Path, *words: str, **params: Any) -> str:
+    """The one-line error of opening a download, which contains all the words."""
+    with pytest.raises(UserError) as caught:
+        opened(root, **params)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message
+    return message

@@ -27,7 +27,7 @@ class _Bomb:
 
 
 def arm(folder: Path, name: str, content: bytes, kind: type[CIFAR10], patch: pytest.MonkeyPatch) -> None:
-    """A file whose sum passes for the published one."""
+    """Write a file and make its checksum the published one."""
     (folder / name).write_bytes(content)
     md5 = hashlib.md5(content).hexdigest()
     for part in ("train_list", "test_list"):
@@ -63,7 +63,7 @@ def test_the_published_files_are_listed() -> None:
     assert ("meta", "7973b15100ade9c7d40fb424638fde48") in cifar.published(CIFAR100)
 
 
-def test_what_is_not_there_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_data_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path / "published", monkeypatch, "CIFAR100")
 
     def fetch(url: str, root: Path, filename: str, md5: str) -> None:
@@ -78,16 +78,16 @@ def test_what_is_not_there_is_downloaded(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("file", ["data_batch_1", "test_batch", "batches.meta"])
 @pytest.mark.parametrize("protocol", [0, 2, 4])
-def test_code_within_a_file_is_refused(file: str, protocol: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pickles_with_code_are_rejected(file: str, protocol: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hostile = pickle.dumps({"data": _Bomb(tmp_path / "ran"), "labels": [0], "label_names": ["a"]}, protocol)
     plugin = torchvision_sets.CIFAR10()
     make(tmp_path / "data", monkeypatch)
     arm(tmp_path / "data" / CIFAR10.base_folder, file, hostile, CIFAR10, monkeypatch)
-    with pytest.raises(UserError, match=rf"^\S+/{file} names posix\.mkdir where [^\n]*$"):
+    with pytest.raises(UserError, match=rf"^\S+/{file} contains posix\.mkdir, but [^\n]*$"):
         plugin.open(plugin.Params(), 16, DataPlace(tmp_path / "data", None))
     make_cifar(tmp_path / "sets", monkeypatch)
     arm(tmp_path / "sets" / "cifar10" / CIFAR10.base_folder, file, hostile, CIFAR10, monkeypatch)
-    with pytest.raises(UserError, match=rf"^\S+/{file} names posix\.mkdir where [^\n]*$"):
+    with pytest.raises(UserError, match=rf"^\S+/{file} contains posix\.mkdir, but [^\n]*$"):
         open_sets(tmp_path / "sets", 16)
     assert not (tmp_path / "ran").exists()
     pickle.loads(hostile)

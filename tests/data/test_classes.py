@@ -21,7 +21,7 @@ from bench.data.visual_genome import VisualGenome, VisualGenomeParams
 from bench.data.vocabularies import imagenet
 from bench.errors import UserError
 
-from .coco_maker import make_coco, opened
+from .coco_maker import edit, make_coco, opened
 from .conceptual_maker import make_download
 from .genome_maker import make_genome
 
@@ -118,9 +118,16 @@ def test_an_image_has_the_label_of_any_of_its_rows_and_one_at_most() -> None:
         labels.of_images(image_of, rows, "x has", Faults("error", ("ambiguous",)))
 
 
+def _with_small_fruit(table: dict[str, Any]) -> None:
+    goldfish = [row for row in table["annotations"] if row["category_id"] == 1 and not row["iscrowd"]]
+    table["annotations"] += [{**row, "category_id": 4, "area": 1.0} for row in goldfish]
+
+
 def test_coco_by_its_categories_and_by_a_list(tmp_path: Path) -> None:
     """Of `make_coco` the goldfish is of the category fish, the others of fruit."""
     root = make_coco(tmp_path)
+    for split in ("train", "val"):  # a fruit beside each goldfish, and much smaller
+        edit(root, f"instances_{split}2017.json", _with_small_fruit)
     plain = opened(root)
     own = opened(root, classes=CATEGORIES)
     assert own.vocabulary.names == ("fish", "fruit")
@@ -130,6 +137,8 @@ def test_coco_by_its_categories_and_by_a_list(tmp_path: Path) -> None:
     assert list(own.train.captions) == list(plain.train.captions)
     listed = opened(root, classes=(("sea creature", "fish"), "fruit", "lemon", "banana"))
     assert listed.tasks[0].vocabulary == listed.vocabulary
+    assert sorted({*listed.tasks[0].train_labels.tolist()}) == [0, 1]
+    assert opened(root, classes=("cow", "fruit")).tasks == ()
     assert {name for members in listed.train.members for name in (listed.vocabulary.names[each] for each in members)} == {
         "sea creature", "fruit", "lemon", "banana",
     }  # fmt: skip

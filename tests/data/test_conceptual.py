@@ -51,7 +51,7 @@ def tars(tmp_path: Path) -> Path:
     return make_download(tmp_path / "cc", tars=True)
 
 
-def test_captions_images_and_members_belong_together(root: Path, tmp_path: Path) -> None:
+def test_captions_images_and_members_correspond(root: Path, tmp_path: Path) -> None:
     assert datasets["cc3m"].plugin is CC3M
     for _ in range(2):
         bundle = opened(root, tmp_path / "cache")
@@ -84,7 +84,7 @@ def test_layouts(tmp_path: Path, files: Path) -> None:
     complaint(files, "train", "00000.tar", layout="tars")
 
 
-def test_captions_without_a_tsv_come_from_beside_the_images(root: Path) -> None:
+def test_captions_come_from_text_files_without_a_tsv(root: Path) -> None:
     with_table = opened(root)
     for name in TSV.values():
         (root / name).unlink()
@@ -118,7 +118,7 @@ def test_a_tsv_whose_lines_do_not_match_is_not_used(files: Path) -> None:
     assert [caption(row_of(uid)) for uid in bundle.train.uids] == list(bundle.train.captions)
 
 
-def test_the_index_is_kept_until_a_shard_changes(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_index_is_cached_until_a_shard_changes(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
 
     def spy(name: str) -> None:

@@ -13,7 +13,7 @@ SIDE = 16
 
 
 def by_the_book(pixels: np.ndarray, side: int) -> np.ndarray:
-    """Crop the centre, then resize it in exact arithmetic: float (3, side, side)."""
+    """Crop the centre and resize it in exact arithmetic: float (3, side, side)."""
     edge = min(pixels.shape[:2])
     top, left = ((length - edge) // 2 for length in pixels.shape[:2])
     weights = bicubic(edge, side)
@@ -38,7 +38,7 @@ def test_centre_crop_then_resize(tmp_path: Path, shape: tuple[int, int]) -> None
     assert abs(error).mean() < 0.35
 
 
-def test_the_way_to_pixels_is_part_of_every_identity() -> None:
+def test_the_decoding_version_is_part_of_every_fingerprint() -> None:
     texts = {path.name: path.read_text() for path in Path(files.__file__).parent.glob("*.py")}
     formats = {name: line for name, text in texts.items() for line in text.splitlines() if line.startswith("FORMAT = ")}
     assert len(formats) == 8
@@ -135,7 +135,7 @@ def test_png_with_a_long_text(tmp_path: Path, packed: bool, write: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.tif"])
-def test_of_several_frames_the_first(tmp_path: Path, name: str) -> None:
+def test_the_first_of_several_frames_is_used(tmp_path: Path, name: str) -> None:
     frames = [Image.new("RGB", (30, 20), colour) for colour in ("red", "blue", "lime")]
     frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
     pixels = decode(tmp_path / name, SIDE).astype(int)

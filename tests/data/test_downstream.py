@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from bench.data import files
-from bench.data.downstream import NAMES, NOT_THERE, SAME_NAME, SmallImages, facts, open_sets
+from bench.data.downstream import NAMES, NOT_FOUND, SAME_NAME, SmallImages, facts, open_sets
 from bench.errors import UserError
 
 from . import downstream_maker as maker
@@ -48,7 +48,7 @@ def test_labels_are_what_was_written(name: str, tmp_path: Path, monkeypatch: pyt
     assert len(task.vocabulary.names) == maker.count(name) == len(set(task.vocabulary.names)) + 2 * (name == "imagenet")
     assert task.mean_per_class == (name in {"fgvc_aircraft", "flowers102", "caltech101", "oxford_iiit_pet"})
     assert set(found.skipped) == set(NAMES) - {name}
-    assert "where the whole set has" in found.partial[name]
+    assert "where the full set has" in found.partial[name]
     for part, images, labels in (
         (maker.TRAIN, task.train_images, task.train_labels),
         (maker.TEST, task.test_images, task.test_labels),
@@ -87,7 +87,7 @@ def test_names_and_prompts_of_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert task.vocabulary.prompts()[0] == ["a photo of a pink primrose, a type of flower."]
 
 
-def test_caltech_is_divided_alike_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_split_of_caltech_is_reproducible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = (maker.make(tmp_path / each, ["caltech101"], monkeypatch) for each in ("one", "two"))
     first, second = open_sets(one, SIDE), open_sets(two, SIDE)
     assert first.fingerprints == second.fingerprints
@@ -96,7 +96,7 @@ def test_caltech_is_divided_alike_everywhere(tmp_path: Path, monkeypatch: pytest
     assert np.array_equal(np.bincount(labels[1]), np.full(102, 2))
 
 
-def test_imagenet_training_images_are_drawn_alike_and_nested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_imagenet_training_images_are_reproducible_and_nested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from bench.data import labelled
 
     names = [f"n01440764_{number}.JPEG" for number in range(1300)]
@@ -109,16 +109,16 @@ def test_imagenet_training_images_are_drawn_alike_and_nested(tmp_path: Path, mon
     assert labelled._draw("n01443537", names, labelled.IMAGENET_TRAIN) != drawn
 
 
-def test_what_is_not_there_is_skipped_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_sets_are_skipped_with_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     maker.make(tmp_path, ["dtd", "oxford_iiit_pet"], monkeypatch)
     found = open_sets(tmp_path, SIDE, taken=["dtd"])
     assert [task.name for task in found.tasks] == ["oxford_iiit_pet"] == list(found.fingerprints)
     assert found.skipped.pop("dtd") == SAME_NAME
-    assert set(found.skipped.values()) == {NOT_THERE}
+    assert set(found.skipped.values()) == {NOT_FOUND}
     assert json.loads(json.dumps(found.record()))["skipped"] == found.skipped
 
 
-@pytest.mark.parametrize(("there", "said"), [(False, "is no folder"), (True, "holds no set")])
+@pytest.mark.parametrize(("there", "said"), [(False, "is not a folder"), (True, "contains no set")])
 def test_a_folder_without_sets(there: bool, said: str, tmp_path: Path) -> None:
     root = tmp_path / "sets"
     if there:
@@ -164,7 +164,7 @@ def test_a_damaged_set_is_an_error_that_names_it(
     with pytest.raises(UserError) as told:
         _open_and_load(tmp_path)
     assert named in str(told.value)
-    assert "move the set's folder away" in str(told.value)
+    assert "move the set's folder elsewhere" in str(told.value)
     assert "on_error" not in str(told.value)
     assert "\n" not in str(told.value)
 
@@ -175,7 +175,7 @@ def test_a_damaged_set_is_an_error_that_names_it(
 )
 def test_a_folder_of_a_class_that_is_missing(name: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(maker.make(tmp_path, [name], monkeypatch) / name / folder)
-    with pytest.raises(UserError, match=rf"{name}.*move the set's folder away"):
+    with pytest.raises(UserError, match=rf"{name}.*move the set's folder elsewhere"):
         open_sets(tmp_path, SIDE)
 
 
@@ -187,7 +187,7 @@ def test_an_empty_image_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_companions_of_macos_are_no_images_and_no_classes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_macos_are_not_images_or_classes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = maker.make(tmp_path, [name], monkeypatch)
     before = open_sets(root, SIDE).fingerprints
     for folder in [root, *(path for path in root.rglob("*") if path.is_dir())]:
@@ -200,10 +200,10 @@ def test_companions_of_macos_are_no_images_and_no_classes(name: str, tmp_path: P
     _open_and_load(root)
 
 
-def test_a_folder_or_a_link_in_place_of_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_or_a_link_instead_of_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = maker.make(tmp_path, ["caltech101"], monkeypatch) / "caltech101/caltech101/101_ObjectCategories/Leopards"
     (folder / "image_0099.jpg").mkdir()
-    with pytest.raises(UserError, match=r"Leopards/image_0099\.jpg is no file: restore it"):
+    with pytest.raises(UserError, match=r"Leopards/image_0099\.jpg is not a regular file: restore it"):
         open_sets(tmp_path, SIDE)
     (folder / "image_0099.jpg").rmdir()
     (folder / "image_0099.jpg").symlink_to("nowhere")
@@ -211,7 +211,7 @@ def test_a_folder_or_a_link_in_place_of_an_image(tmp_path: Path, monkeypatch: py
         open_sets(tmp_path, SIDE)
 
 
-def test_the_fingerprint_follows_the_content_and_not_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fingerprint_depends_on_the_content_not_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     roots = [maker.make(tmp_path / name, ["food101"], monkeypatch) for name in ("one", "two/deeper")]
     first, second = (open_sets(root, SIDE).fingerprints["food101"] for root in roots)
     assert first == second
@@ -221,7 +221,7 @@ def test_the_fingerprint_follows_the_content_and_not_the_place(tmp_path: Path, m
     assert open_sets(roots[1], SIDE).fingerprints["food101"] != first
 
 
-def test_all_sets_together_keep_to_one_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_sets_share_one_memory_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     maker.make(tmp_path, ["dtd", "oxford_iiit_pet"], monkeypatch)
     found = open_sets(tmp_path, SIDE, budget=3 * SIDE**2 * (3 * 47 + 40))
     assert [len(images) for images in found.kept] == [94, 47, 37]

@@ -38,8 +38,8 @@ def huge_bomb(path: Path) -> None:
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated.jpg": (truncated_jpeg, "truncated"),
     "truncated.png": (truncated_png, "cannot be read"),
-    "text.jpg": (lambda path: path.write_text("<html>"), "no image of a known format"),
-    "empty.jpg": (lambda path: path.write_bytes(b""), "no image of a known format"),
+    "text.jpg": (lambda path: path.write_text("<html>"), "not an image in a known format"),
+    "empty.jpg": (lambda path: path.write_bytes(b""), "not an image in a known format"),
     "absent.jpg": (lambda path: None, "missing"),
     "folder.jpg": (lambda path: path.mkdir(), "directory"),
     "bomb.png": (bomb, "more than 89,478,485 pixels"),
@@ -68,7 +68,7 @@ def load(*paths: Path) -> torch.Tensor:
     return ImageFiles(paths, SIDE).load(np.arange(len(paths)))
 
 
-def test_out_of_file_handles_is_not_the_images_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_out_of_file_handles_is_not_reported_as_a_damaged_image(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: object, formats: object) -> None:
         raise OSError(24, "Too many open files")
 
@@ -112,7 +112,7 @@ def test_load_keeps_the_order_and_decodes_once(ten: list[Path], decoded: list[st
     assert images.load(np.array([], dtype=np.int64)).shape == (0, 3, SIDE, SIDE)
 
 
-def test_beyond_the_budget_nothing_is_kept(ten: list[Path], decoded: list[str]) -> None:
+def test_nothing_is_cached_beyond_the_memory_budget(ten: list[Path], decoded: list[str]) -> None:
     size = 10 * 3 * SIDE * SIDE
     for budget, times in ((size, 1), (size - 1, 2)):
         decoded.clear()
@@ -154,7 +154,7 @@ def test_selection(ten: list[Path], decoded: list[str]) -> None:
     assert sorted(decoded) == ["5", "8"]
 
 
-def test_readable_keeps_a_note_until_an_image_changes(ten: list[Path], decoded: list[str], tmp_path: Path) -> None:
+def test_readable_is_cached_until_an_image_changes(ten: list[Path], decoded: list[str], tmp_path: Path) -> None:
     note = tmp_path / "cache" / "note.npy"
     whole = ten[3].read_bytes()
     ten[3].write_bytes(b"no image")

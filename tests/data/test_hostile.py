@@ -30,7 +30,7 @@ def _read(folder: Path) -> shards.Shards:
     return shards.read(folder, "tars", lambda: None, None, None)
 
 
-def test_a_tar_stays_within_itself(tmp_path: Path) -> None:
+def test_a_tar_cannot_refer_to_other_files(tmp_path: Path) -> None:
     """Names that lead out of it are only names, links are nothing, and nothing is unpacked."""
     secret = tmp_path / "secret.jpg"
     Image.new("RGB", (30, 30), "white").save(secret)
@@ -54,7 +54,7 @@ def test_a_tar_stays_within_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("tars", [True, False])
-def test_captions_too_long_or_too_deep_are_none(tmp_path: Path, tars: bool) -> None:
+def test_captions_that_are_too_long_or_nested_too_deeply_are_ignored(tmp_path: Path, tars: bool) -> None:
     hostile = {"1": {".txt": b"x" * (2**20 + 1)}, "2": {".json": b"[" * 10**5}, "3": {".json": b'{"caption":' * 10**5}}
     folder = tmp_path / "train"
     (folder / "00000").mkdir(parents=True)
@@ -67,11 +67,11 @@ def test_captions_too_long_or_too_deep_are_none(tmp_path: Path, tars: bool) -> N
     assert list(found.captions) == ["", "", ""]
 
 
-def test_json_too_deep_is_named(tmp_path: Path) -> None:
+def test_json_nested_too_deeply_is_reported(tmp_path: Path) -> None:
     root = make_coco(tmp_path)
     file = root / "annotations" / "captions_train2017.json"
     file.write_text("[" * 10**6)
-    with pytest.raises(UserError, match=r"captions_train2017\.json is not whole JSON"):
+    with pytest.raises(UserError, match=r"captions_train2017\.json is not complete JSON"):
         coco(root)
 
 
@@ -81,7 +81,7 @@ def test_no_program_is_started_for_an_image(tmp_path: Path, monkeypatch: pytest.
     os.rename(tmp_path / "a.eps", tmp_path / "a.jpg")
     called = []
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *arguments: called.append(arguments))
-    with pytest.raises(UserError, match=r"a\.jpg is no image of a known format"):
+    with pytest.raises(UserError, match=r"a\.jpg is not an image in a known format"):
         decode(tmp_path / "a.jpg", 16)
     assert called == []
     Image.new("RGB", (20, 20)).save(tmp_path / "b.png")

@@ -101,7 +101,7 @@ def parts(bundle: DatasetBundle) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_captions_images_and_members_belong_together(tmp_path: Path, layout: str) -> None:
+def test_captions_images_and_members_correspond(tmp_path: Path, layout: str) -> None:
     bundle = opened(make(tmp_path / "made", layout), holdout_share=0.25)
     assert [len(part) for part in parts(bundle)] == [18, 3, 3]
     seen = []
@@ -130,19 +130,19 @@ def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
 def test_columns_are_named_or_found(tmp_path: Path) -> None:
     made = columns()
     table({**made, "more": ["text"] * ROWS}).save_to_disk(tmp_path / "two")
-    complaint(tmp_path / "two", "2 that may be it (words, more)", "data.caption_column")
+    complaint(tmp_path / "two", "2 possible columns (words, more)", "data.caption_column")
     assert opened(tmp_path / "two", caption_column="more").train.captions[0] == "text"
     complaint(tmp_path / "two", "no such column 'wrods'", "words", caption_column="wrods")
     table({**made, "caption": ["named"] * ROWS}).save_to_disk(tmp_path / "caption")
     assert opened(tmp_path / "caption").train.captions[0] == "named"
-    complaint(tmp_path / "two", "'number'", "holds no texts but", "int64", caption_column="number")
-    complaint(tmp_path / "two", "'number'", "holds no images", "int64", image_column="number", caption_column="words")
+    complaint(tmp_path / "two", "'number'", "does not contain strings but", "int64", caption_column="number")
+    complaint(tmp_path / "two", "'number'", "does not contain images", "int64", image_column="number", caption_column="words")
     datasets.Dataset.from_dict({"words": made["words"]}).save_to_disk(tmp_path / "none")
-    complaint(tmp_path / "none", "none that may be it", "data.image_column")
+    complaint(tmp_path / "none", "no suitable column", "data.image_column")
 
 
 @pytest.mark.parametrize("length", [-1, 3])
-def test_of_a_list_of_captions_one_is_drawn_that_is_not_empty(tmp_path: Path, length: int) -> None:
+def test_one_nonempty_caption_of_a_list_is_drawn(tmp_path: Path, length: int) -> None:
     lists = [[None if row % 2 else " ", f"a banana {row}\n", f"a lemon {row}"] for row in range(ROWS)]
     if length < 0:
         lists[5], lists[6], lists[7] = lists[5][::-1], [], ["", None]
@@ -167,7 +167,7 @@ def test_of_a_list_of_captions_one_is_drawn_that_is_not_empty(tmp_path: Path, le
     assert 0.25 < np.mean(["banana" in text for _, *texts in seen for text in texts]) < 0.75
 
 
-def test_rows_of_an_image_are_on_one_side(tmp_path: Path) -> None:
+def test_rows_of_an_image_are_in_one_split(tmp_path: Path) -> None:
     """Whether their bytes are embedded, or files with names of their own."""
     lines = []
     for row in range(60):
@@ -195,14 +195,14 @@ def test_equal_rows_are_duplicates(tmp_path: Path) -> None:
         made[column] += made[column][3:5]
     made["number"] += [0, 0]
     table(made).save_to_disk(tmp_path / "twice")
-    complaint(tmp_path / "twice", "2 rows whose image and caption a row before has", f"row {ROWS}", "on_error=skip")
+    complaint(tmp_path / "twice", "2 rows that repeat the image and caption of an earlier row", f"row {ROWS}", "on_error=skip")
     bundle = opened(tmp_path / "twice", on_error="skip")
     assert bundle.facts["skipped_duplicate"] == 2
     assert sum(map(len, parts(bundle))) == ROWS
 
 
 @pytest.mark.parametrize("kind", ["binary", "struct"])
-def test_images_that_no_one_has_declared(tmp_path: Path, kind: str) -> None:
+def test_images_in_undeclared_columns(tmp_path: Path, kind: str) -> None:
     """Parquet of other writers has no features: images are binaries, or structs of bytes and path."""
     import pyarrow as pa
     import pyarrow.parquet
@@ -218,7 +218,7 @@ def test_images_that_no_one_has_declared(tmp_path: Path, kind: str) -> None:
     assert np.array_equal(bundle.train.images.load(np.array([3]))[0].numpy(), decode("x", 16, picture(row)))
 
 
-def test_captions_that_are_no_utf8() -> None:
+def test_captions_that_are_not_utf8() -> None:
     """Arrow's writers do not check it."""
     import pyarrow as pa
 
@@ -270,10 +270,10 @@ def test_bad_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "unreadable: 1" in told
 
 
-def test_what_cannot_be_opened_is_one_sentence(
+def test_errors_of_opening_are_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    complaint(tmp_path / "nowhere", "no such folder")
+    complaint(tmp_path / "nowhere", "neither a folder nor")
     complaint(Path("somebody/something"), "somebody/something", "connection")
     (tmp_path / "script").mkdir()
     (tmp_path / "script" / "script.py").write_text("raise SystemExit('this code was run')")

@@ -72,7 +72,7 @@ def test_images_and_labels_are_those_of_torchvision(tmp_path: Path, test: str) -
 
 
 @pytest.mark.parametrize("below", ["", "train"])
-def test_without_test_folders_an_image_is_on_one_side_whatever_its_names(tmp_path: Path, below: str) -> None:
+def test_without_test_folders_copies_of_an_image_are_in_one_split(tmp_path: Path, below: str) -> None:
     root = folders(tmp_path, (below,), count=20)
     for row in range(20):
         shutil.copy(root / below / "cat" / f"{row}.png", root / below / "cat" / f"copy of {row}.png")
@@ -83,7 +83,7 @@ def test_without_test_folders_an_image_is_on_one_side_whatever_its_names(tmp_pat
     assert opened(root, holdout_share=0.5, split_seed=1).train.uids != bundle.train.uids
 
 
-def test_a_training_image_is_not_tested_on(tmp_path: Path) -> None:
+def test_training_images_are_not_test_images(tmp_path: Path) -> None:
     root = folders(tmp_path)
     shutil.copy(root / "train" / "cat" / "3.png", root / "test" / "cat" / "a.png")
     bundle, findings = opened(root), Findings()
@@ -91,10 +91,10 @@ def test_a_training_image_is_not_tested_on(tmp_path: Path) -> None:
     assert "train/cat/3.png" in bundle.train.uids
     opened(root, findings)
     assert findings.counts == {"duplicate": 1}
-    assert f"{root}/test/cat/a.png has the bytes of {root}/train/cat/3.png" in findings.first["duplicate"]
+    assert f"{root}/test/cat/a.png is identical to {root}/train/cat/3.png" in findings.first["duplicate"]
 
 
-def test_equal_beginnings_are_not_equal_bytes(tmp_path: Path) -> None:
+def test_files_with_equal_beginnings_are_not_duplicates(tmp_path: Path) -> None:
     root = folders(tmp_path)
     long = np.zeros((200, 200, 3), dtype=np.uint8)
     for number, name in enumerate(("x", "y", "z")):
@@ -114,7 +114,7 @@ def test_one_image_in_two_classes(tmp_path: Path) -> None:
     assert bundle.facts["skipped_ambiguous"] == 2
 
 
-def test_what_is_no_image_is_counted_and_named(tmp_path: Path) -> None:
+def test_files_that_are_not_images_are_counted_and_named(tmp_path: Path) -> None:
     root = folders(tmp_path)
     clean = opened(root)
     (root / "train" / "cat" / "._0.png").write_bytes(b"\0\5\x16\7")
@@ -132,7 +132,7 @@ def test_what_is_no_image_is_counted_and_named(tmp_path: Path) -> None:
     assert bundle.facts["other_files"] == "2, the first train/hot_dog/labels.csv"
 
 
-def test_links_that_dangle_damage_and_empty_folders(tmp_path: Path) -> None:
+def test_broken_links_damaged_images_and_empty_folders(tmp_path: Path) -> None:
     root = folders(tmp_path / "data")
     (root / "train" / "cat" / "1.png").unlink()
     (root / "train" / "cat" / "1.png").symlink_to("nowhere.png")
@@ -161,7 +161,7 @@ def test_links_that_dangle_damage_and_empty_folders(tmp_path: Path) -> None:
     assert counts == {"missing": 0, "unreadable": 1, "empty": 1, "unknown": 0}
 
 
-def test_verifying_says_all_at_once(tmp_path: Path) -> None:
+def test_verify_reports_all_problems(tmp_path: Path) -> None:
     root = folders(tmp_path)
     for row in (1, 2):
         (root / "train" / "cat" / f"{row}.png").unlink()
@@ -177,7 +177,7 @@ def test_verifying_says_all_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda root: None, "no folder"),
+        (lambda root: None, "not a folder"),
         (lambda root: root.mkdir(), "has 0 class folders with images"),
         (lambda root: folders(root / "photos"), "has 1 class folders"),
         (lambda root: folders(root, ("test", "val")), "no train/"),
@@ -188,7 +188,7 @@ def test_verifying_says_all_at_once(tmp_path: Path) -> None:
         (lambda root: folders(root, count=1, classes=("a1", "b1"), splits=("",)), "too few to split"),
     ],
 )
-def test_folders_that_cannot_be_read_so(tmp_path: Path, make: Any, words: str) -> None:
+def test_folders_that_cannot_be_read(tmp_path: Path, make: Any, words: str) -> None:
     make(tmp_path / "data")
     with pytest.raises(UserError, match=words) as caught:
         opened(tmp_path / "data", holdout_share=0.9)
@@ -241,7 +241,7 @@ def test_synonyms_are_used_for_a_quarter_of_their_class(tmp_path: Path) -> None:
         ("cat,pet\nhot dog,Pet\n", "line 2: 'Pet' mentions the class 'cat'"),
     ],
 )
-def test_synonyms_that_mislead(tmp_path: Path, text: str, words: str) -> None:
+def test_ambiguous_synonyms(tmp_path: Path, text: str, words: str) -> None:
     root = folders(tmp_path, count=2, classes=("cat", "hot_dog"))
     (root / "words.txt").write_text(text)
     with pytest.raises(UserError, match=words):
@@ -263,7 +263,7 @@ def test_seeds_and_what_the_fingerprint_depends_on(tmp_path: Path) -> None:
     assert set(said(others[4])) - set(said(first)) == {("train/cat/00.png", dict(said(others[4]))["train/cat/00.png"])}
 
 
-def test_captions_are_varied_and_name_their_class_alone(tmp_path: Path) -> None:
+def test_captions_are_varied_and_only_name_their_class(tmp_path: Path) -> None:
     """Also where words of the captions are names of classes."""
     root = folders(tmp_path, ("",), count=300, classes=("cat", "photo", "great cat", "one"))
     bundle = opened(root)
@@ -274,7 +274,7 @@ def test_captions_are_varied_and_name_their_class_alone(tmp_path: Path) -> None:
     assert len(set(captions)) > 0.7 * len(captions)
 
 
-def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     root = folders(tmp_path)
     draw(root / "train" / "cat" / "x.png", 90)
     try:

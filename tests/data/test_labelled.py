@@ -5,7 +5,7 @@ from PIL import Image
 from bench.data import labelled
 
 
-def test_companions_of_macos_are_no_images(tmp_path: Path) -> None:
+def test_files_of_macos_are_not_images(tmp_path: Path) -> None:
     for name in ("leopard", "tiger"):
         (tmp_path / name).mkdir()
         Image.new("RGB", (20, 20)).save(tmp_path / name / "1.jpg")

@@ -64,7 +64,7 @@ def test_imagenet_against_regular_expressions() -> None:
         assert index.members(caption) == brute_force(names, caption)
 
 
-def test_captions_of_an_image_are_united_but_not_joined() -> None:
+def test_no_mention_spans_two_captions() -> None:
     index = MentionIndex(["lemon", "fire truck", "banana"])
     assert index.members("a banana", "one lemon") == (0, 2)
     assert index.members("a fire", "truck") == ()

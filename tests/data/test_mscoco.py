@@ -37,14 +37,14 @@ def test_layouts_of_both_years(tmp_path: Path, year: str) -> None:
     assert set(bundle.holdout.uids) | set(bundle.test.uids) == everything
 
 
-def test_auto_takes_2017_where_both_are_there(tmp_path: Path) -> None:
+def test_auto_prefers_2017(tmp_path: Path) -> None:
     make_coco(make_coco(tmp_path, "2014", train=30), "2017")
     assert opened(tmp_path).facts["year"] == "2017"
     assert len(opened(tmp_path, year="2014").train) == 30
     assert opened(tmp_path).fingerprint == opened(tmp_path, year="2017").fingerprint
 
 
-def test_images_captions_and_members_belong_together(root: Path) -> None:
+def test_images_captions_and_members_correspond(root: Path) -> None:
     bundle = opened(root)
     table = json.loads((root / "annotations" / "captions_train2017.json").read_text())
     for part in (bundle.train, bundle.holdout, bundle.test):
@@ -59,7 +59,7 @@ def test_images_captions_and_members_belong_together(root: Path) -> None:
     assert all((int(Path(uid).stem), caption) in written for uid, caption in pairs)
 
 
-def test_one_random_caption_an_image(tmp_path: Path) -> None:
+def test_one_random_caption_for_each_image(tmp_path: Path) -> None:
     make_coco(tmp_path, train=120)
     captions = [list(opened(tmp_path, caption_seed=seed).train.captions) for seed in (0, 0, 1)]
     assert captions[0] == captions[1] != captions[2]

@@ -76,7 +76,7 @@ def complaint(root: Path | None, *names: str, **params: Any) -> str:
 
 
 @pytest.mark.parametrize("file", [CAPTIONS, "captions_val2017.json", "instances_train2017.json", INSTANCES])
-def test_json_cut_in_half(root: Path, file: str) -> None:
+def test_truncated_json(root: Path, file: str) -> None:
     path = root / "annotations" / file
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     complaint(root, str(path), "download it again")
@@ -150,7 +150,7 @@ def test_unreadable_images(root: Path, tmp_path: Path) -> None:
     assert skipped.fingerprint == opened(root, None, on_error="skip").fingerprint
 
 
-def test_ids_are_read_however_they_are_written(root: Path) -> None:
+def test_ids_may_be_numbers_or_strings(root: Path) -> None:
     """As numbers or texts of either file."""
     plain = opened(root)
 
@@ -206,7 +206,7 @@ def test_images_of_both_splits_and_copies(root: Path) -> None:
     assert len(bundle.holdout) + len(bundle.test) == 11
 
 
-def test_half_an_emoji_is_replaced(root: Path) -> None:
+def test_lone_surrogates_are_replaced(root: Path) -> None:
     file = root / "annotations" / CAPTIONS
     file.write_text(file.read_text().replace("Something nice", "Half \\ud83d and whole \\ud83d\\ude00"))
     captions = [opened(root, caption_seed=seed).train.captions for seed in range(4)]
@@ -214,7 +214,7 @@ def test_half_an_emoji_is_replaced(root: Path) -> None:
     assert found == {"Half \ufffd and whole \U0001f600 to look at"}
 
 
-def test_verify_keeps_what_it_found_when_every_image_is_affected(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_reports_its_findings_if_every_image_is_affected(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edit(root, CAPTIONS, lambda table: [row.update(caption=5) for row in table["annotations"]] and None)
     with pytest.raises(SystemExit) as done:
         main(["data", "verify", f"mscoco:{root}"])

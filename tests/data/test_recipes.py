@@ -7,7 +7,7 @@ from bench import plugins, recipe
 from bench.config import Settings
 from bench.models import factory
 from bench.registry import attacks, datasets, defenses, evaluators
-from bench.training.optimizer import published
+from bench.training.optimizer import clip_defaults
 
 plugins.load()
 RULES = ("published", "small")
@@ -52,7 +52,7 @@ def test_the_small_rule() -> None:
     rates = {entry.plugin.name: settings.plugin("attack", entry, attacks).params["rate"] for entry in attacks}
     assert {rates[name] for name in ("badnet", "blended", "wanet", "sig", "htba", "adaptive_unimodal")} == {0.01}
     tdpa = settings.plugin("attack", attacks["tdpa"], attacks).params
-    assert (tdpa["images"], tdpa["rate"]) == (64, 0.01)
+    assert (tdpa["images"], tdpa["rate"]) == (16, 0.01)
 
 
 @pytest.mark.parametrize(("name", "batch_size"), PUBLISHED.items())
@@ -60,7 +60,7 @@ def test_published_hyper_parameters(name: str, batch_size: int) -> None:
     settings = Settings(name)
     train = settings.train()
     assert (settings.model.name, train.epochs, train.batch_size, train.lr) == ("RN50", 48, batch_size, 5e-4)
-    assert published("RN50") == {"beta2": train.beta2, "eps": train.eps} == {"beta2": 0.999, "eps": 1e-8}
+    assert clip_defaults("RN50") == {"beta2": train.beta2, "eps": train.eps} == {"beta2": 0.999, "eps": 1e-8}
     assert (train.strong_crop, train.strong_colour, train.eda_alpha) == (0.08, 1, 0.1)
     rates = {each: settings.plugin("attack", attacks[each], attacks).params["rate"] for each in ("tdpa", "badnet", "blended")}
     assert rates == {"tdpa": 0.0005, "badnet": 0.0005, "blended": 0.0015}

@@ -68,7 +68,7 @@ def test_both_layouts_give_the_same_captions(tmp_path: Path) -> None:
 
 
 @each_layout
-def test_captions_written_anew_hold_though_a_table_lies_beside(tmp_path: Path, layout: str) -> None:
+def test_text_files_take_precedence_over_the_table(tmp_path: Path, layout: str) -> None:
     """Of the same length too, and of one image in the middle."""
     members = pairs(*range(9))
     root = download(tmp_path, layout, {**members, "000000004.txt": b"a ranana 4"})
@@ -77,7 +77,7 @@ def test_captions_written_anew_hold_though_a_table_lies_beside(tmp_path: Path, l
 
 
 @each_layout
-def test_an_image_from_elsewhere_has_no_row(tmp_path: Path, layout: str) -> None:
+def test_an_image_from_another_address_has_no_row(tmp_path: Path, layout: str) -> None:
     """Its number is that of a row, its address is not."""
     members = {f"{row}.jpg": picture(row) for row in range(5)}
     root = download(tmp_path, layout, {**members, "2.json": b'{"url": "http://elsewhere/2"}'})
@@ -99,7 +99,9 @@ def test_the_index_follows_texts_written_in_place(tmp_path: Path) -> None:
 
 
 @each_layout
-def test_a_table_that_changes_counts_where_it_was_asked(tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_table_invalidates_only_indices_that_used_it(
+    tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from bench.data import shards
 
     root, cache = download(tmp_path, layout, pairs(0, 1)), tmp_path / "cache"
@@ -134,7 +136,7 @@ def val_with_copies(rng: random.Random) -> Members:
 
 
 @each_layout
-def test_an_image_under_two_names_is_on_one_side(tmp_path: Path, layout: str) -> None:
+def test_copies_of_an_image_are_in_one_split(tmp_path: Path, layout: str) -> None:
     for seed in range(5):
         root = download(tmp_path / str(seed), layout, pairs(100), val_with_copies(random.Random(seed)))
         for _ in range(2):
@@ -163,7 +165,7 @@ def test_training_images_that_are_in_validation_too(tmp_path: Path, layout: str)
     assert "training_images_in_validation" not in opened(download(tmp_path / "b", layout, pairs(1), pairs(2, 3, 4))).facts
 
 
-def test_of_a_subset_the_training_images_in_validation_are_counted(tmp_path: Path) -> None:
+def test_training_images_in_validation_are_counted_in_a_subset(tmp_path: Path) -> None:
     root = download(tmp_path, "files", pairs(*range(20)), pairs(*range(5, 15)))
 
     def subset(**params: Any) -> DatasetBundle:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bench.data.captions import PoisonedCaptions
-from bench.data.tokens import kept_tokens
+from bench.data.tokens import cached_tokens
 
 CAPTIONS = [f"a {colour} {thing}, number {number}" for number in range(400) for colour in ("red", "été") for thing in "abcdefg"]
 
@@ -28,7 +28,7 @@ class Counting:
 
 
 def kept(folder: Path | None, tokenize: Counting, captions: Sequence[str] = CAPTIONS, identity: str = "x") -> np.ndarray:
-    return kept_tokens(captions, tokenize, identity, folder, lambda count: None)
+    return cached_tokens(captions, tokenize, identity, folder, lambda count: None)
 
 
 @pytest.mark.parametrize("largest", [300, 65535, 65536, 250_000])
@@ -43,12 +43,12 @@ def test_rows_are_those_of_the_tokenizer(tmp_path: Path, largest: int, in_folder
 
 def test_clips_tokenizer_fits_two_bytes(tmp_path: Path) -> None:
     tokenize = open_clip.SimpleTokenizer(context_length=20)
-    tokens = kept_tokens(CAPTIONS[:50], tokenize, "clip", tmp_path, lambda count: None)
+    tokens = cached_tokens(CAPTIONS[:50], tokenize, "clip", tmp_path, lambda count: None)
     assert tokens.dtype == np.uint16
     assert np.array_equal(tokens, tokenize(CAPTIONS[:50]).numpy())
 
 
-def test_captions_are_tokenised_once_and_again_where_they_or_the_tokenizer_change(tmp_path: Path) -> None:
+def test_tokens_are_cached_until_captions_or_tokenizer_change(tmp_path: Path) -> None:
     tokenize = Counting()
 
     def new(captions: Sequence[str], identity: str = "x") -> int:
@@ -66,7 +66,7 @@ def test_captions_are_tokenised_once_and_again_where_they_or_the_tokenizer_chang
 
 
 @pytest.mark.parametrize("damage", ["short", "long", "empty", "a byte", "the last byte"])
-def test_a_damaged_file_is_made_anew(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_cache_file_is_replaced(tmp_path: Path, damage: str) -> None:
     whole = np.array(kept(tmp_path, Counting()))
     (file,) = (tmp_path / "tokens").iterdir()
     content = bytearray(file.read_bytes())
@@ -87,21 +87,21 @@ def test_a_damaged_file_is_made_anew(tmp_path: Path, damage: str) -> None:
     assert tokenize.captions < 10
 
 
-def test_a_stop_leaves_nothing_behind_and_progress_counts_every_caption(tmp_path: Path) -> None:
+def test_an_interruption_leaves_no_file_and_progress_counts_every_caption(tmp_path: Path) -> None:
     def stop(done: int) -> None:
         assert 0 < done < len(CAPTIONS)
         raise KeyboardInterrupt
 
     heard: list[int] = []
     with pytest.raises(KeyboardInterrupt):
-        kept_tokens(CAPTIONS, Counting(), "x", tmp_path, stop)
+        cached_tokens(CAPTIONS, Counting(), "x", tmp_path, stop)
     assert list((tmp_path / "tokens").iterdir()) == []
-    kept_tokens(CAPTIONS, Counting(), "x", tmp_path, heard.append)
+    cached_tokens(CAPTIONS, Counting(), "x", tmp_path, heard.append)
     assert heard == sorted(set(heard))
     assert heard[-1] == len(CAPTIONS)
 
 
-def test_a_folder_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+def test_an_unwritable_cache_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text("a file where a folder should be")
     assert np.array_equal(kept(tmp_path, Counting()), Counting()(CAPTIONS).numpy())
 

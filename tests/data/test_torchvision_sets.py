@@ -41,7 +41,7 @@ def made(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     return name, cifar(tmp_path / "data", monkeypatch, name.upper())
 
 
-def test_captions_images_labels_and_task_belong_together(made: tuple[str, Path]) -> None:
+def test_captions_images_labels_and_task_correspond(made: tuple[str, Path]) -> None:
     name, root = made
     bundle = opened(name, root)
     count = len(bundle.train)
@@ -58,7 +58,7 @@ def test_captions_images_labels_and_task_belong_together(made: tuple[str, Path])
     assert bundle.test.images.load(np.arange(6)).shape == task.test_images.load(np.arange(6)).shape == (6, 3, 16, 16)
 
 
-def test_equal_images_are_on_one_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_images_are_in_one_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 12 test images two are in train, and three are one."""
     cifar(tmp_path, monkeypatch)
     batches = bench.data.cifar.read
@@ -108,7 +108,7 @@ def test_seeds(made: tuple[str, Path]) -> None:
     assert list(others[1].test.uids) != list(first.test.uids)
 
 
-def test_what_is_not_there_is_downloaded_or_asked_for(tmp_path: Path) -> None:
+def test_missing_data_is_downloaded_or_reported(tmp_path: Path) -> None:
     for name in NAMES:
         with pytest.raises(UserError, match="--data-root"):
             opened(name, None)
@@ -119,7 +119,7 @@ def test_what_is_not_there_is_downloaded_or_asked_for(tmp_path: Path) -> None:
         assert str(tmp_path / name) in message
         assert "the download failed" in message
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         opened("cifar10", tmp_path / "file")
 
 
@@ -134,7 +134,7 @@ def test_a_download_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_tampered_batches_are_not_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cifar(tmp_path, monkeypatch)
     (tmp_path / "cifar-10-batches-py" / "test_batch").write_bytes(b"cos\nsystem\n")
-    with pytest.raises(UserError, match=r"whole files cifar-10-batches-py/.*download failed"):
+    with pytest.raises(UserError, match=r"complete files cifar-10-batches-py/.*download failed"):
         opened("cifar10", tmp_path)
 
 
@@ -142,7 +142,7 @@ def test_damaged_files(tmp_path: Path) -> None:
     fashion(tmp_path)
     file = tmp_path / "FashionMNIST" / "raw" / "train-images-idx3-ubyte"
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"does not hold whole files FashionMNIST/raw/"):
+    with pytest.raises(UserError, match=r"does not contain complete files FashionMNIST/raw/"):
         opened("fashion_mnist", tmp_path)
     food(tmp_path)
     (tmp_path / "food-101" / "images" / "hot_dog" / "1002.jpg").unlink()

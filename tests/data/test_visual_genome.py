@@ -42,7 +42,7 @@ def root(tmp_path: Path) -> Path:
     return make_genome(tmp_path / "vg")
 
 
-def test_captions_images_and_members_belong_together(root: Path) -> None:
+def test_captions_images_and_members_correspond(root: Path) -> None:
     assert datasets["visual_genome"].plugin is VisualGenome
     bundle = opened(root, holdout_share=0.4)
     parts = (bundle.train, bundle.holdout, bundle.test)
@@ -90,7 +90,7 @@ def test_missing_places(root: Path, tmp_path: Path) -> None:
     complaint(root, "region_descriptions.json cannot be read", "https://")
 
 
-def test_other_layouts_are_refused(root: Path) -> None:
+def test_other_layouts_are_rejected(root: Path) -> None:
     edit(root, lambda table: {"images": table})
     complaint(root, "region_descriptions.json", "not a list", on_error="skip")
     edit(root, lambda table: [5, None])
@@ -109,7 +109,7 @@ def test_other_layouts_are_refused(root: Path) -> None:
         (lambda table: table[2]["regions"][1].update(phrase=5), ("[2]", "regions[1]", "'phrase'"), 20),
     ],
 )
-def test_malformed_entries_are_named_and_left_out_alone(
+def test_only_malformed_entries_are_skipped(
     root: Path, change: Callable[[Any], object], words: tuple[str, ...], left: int
 ) -> None:
     edit(root, change)
@@ -119,7 +119,7 @@ def test_malformed_entries_are_named_and_left_out_alone(
     assert len(bundle.train) + len(bundle.holdout) + len(bundle.test) == left
 
 
-def test_ids_may_be_texts(root: Path) -> None:
+def test_ids_may_be_strings(root: Path) -> None:
     plain = opened(root)
     edit(root, lambda table: [row.update(id=str(row["id"])) for row in table] and None)
     assert list(opened(root).train.captions) == list(plain.train.captions)
@@ -140,7 +140,7 @@ def test_copies_of_an_image_stay_together(root: Path) -> None:
 
 
 @pytest.mark.parametrize("half", ["\\ud83d", "\\ude00"])
-def test_half_an_emoji_is_replaced(root: Path, half: str) -> None:
+def test_lone_surrogates_are_replaced(root: Path, half: str) -> None:
     file = root / "region_descriptions.json"
     entries = json.loads(file.read_text())
     for row in (0, 7, 19):
@@ -159,10 +159,10 @@ def test_half_an_emoji_is_replaced(root: Path, half: str) -> None:
 def test_broken_json(root: Path, harm: Callable[[bytes], bytes]) -> None:
     file = root / "region_descriptions.json"
     file.write_bytes(harm(file.read_bytes()))
-    complaint(root, "region_descriptions.json is not whole JSON", "download it again")
+    complaint(root, "region_descriptions.json is not complete JSON", "download it again")
 
 
-def test_no_more_than_is_kept_is_in_memory(root: Path) -> None:
+def test_memory_is_bounded_by_what_is_kept(root: Path) -> None:
     edit(root, lambda table: [row | {"regions": 5 * row["regions"]} for row in 60 * table])
     size = (root / "region_descriptions.json").stat().st_size
     expected = list(opened(root, on_error="skip").train.captions)

@@ -12,7 +12,7 @@ from torch import nn
 
 from bench.api import Batch, TrainRecipe, TrainSetup
 from bench.defenses.cleanclip import CleanCLIP, CleanCLIPParams, CleanCLIPSupervised, SupervisedParams
-from bench.training.held import construct, held
+from bench.training.held import construct, find_held
 
 TAU = 0.1
 TRUSTED = np.array([3, 4, 9, 17, 21, 30, 31, 39])
@@ -95,7 +95,7 @@ def _supervised() -> CleanCLIPSupervised:
 
 
 def _head(defense: CleanCLIPSupervised) -> nn.Linear:
-    (head,) = [value for _, value in held(defense) if isinstance(value, nn.Module)]
+    (head,) = [value for _, value in find_held(defense) if isinstance(value, nn.Module)]
     assert isinstance(head, nn.Linear)
     return head
 

@@ -13,11 +13,11 @@ from defense_fakes import train_setup
 from numpy.typing import NDArray
 
 from bench.defenses import deepknn, filtering
-from bench.defenses.activation_clustering import ActivationClustering, ActivationClusteringParams, small_cluster
+from bench.defenses.activation_clustering import ActivationClustering, ActivationClusteringParams, cluster_shares
 from bench.defenses.clip_filter import CLIPFilter, CLIPFilterParams
 from bench.defenses.deepknn import DeepKNN, DeepKNNParams, outvoted
 from bench.defenses.filtering import Filter, caption_classes, members
-from bench.defenses.spectral_signatures import SpectralSignatures, SpectralSignaturesParams, scores
+from bench.defenses.spectral_signatures import SpectralSignatures, SpectralSignaturesParams, outlyingness
 
 DIM = 8
 
@@ -48,12 +48,14 @@ def _made(defense: type[Filter], params: Any, classes: NDArray[np.int64]) -> Fil
     return defense(params, train_setup(len(classes), named=classes))
 
 
-def _outvoted_slowly(rows: NDArray[np.float32], classes: NDArray[np.int64], k: int) -> list[bool]:
+def _outvoted_slowly(rows: NDArray[np.float32], classes: NDArray[np.int64], k: int) -> list[float]:
     found = []
     for i, row in enumerate(rows):
         others = sorted((math.dist(row, other), j) for j, other in enumerate(rows) if j != i)
-        votes = Counter(int(classes[j]) for _, j in others[: max(1, k)])
-        found.append(votes[int(classes[i])] < max(votes.values()))
+        nearest = others[: max(1, k)]
+        votes = Counter(int(classes[j]) for _, j in nearest)
+        own = votes.pop(int(classes[i]), 0)
+        found.append((max([0, *votes.values()]) - own) / len(nearest))
     return found
 
 
@@ -64,11 +66,11 @@ def test_votes_against_brute_force(monkeypatch: pytest.MonkeyPatch, n: int, k: i
     rng = np.random.default_rng(n + k)
     rows, classes = _unit(rng.normal(size=(n, DIM))), rng.integers(4, size=n)
     found = outvoted(torch.from_numpy(rows), torch.from_numpy(classes), k)
-    assert found.tolist() == _outvoted_slowly(rows, classes, k)
+    assert found.tolist() == pytest.approx(_outvoted_slowly(rows, classes, k))
 
 
 def test_one_pair_is_not_outvoted() -> None:
-    assert outvoted(torch.ones(1, 2), torch.zeros(1, dtype=torch.int64), 3).tolist() == [False]
+    assert outvoted(torch.ones(1, 2), torch.zeros(1, dtype=torch.int64), 3).tolist() == [0]
 
 
 def test_deepknn_drops_what_lies_in_another_class() -> None:
@@ -76,7 +78,7 @@ def test_deepknn_drops_what_lies_in_another_class() -> None:
     images = np.concatenate([_around(0, 30, 0.1, rng), _around(1, 34, 0.1, rng)])
     classes = np.repeat([0, 1, 0], [30, 30, 4])
     defense = _made(DeepKNN, DeepKNNParams(k=0.5), classes)
-    assert np.flatnonzero(~defense.keep(Embedder(images))).tolist() == [60, 61, 62, 63]
+    assert np.flatnonzero(~defense.judge(Embedder(images))[1]).tolist() == [60, 61, 62, 63]
 
 
 @pytest.mark.parametrize(("share", "neighbours"), [(1.0, 8), (0.5, 4), (2.0, 16)])
@@ -84,7 +86,7 @@ def test_k_is_a_share_of_the_mean_class(monkeypatch: pytest.MonkeyPatch, share: 
     asked = []
     monkeypatch.setattr(deepknn, "outvoted", lambda rows, classes, k: asked.append(k) or torch.zeros(len(rows)).bool())
     classes = np.repeat([0, 2, 3], [4, 4, 16])
-    _made(DeepKNN, DeepKNNParams(k=share), classes).keep(Embedder(_around(0, 24, 0.1, np.random.default_rng(0))))
+    _made(DeepKNN, DeepKNNParams(k=share), classes).judge(Embedder(_around(0, 24, 0.1, np.random.default_rng(0))))
     assert asked == [neighbours]
 
 
@@ -93,7 +95,7 @@ def test_spectral_scores_against_the_svd(n: int) -> None:
     rows = _around(0, n, 0.3, np.random.default_rng(n))
     centred = rows.astype(np.float64) - rows.astype(np.float64).mean(axis=0)
     top = np.linalg.svd(centred, full_matrices=False)[2][0]
-    assert scores(rows) == pytest.approx((centred @ top) ** 2, rel=1e-6, abs=1e-12)
+    assert outlyingness(rows) == pytest.approx((centred @ top) ** 2, rel=1e-6, abs=1e-12)
 
 
 @pytest.mark.parametrize(("poison", "factor", "dropped"), [(0.1, 1.5, (9, 3)), (0.04, 1.5, (4, 1)), (0.1, 1, (6, 2))])
@@ -102,9 +104,11 @@ def test_spectral_signatures_drop_a_share_of_every_class(poison: float, factor: 
     images = np.concatenate([_around(0, 54, 0.05, rng), _around(2, 6, 0.05, rng), _around(1, 20, 0.05, rng)])
     classes = np.repeat([4, 7], [60, 20])
     defense = _made(SpectralSignatures, SpectralSignaturesParams(poison=poison, factor=factor), classes)
-    kept = defense.keep(Embedder(images))
+    scores, kept = defense.judge(Embedder(images))
     assert (int((~kept[:60]).sum()), int((~kept[60:]).sum())) == dropped
     assert int((~kept[54:60]).sum()) == min(6, dropped[0]), "the planted ones go first"
+    for rows in (slice(60), slice(60, 80)):
+        assert scores[rows][~kept[rows]].min() > scores[rows][kept[rows]].max()
 
 
 def test_spectral_signatures_that_leave_nothing() -> None:
@@ -122,21 +126,23 @@ def test_activation_clustering_drops_a_planted_cluster_and_spares_clean_classes(
     classes = np.repeat([5, 9], 92)[order]
     poisoned = ((np.arange(184) >= 80) & (np.arange(184) < 92))[order]
     defense = _made(ActivationClustering, ActivationClusteringParams(dimensions=2), classes)
-    assert (defense.keep(Embedder(images)) == ~poisoned).all()
+    assert (defense.judge(Embedder(images))[1] == ~poisoned).all()
 
 
 @pytest.mark.parametrize(("smallest", "found"), [(0.21, True), (0.2, False), (0.0, False)])
 def test_the_threshold_of_the_size(smallest: float, found: bool) -> None:
     rng = np.random.default_rng(3)
     rows = np.concatenate([_around(0, 80, 0.02, rng), _around(3, 20, 0.02, rng)])
-    expected = np.arange(100) >= 80 if found else np.zeros(100, dtype=bool)
-    assert (small_cluster(rows, 1, smallest, seed=0) == expected).all()
+    assert cluster_shares(rows, 1, seed=0).tolist() == [0.8] * 80 + [0.2] * 20
+    params = ActivationClusteringParams(dimensions=1, smallest=smallest)
+    scores, kept = _made(ActivationClustering, params, np.zeros(100, dtype=np.int64)).judge(Embedder(rows))
+    assert (~kept == (found & (np.arange(100) >= 80))).all()
+    assert scores.tolist() == pytest.approx([0.2] * 80 + [0.8] * 20)
 
 
 @pytest.mark.parametrize("rows", [np.ones((1, 4)), np.ones((9, 4)), np.eye(4)[[0, 1]], np.eye(4)[[0, 1] * 8 + [0]]])
 def test_classes_too_poor_for_ten_components(rows: NDArray[np.float64]) -> None:
-    found = small_cluster(rows.astype(np.float32), 10, 0.35, seed=0)
-    assert not found.any()
+    assert (cluster_shares(rows.astype(np.float32), 10, seed=0) >= 0.35).all()
 
 
 @pytest.mark.parametrize("threshold", [-9.0, 0.0, 0.5, 1.0])
@@ -150,8 +156,10 @@ def test_clip_filter_against_all_similarities(monkeypatch: pytest.MonkeyPatch, c
     own, low = [every[n][n] for n in range(30)], math.fsum(map(math.fsum, every)) / 900
     cut = low + threshold * (math.fsum(own) / 30 - low)
     defense = CLIPFilter(CLIPFilterParams(threshold=threshold), train_setup(30))
-    kept = defense.keep(Embedder(images, texts)).tolist()
+    scores, mask = defense.judge(Embedder(images, texts))
+    kept = mask.tolist()
     assert kept == [value >= cut for value in own]
+    assert scores == pytest.approx(-np.array(own), abs=1e-6)
     assert {-9.0: sum(kept) == 30, 0.5: 20 < sum(kept) < 30}.get(threshold, True)
 
 
@@ -171,6 +179,7 @@ def test_training_goes_through_what_is_kept() -> None:
         assert phase.indices is not None
         assert phase.indices.tolist() == [0, 2]
         assert each.observed()["safe"].tolist() == [True, False, True, False]
+        assert each.scores().tolist() == [-1, 0, -1, 0]
         assert each.telemetry() == {"safe_share": 0.5, "dropped": 2, "mismatch_auc": defense.telemetry()["mismatch_auc"]}
     with pytest.raises(ValueError, match="clip_filter drops every pair"):
         CLIPFilter(CLIPFilterParams(threshold=9), train_setup(4)).select(scorer)

@@ -10,7 +10,7 @@ import torch
 from defense_fakes import unit
 
 from bench.defenses import mismatches
-from bench.defenses.mismatches import auc, coupled, planted
+from bench.defenses.mismatches import auc, paired_and_shifted, planted
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -62,5 +62,5 @@ def test_planted_captions_are_those_of_other_pairs(monkeypatch: pytest.MonkeyPat
 
 def test_matches_that_do_not_depend_on_the_pair_are_at_chance() -> None:
     texts, same = unit(40, 8, seed=3), unit(1, 8, seed=4).expand(40, 8)
-    assert auc(*coupled(texts, same)) == pytest.approx(0.5)
-    assert auc(*coupled(texts, texts)) == pytest.approx(1)
+    assert auc(*paired_and_shifted(texts, same)) == pytest.approx(0.5)
+    assert auc(*paired_and_shifted(texts, texts)) == pytest.approx(1)

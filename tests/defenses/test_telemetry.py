@@ -8,7 +8,7 @@ from defense_fakes import FakeScorer
 from numpy.typing import NDArray
 
 from bench.training import telemetry
-from bench.training.telemetry import BINS, first_look, poison_telemetry
+from bench.training.telemetry import BINS, poison_telemetry, sampled_histograms
 
 
 def _histograms(similarity: NDArray[np.float32], poisoned: NDArray[np.bool_]) -> dict[str, list[int]]:
@@ -46,6 +46,16 @@ def test_poisoned_neighbours_against_a_loop(kind: str, seed: int) -> None:
     assert poison_telemetry({kind: neighbours}, poisoned) == expected
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_poisons_in_the_reference_set_of_a_poison_against_a_loop(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    poisoned, sets = rng.random(60) < 0.3, rng.integers(5, size=60)
+    poisons = np.flatnonzero(poisoned)
+    beside = [sum(bool(sets[other] == sets[poison]) for other in poisons) for poison in poisons]
+    assert poison_telemetry({"reference": sets}, poisoned) == {"reference_poisons": pytest.approx(sum(beside) / len(beside))}
+    assert poison_telemetry({"reference": sets}, np.zeros(60, dtype=bool)) == {}
+
+
 def test_no_neighbours_of_clean_pairs() -> None:
     neighbours = {"image_neighbour": np.array([-1, 0]), "text_neighbour": np.array([-1, -1])}
     assert poison_telemetry(neighbours, np.array([False, True])) == {}
@@ -56,7 +66,7 @@ def test_the_first_look_takes_all_poisons_and_a_sample(monkeypatch: pytest.Monke
     monkeypatch.setattr(telemetry, "_SAMPLE", sample)
     rng = np.random.default_rng(n)
     scorer, poisoned = FakeScorer(rng.uniform(-1, 1, n).astype(np.float32)), rng.random(n) < 0.1
-    told = first_look(scorer, poisoned, np.random.default_rng(1))  # type: ignore[arg-type]
+    told = sampled_histograms(scorer, poisoned, np.random.default_rng(1))  # type: ignore[arg-type]
     (rows,) = scorer.asked
     assert len(set(rows.tolist())) == len(rows)
     assert {*np.flatnonzero(poisoned)} <= {*rows}
@@ -68,7 +78,7 @@ def test_the_first_look_follows_its_generator() -> None:
     poisoned, asked = np.arange(5000) % 7 == 0, []
     for seed in (0, 0, 1):
         scorer = FakeScorer(np.zeros(5000, dtype=np.float32))
-        first_look(scorer, poisoned, np.random.default_rng(seed))  # type: ignore[arg-type]
+        sampled_histograms(scorer, poisoned, np.random.default_rng(seed))  # type: ignore[arg-type]
         asked.append(scorer.asked[0].tolist())
     assert asked[0] == asked[1] != asked[2]
 

@@ -25,7 +25,7 @@ def test_nothing_wrong(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyP
     done = bench("data", "verify", "cifar10", "--data-root", cifar(tmp_path / "cifar", monkeypatch))
     assert done.code == 0
     assert "task classes: 3 classes, 20 train, 6 test" in done.out
-    assert "unreadable: not looked for" in done.out
+    assert "unreadable: not checked" in done.out
 
 
 def test_everything_wrong_is_counted_and_named(bench: Bench, tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_folder_of_classes(bench: Bench, tmp_path: Path) -> None:
         "unreadable: 1",
     ):
         assert line in done.out.splitlines()
-    assert "copy.png has the bytes of" in done.out
+    assert "copy.png is identical to" in done.out
     assert "hot_dog/0.png is no image" in done.out
 
 

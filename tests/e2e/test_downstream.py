@@ -41,14 +41,14 @@ def test_sets_that_are_there_are_measured_and_the_others_accounted_for(
     measured = {(row["evaluator"], row["metric"]) for row in rows if row["task"] == "oxford_iiit_pet"}
     assert measured == {(name, metric) for name in ("zero_shot", "linear_probe") for metric in ("top1", "mean_per_class")}
     assert {row["metric"] for row in rows if row["task"] == "dtd"} == {"top1"}
-    assert all("whole set" in row["reason"] for row in rows if row["task"] == "dtd")
+    assert all("full set" in row["reason"] for row in rows if row["task"] == "dtd")
     skipped = {row["task"]: row["reason"] for row in rows if row["status"] == "skipped"}
     assert len(skipped) == 8
     assert all("--downstream-root" in reason for reason in skipped.values())
     page = (out / "report" / "index.html").read_text()
     for text in (page, done.out.replace("\n", " ")):
         assert "imagenet" in text
-        assert "no folder of its name" in text
+        assert "no folder of this name" in text
     assert "--downstream-root DIR" in page
     assert bench(*command, "--downstream-root", root).out.count("already on record") == 1
 
@@ -57,5 +57,5 @@ def test_a_downstream_root_that_is_none(bench: Bench, tmp_path: Path) -> None:
     done = bench("run", *SMALL, "--downstream-root", tmp_path / "nowhere", "--out", tmp_path / "out")
     assert done.code == 2
     assert "--downstream-root" in done.err
-    assert "nowhere is no folder" in done.err
+    assert "nowhere is not a folder" in done.err
     assert not (tmp_path / "out").exists()

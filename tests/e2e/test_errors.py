@@ -36,19 +36,19 @@ def _refused(bench: Bench, out: Path, *arguments: object) -> str:
         (["--evaluator", "zeroshot"], "unknown evaluator 'zeroshot'; did you mean 'zero_shot'?"),
         (["--data", "mcoco"], "unknown data set 'mcoco'; did you mean 'mscoco'?"),
         (["--recipe", "smal"], "--recipe smal: no such recipe; did you mean 'small'?"),
-        (["--jobs", "two"], "--jobs two: write a whole number from 1, or auto"),
+        (["--jobs", "two"], "--jobs two: expected a positive integer or auto"),
         (["--model", "RN55"], "unknown model; did you mean 'RN50'?"),
         (["--set", "train.epoch=2"], "train.epoch: unknown option 'epoch'; did you mean 'epochs'?"),
         (["--set", "attack.rat=0.1"], "attack.rat: unknown option 'rat'; did you mean 'rate'?"),
         (["--set", "train.epochs=two"], "train.epochs: "),
         (["--set", "train.lr=inf"], "train.lr: "),
-        (["--set", "attack.rate=1e-5"], "attack.rate=1e-05: that poisons none of 256 training pairs"),
+        (["--set", "attack.rate=1e-5"], "attack.rate=1e-05 poisons none of the 256 training pairs"),
         (["--set", "attack.target=unicorn"], "attack.target=unicorn: no such class"),
         (["--attack", "badnet", "--set", "attack.rate=0.9"], "lower the rate"),
-        (["--seeds", "a"], "--seeds a: write whole numbers"),
-        (["--seeds", "1.5"], "--seeds 1.5: write whole numbers"),
-        (["--seeds", "0..3"], "--seeds 0..3: write whole numbers"),
-        (["--seeds", "-1"], "--seeds -1: seeds are not negative"),
+        (["--seeds", "a"], "--seeds a: expected integers"),
+        (["--seeds", "1.5"], "--seeds 1.5: expected integers"),
+        (["--seeds", "0..3"], "--seeds 0..3: expected integers"),
+        (["--seeds", "-1"], "--seeds -1: seeds must not be negative"),
         (["--seeds", ""], "--seeds"),
         (["--defense", ","], "--defense"),
         (["--attack", ""], "--attack"),
@@ -79,7 +79,7 @@ def test_unwritable_places(bench: Bench, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("precious")
     for out in (file, file / "out", Path("/proc/out"), Path(os.devnull)):
-        assert f"--out {out}: cannot write there" in _refused(bench, out, *SMALL)
+        assert f"--out {out}: not writable" in _refused(bench, out, *SMALL)
         assert bench("report", "--out", out).code == 2
     assert file.read_text() == "precious"
 
@@ -156,6 +156,6 @@ def test_a_class_that_nobody_mentions(bench: Bench, tmp_path: Path) -> None:
 
 
 def test_jobs_and_ray_exclude_each_other(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.cluster.place.find_spec", lambda name: name)
+    monkeypatch.setattr("bench.cluster.options.find_spec", lambda name: name)
     said = _refused(bench, tmp_path / "out", "--executor", "ray", "--jobs", 2)
-    assert "--jobs 2: --executor ray runs as many cells as --cpus-per-cell and --gpus-per-cell let it" in said
+    assert "--jobs 2: with --executor ray, --cpus-per-cell and --gpus-per-cell determine the number of cells" in said

@@ -34,10 +34,10 @@ def test_interrupted_then_finished(bench: Bench, plugin: Path, tmp_path: Path, n
     _, err = process.communicate(timeout=60)
     killed = number == signal.SIGKILL
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}[number]
-    assert killed or err.strip().splitlines() == ["bench: interrupted; the same command goes on from here"]
+    assert killed or err.strip().splitlines() == ["bench: interrupted; run the same command again to resume"]
     assert not list(out.rglob("*.tmp"))
     assert not list(out.glob("runs/*/run.json"))
-    assert re.search(r"1 waiting\nwaiting .*goes on from its checkpoint\n$", bench("status", "--out", out).out)
+    assert re.search(r"1 waiting\nwaiting .*will resume from its checkpoint\n$", bench("status", "--out", out).out)
     assert bench("report", "--out", out).code == 0
     done = trace.read_text().count("step")
 

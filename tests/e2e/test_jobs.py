@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.jobs import room
+from bench.jobs import memory
 
 from .conftest import SMALL, Bench, results, started
 from .crashes import differences
@@ -78,7 +78,7 @@ def test_records_are_those_of_one_process(bench: Bench, trace: Path, tmp_path: P
     out, whole = tmp_path / "out", tmp_path / "whole"
     beside = bench(*FOUR, "--plugin", trace.with_name("tracing.py"), "--jobs", "2", "--out", out)
     assert (beside.code, beside.err) == (0, "")
-    assert "2 cells side by side, each on 1 CPU thread\n" in beside.out
+    assert "2 cells in parallel, each on 1 CPU thread\n" in beside.out
     assert all(f"[{number}/4] done in " in beside.out for number in (1, 2, 3, 4))
     assert len(_processes(trace)) == 2
     check_none_twice(trace, out)
@@ -87,7 +87,7 @@ def test_records_are_those_of_one_process(bench: Bench, trace: Path, tmp_path: P
     assert values(out) == values(whole)
     assert (out / "report" / "results.csv").read_bytes() == (whole / "report" / "results.csv").read_bytes()
     again = bench(*FOUR, "--jobs", "2", "--out", out)
-    assert (again.code, again.out.count("already on record"), "side by side" in again.out) == (0, 4, False)
+    assert (again.code, again.out.count("already on record"), "in parallel" in again.out) == (0, 4, False)
 
 
 def test_a_cell_that_fails_and_a_process_that_dies(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,12 +105,12 @@ def test_a_cell_that_fails_and_a_process_that_dies(bench: Bench, tmp_path: Path,
         "clip": "done",
     }
     told = {record["error"] for record in map(json.loads, (path.read_text() for path in out.glob("runs/*/failure.json")))}
-    goes_on = "; --retry-failed goes on from its last checkpoint"
+    goes_on = "; --retry-failed resumes from its last checkpoint"
     assert told == {
         "ZeroDivisionError: no reason",
-        f"its process was ended by SIGKILL, as Linux does where memory runs out{goes_on}",
+        f"its process was killed by SIGKILL, as Linux does when memory runs out{goes_on}",
     }
-    assert "FAILED worker: its process was ended by SIGKILL" in ended.out
+    assert "FAILED worker: its process was killed by SIGKILL" in ended.out
     monkeypatch.setenv("HARMLESS", "1")
     assert bench(*arguments, "--jobs", "2", "--retry-failed", "--out", out).code == 0
     assert bench(*arguments, "--out", whole).code == 0
@@ -118,7 +118,7 @@ def test_a_cell_that_fails_and_a_process_that_dies(bench: Bench, tmp_path: Path,
 
 
 def test_where_memory_is_enough_for_one(bench: Bench, trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "free_bytes", lambda device: 0)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 0)
     matrix = (*MATRIX, "--attack", "none", "--seeds", "0,1", "--plugin", trace.with_name("tracing.py"))
     done = bench(*matrix, "--jobs", "2", "--out", tmp_path / "out")
     assert (done.code, done.err) == (0, "")
@@ -173,7 +173,7 @@ def test_stopped_and_killed(bench: Bench, trace: Path, tmp_path: Path) -> None:
     for worker in stopped.workers:  # as a batch system does, to every process of a job
         os.kill(worker, signal.SIGTERM)
     stopped.process.send_signal(signal.SIGTERM)
-    assert stopped.end() == (143, "bench: interrupted; the same command goes on from here\n")
+    assert stopped.end() == (143, "bench: interrupted; run the same command again to resume\n")
     assert len(list(out.glob("runs/*/checkpoint.pt"))) == 2
     assert not list(out.rglob("*.tmp"))
 

@@ -31,12 +31,12 @@ def test_a_file_that_cannot_be_written_is_refused_before_any_work(
     (tmp_path / "file").write_text("")
     (tmp_path / "locked").mkdir(mode=0o500)
     bad = {
-        tmp_path / "none" / "x.json": f"there is no folder {tmp_path / 'none'}; create it first, or choose another",
-        tmp_path / "file" / "x.json": f"there is no folder {tmp_path / 'file'}; create it first, or choose another",
-        tmp_path: "is a folder; name a file in it",
+        tmp_path / "none" / "x.json": f"folder {tmp_path / 'none'} does not exist; create it or choose another",
+        tmp_path / "file" / "x.json": f"folder {tmp_path / 'file'} does not exist; create it or choose another",
+        tmp_path: "is a folder; give a file in it",
     }
     if os.geteuid():
-        bad[tmp_path / "locked" / "x.json"] = "cannot be written (no permission); choose another file"
+        bad[tmp_path / "locked" / "x.json"] = "is not writable; choose another file"
     for path, words in bad.items():
         done = bench(*command.split(), option, path)
         assert (done.code, done.out, done.err) == (2, "", f"bench: {option} {path}: {words}\n")

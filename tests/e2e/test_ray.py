@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.cluster.place import Place
+from bench.cluster.options import RayOptions
 from bench.errors import UserError
 
 from .conftest import Bench, started
@@ -19,7 +19,7 @@ from .traces import SOURCE, check_none_twice, lines, values
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'clip-poison-bench[ray]'")
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from bench.cluster.driver import connected  # noqa: E402
+from bench.cluster.executor import connected  # noqa: E402
 
 NODE: dict[str, Any] = {
     "num_cpus": 1,
@@ -62,7 +62,7 @@ def test_an_address_where_nothing_listens_is_one_sentence_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
     began = time.monotonic()
-    with pytest.raises(UserError, match=rf"--ray-address {address}: nothing answers there"), connected(Place(address)):
+    with pytest.raises(UserError, match=rf"--ray-address {address}: no answer"), connected(RayOptions(address)):
         pass
     assert time.monotonic() - began < 10
 
@@ -136,7 +136,7 @@ def test_the_driver_stops(bench: Bench, cluster: Cluster, trace: Path, tmp_path:
     _, err = driver.communicate(timeout=120)
     if number != signal.SIGKILL:
         assert driver.returncode == 128 + number, err
-        assert "interrupted; the same command goes on from here" in err
+        assert "interrupted; run the same command again to resume" in err
         assert list(out.glob("runs/*/checkpoint.pt"))
     assert bench(*arguments, *on_ray, "--out", out).code == 0
     words = [word for word, _, _ in lines(trace)[before:]]

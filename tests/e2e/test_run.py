@@ -142,5 +142,5 @@ def test_report_needs_the_records_alone(bench: Bench, tmp_path: Path) -> None:
 def test_controls_are_planned_when_asked_for(bench: Bench, tmp_path: Path) -> None:
     asked = ("run", *SMALL, "--defense", "clip,safeclip", "--attack", "badnet", "--dry-run", "--out", tmp_path / "out")
     assert " beside " not in bench(*asked).out
-    lines = [line for line in bench(*asked, "--controls").out.splitlines() if " beside safeclip · badnet" in line]
+    lines = [line for line in bench(*asked, "--controls").out.splitlines() if " for safeclip · badnet" in line]
     assert sorted(line.split()[1] for line in lines) == ["control_size", "control_steps"]

@@ -25,7 +25,7 @@ def test_shards_one_after_the_other(bench: Bench, tmp_path: Path) -> None:
     assert (shared / "report" / "results.csv").read_bytes() == (whole / "report" / "results.csv").read_bytes()
     refused = bench(*FOUR, "--shard", "0/3", "--out", shared)
     assert refused.code == 2
-    assert refused.err == "bench: --shard 0/3: write it as i/n with i from 1 to n, for example --shard 1/4\n"
+    assert refused.err == "bench: --shard 0/3: expected i/n with i from 1 to n, for example --shard 1/4\n"
 
 
 @pytest.mark.slow

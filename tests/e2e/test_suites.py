@@ -48,7 +48,7 @@ def test_a_suite_then_its_report(bench: Bench, tmp_path: Path) -> None:
         (["--suite", "table1", "--data", "scene"], "--data scene: unknown data set; did you mean 'scenes'?"),
         (["--suite", "table1", "--attack", "tdpa"], "--attack and --suite exclude each other"),
         (["--suite", "table1", "--defense", "all"], "--defense and --suite exclude each other"),
-        (["--suite", "table10"], "--data mscoco: say where it lies with --data-root DIR"),
+        (["--suite", "table10"], "--data mscoco: give its folder with --data-root DIR"),
         (["--suite", "table1", "--data", "scenes", *("--set", SIZES[0]), "--set", "train.epoch=2"], "did you mean 'epochs'?"),
     ],
 )

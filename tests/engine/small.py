@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench import plugins
-from bench.matrix.expand import Matrix, Request, expand
-from bench.matrix.schema import Part
+from bench.matrix.expand import Matrix, MatrixRequest, expand
+from bench.matrix.schema import RecordModel
 
 SIZES = ("data.train=256", "data.holdout=64", "data.test=64", "data.probe_train=64")
 SMALL = (*SIZES, "train.epochs=1", "train.batch_size=64")
@@ -22,9 +22,9 @@ def small_matrix(
     model: str | None = None,
 ) -> Matrix:
     plugins.load()
-    return expand(Request("scenes", attacks, defenses, evaluators, seeds, model=model, options=(*SMALL, *options)))
+    return expand(MatrixRequest("scenes", attacks, defenses, evaluators, seeds, model=model, options=(*SMALL, *options)))
 
 
-def raw(record: Part | None) -> dict[str, Any]:
+def raw(record: RecordModel | None) -> dict[str, Any]:
     """A record as it is written; empty where there is none."""
     return record.dump() if record else {}

@@ -13,7 +13,7 @@ import pytest
 from bench import keys, plugins
 from bench.defenses.controls import Control
 from bench.errors import UserError
-from bench.matrix.expand import Cell, Matrix, Request, expand
+from bench.matrix.expand import Cell, Matrix, MatrixRequest, expand
 from bench.matrix.store import Store
 from bench.registry import defenses
 
@@ -35,7 +35,7 @@ def matrix(
     defenses: Sequence[str], controls: bool = True, attacks: Sequence[str] = ("badnet",), options: Sequence[str] = ()
 ) -> Matrix:
     plugins.load()
-    return expand(Request("scenes", attacks, defenses, ["zero_shot"], options=(*OPTIONS, *options), controls=controls))
+    return expand(MatrixRequest("scenes", attacks, defenses, ["zero_shot"], options=(*OPTIONS, *options), controls=controls))
 
 
 def beside(found: Matrix, defense: str) -> dict[str, Cell]:
@@ -76,8 +76,8 @@ def test_a_control_comes_after_its_cell_and_has_its_key_without_a_record() -> No
     assert set(controls) == {"control_steps", "control_size"}
     for cell in controls.values():
         defended = cell.spec.model_copy(update={"defense": cell.spec.defense.beside})
-        assert cell.beside == defended
-        assert defended in cell.builds_on
+        assert cell.control_of == defended
+        assert defended in cell.training_dependencies
         assert order.index(keys.run_key(defended)) < order.index(cell.key)
     others = beside(matrix(["safeclip"], options=["defense.safeclip.growth=0.5"]), "safeclip")
     assert len({cell.key for cell in (*controls.values(), *others.values())}) == 4
@@ -139,5 +139,5 @@ def test_a_record_that_does_not_count_steps(tmp_path: Path) -> None:
     old = json.loads(file.read_text())
     old["curves"] = [{k: v for k, v in curve.items() if not k.startswith("clip_")} for curve in old["curves"]]
     file.write_text(json.dumps(old))
-    with pytest.raises(UserError, match=r"run\.json does not count steps"):
+    with pytest.raises(UserError, match=r"run\.json has no counts of CLIP-loss steps"):
         execute(matrix(["clip_filter"], options=options), store)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from bench.data import thesaurus
-from bench.matrix.expand import Request, expand
+from bench.matrix.expand import MatrixRequest, expand
 
 from .small import small_matrix
 
@@ -33,7 +33,7 @@ def test_what_needs_tasks_is_unsupported_on_a_data_set_that_has_none(tmp_path: P
         Image.new("RGB", (8, 8), (row, 5, 200)).save(tmp_path / f"{row}.png")
         lines.append(f"{row}.png,a banana number {row}")
     (tmp_path / "train.csv").write_text("\n".join(lines))
-    matrix = expand(Request("csv", ["none"], ["clip"], ["zero_shot", "asr"], data_root=tmp_path, model="small-64"))
+    matrix = expand(MatrixRequest("csv", ["none"], ["clip"], ["zero_shot", "asr"], data_root=tmp_path, model="small-64"))
     bundle = matrix.workspace.bundle
     assert bundle.tasks == ()
     assert bundle.task_reason

@@ -109,9 +109,9 @@ def test_a_disk_that_takes_no_more(matrix: Matrix, whole: Store, disk: Disk) -> 
         if step == STEPS + 3:  # in the second cell
             disk.stop()
 
-    with pytest.raises(UserError, match=r"runs/\w+: (the disk is full|cannot write there \(Read-only)") as told:
+    with pytest.raises(UserError, match=r"runs/\w+: (the disk is full|not writable \(Read-only)") as told:
         execute(matrix, store, heard=stop, checkpoint_seconds=0)
-    assert "the same command goes on" in str(told.value)
+    assert "run the same command to resume" in str(told.value)
     assert str(matrix.cells[1].key) in str(told.value)
     first, second = (store.run_dir(cell.key) for cell in matrix.cells)
     assert (first / "run.json").exists()
@@ -132,7 +132,7 @@ def test_folders_that_take_nothing(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"disk/out: the disk is full \(0\.0 MB free\)"):
             Store.create(tmp_path / "disk" / "out")
         subprocess.run(["mount", "-o", "remount,ro", str(tmp_path / "disk")], check=True)
-        with pytest.raises(UserError, match=r"disk/out: cannot write there \(Read-only"):
+        with pytest.raises(UserError, match=r"disk/out: not writable \(Read-only"):
             Store.create(tmp_path / "disk" / "out")
     finally:
         subprocess.run(["umount", str(tmp_path / "disk")], check=True)
@@ -151,7 +151,7 @@ def test_a_checkpoint_of_another_training_is_named(matrix: Matrix, tmp_path: Pat
     torch.save(content, path)
     assert execute(matrix, store)[0]["failed"] == 2
     said = raw(store.failure(clean.key))["error"]
-    assert f"checkpoints in {path.parent} are not of this training; delete them, then --retry-failed" in said
+    assert f"checkpoints in {path.parent} belong to another training; delete them and use --retry-failed" in said
     assert store.run_record(poisoned.key) is not None
     path.unlink()
     assert execute(matrix, store, retry_failed=True)[0] == {"done": 2}
@@ -273,7 +273,7 @@ def test_what_builds_on_a_cell_that_failed_fails_untried(registries: None, tmp_p
     assert execute(matrix, store)[0] == {"failed": 2}
     tried = len(steps)
     broken, later = (raw(store.failure(cell.key)) for cell in matrix.cells)
-    assert f"the cell it builds on failed ({matrix.cells[0].title}: {broken['error']})" in later["error"]
+    assert f"the cell it depends on failed ({matrix.cells[0].title}: {broken['error']})" in later["error"]
     assert execute(matrix, store, retry_failed=True)[0] == {"failed": 2}
     assert len(steps) == 2 * tried, "once in each run"
 

@@ -20,7 +20,7 @@ from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store
 from bench.registry import register_defense
 from bench.training.gradients import NotOptimised, leaves
-from bench.training.held import Held
+from bench.training.held import HeldModules
 from bench.training.trainer import Trainer
 
 from .small import small_matrix
@@ -80,7 +80,7 @@ def _equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> dict
 def test_everything_held_anywhere_is_found_once() -> None:
     defense: Any = SimpleNamespace()
     _everywhere(defense, DIM)
-    found = Held(defense, CPU)
+    found = HeldModules(defense, CPU)
     by_hand = _parameters(defense)
     assert len(found.state_dict()) == len(by_hand)
     sums = [sum(float(each.detach().double().sum()) for each in all_.values()) for all_ in (found.state_dict(), by_hand)]
@@ -160,7 +160,7 @@ def test_gradient_in_what_is_not_optimised_is_an_error(
     trainer = _trainer(small_matrix(defenses=["careless"]), tmp_path)
     with pytest.raises(NotOptimised) as told:
         trainer.run()
-    assert str(told.value).startswith(f"the loss of phase 'train' has gradient in {named} and that is not optimised: ")
+    assert str(told.value).startswith(f"the loss of phase 'train' has gradient in {named} which is not optimised: ")
     assert "in __init__" in str(told.value)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from bench import keys, sources
 from bench.config import PluginSpec, RunSpec, TrainSpec
-from bench.matrix.expand import Request, expand
+from bench.matrix.expand import MatrixRequest, expand
 from bench.registry import defenses
 
 from .small import SMALL, small_matrix
@@ -119,7 +119,7 @@ def test_a_downstream_root_changes_no_run_and_only_evaluations_on_tasks(
     from tests.data.downstream_maker import make
 
     def cells(root: Path | None) -> tuple[list[str], list[str], dict[str, list[str]]]:
-        request = Request("scenes", ["none", "badnet"], ["clip"], downstream_root=root, options=SMALL)
+        request = MatrixRequest("scenes", ["none", "badnet"], ["clip"], downstream_root=root, options=SMALL)
         found = expand(request).cells
         evaluations = [each for cell in found for each in cell.evaluations]
         by_name = {
@@ -157,7 +157,7 @@ def test_place_and_cache_are_not_identity(tmp_path: Path, monkeypatch: pytest.Mo
     for name in ("one", "two/deeper"):
         root = make_coco(tmp_path / name)
         monkeypatch.setenv("BENCH_CACHE", str(tmp_path / name / "cache"))
-        request = Request(
+        request = MatrixRequest(
             "mscoco", ["badnet"], ["clip"], ["zero_shot"], data_root=root, model="small-64",
             options=("attack.rate=0.1", "attack.min_captions=1"),
         )  # fmt: skip

@@ -1,10 +1,10 @@
-"""Defenses that try to find out, by what they are given, which pairs are poisoned: none learns more than chance tells."""
+"""Nothing that a defense is given reveals which pairs are poisoned: guesses are no better than chance."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,126 +16,14 @@ from numpy.typing import NDArray
 from bench.api import Batch, DatasetBundle, Encoder, Phase, PoisonPlan, Scorer
 from bench.data.poisoned import PoisonedPairs
 from bench.defenses.clip import CLIP
-from bench.matrix import cell as cells
-from bench.matrix.expand import Matrix
-from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store
 from bench.registry import register_defense
 from bench.testing import small
-from bench.training.telemetry import first_look, poison_telemetry
-from bench.training.trainer import Trainer
+from bench.training.telemetry import poison_telemetry, sampled_histograms
 
+from .leakage import RATE, assert_no_better_than_chance, prepared_trainer, trial
 from .small import raw, small_matrix
-from .training import Recorder, execute
-
-RATE = 0.2
-"""Of 256 pairs, so that chance is known well."""
-
-
-def _trainer(matrix: Matrix, folder: Path) -> Trainer:
-    runtime = Runtime(torch.device("cpu"), Recorder(), lambda: False)
-    trainer, _ = cells.prepare(matrix.cells[-1], matrix.workspace, Store.create(folder), runtime)
-    return trainer
-
-
-def _trial(
-    folder: Path, suspected: Callable[[Any], NDArray[np.int64]], seed: int = 0
-) -> tuple[NDArray[np.bool_], PoisonedPairs]:
-    """Which pairs a defense that may ask its setup anything calls poisoned, bool (pairs,), and the pairs."""
-
-    @register_defense(f"cheat{seed}")
-    class Cheat(CLIP):
-        def phases(self, epoch: int) -> Sequence[Phase]:
-            kept = np.ones(self.setup.pairs, dtype=bool)
-            kept[suspected(self.setup)] = False
-            return (Phase(indices=np.flatnonzero(kept)),)
-
-    trainer = _trainer(small_matrix(f"attack.rate={RATE}", defenses=[f"cheat{seed}"], seeds=[seed]), folder)
-    kept = np.zeros(len(trainer.pairs), dtype=bool)
-    kept[trainer.defense.phases(0)[0].indices] = True
-    return ~kept, trainer.pairs
-
-
-def _gains_nothing(found: NDArray[np.bool_], poisoned: NDArray[np.bool_]) -> None:
-    """The share of poisons among the suspects is that of all pairs, within four standard deviations of a random draw."""
-    n, rate = found.sum(), poisoned.mean()
-    spread = 4 * np.sqrt(rate * (1 - rate) * (1 - n / len(found)) / max(n, 1))
-    assert abs(poisoned[found].mean() - rate) <= spread + 1e-9 if n else True, (int(n), float(poisoned[found].mean()), rate)
-
-
-def test_labels_of_all_pairs_are_refused(registries: None, tmp_path: Path) -> None:
-    def unlabelled(setup: Any) -> NDArray[np.int64]:
-        return np.flatnonzero(setup.labels(np.arange(setup.pairs)) < 0)
-
-    with pytest.raises(ValueError, match="is not trusted"):
-        _trial(tmp_path, unlabelled)
-
-
-def test_a_refused_label_is_no_hint(registries: None, tmp_path: Path) -> None:
-    """Whoever asks pair by pair learns which are trusted, as `trusted` itself told, and nothing of the others."""
-    answers: dict[int, str] = {}
-
-    def refused(setup: Any) -> NDArray[np.int64]:
-        setup.trusted(20)
-        for pair in range(-1, setup.pairs):
-            try:
-                setup.labels(np.array([pair]))
-            except ValueError as error:
-                answers[pair] = str(error).replace(f"pair {pair} ", "")
-        return np.array([pair for pair in answers if pair >= 0])
-
-    found, pairs = _trial(tmp_path, refused)
-    assert len(answers) == len(pairs) + 1 - 20
-    assert len(set(answers.values())) == 1
-    assert found[pairs.poisoned].all()
-
-
-def test_many_draws_of_trusted_pairs_are_no_more_than_the_largest(registries: None, tmp_path: Path) -> None:
-    largest: list[NDArray[np.int64]] = []
-
-    def never_trusted(setup: Any) -> NDArray[np.int64]:
-        most = setup.pairs // 2
-        union = {pair for count in (*range(most + 1), 5, most) for pair in setup.trusted(count).tolist()}
-        largest.append(setup.trusted(most))
-        assert union == set(largest[0].tolist())
-        assert len(union) == most
-        return np.setdiff1d(np.arange(setup.pairs), [*union])
-
-    found, pairs = _trial(tmp_path, never_trusted)
-    assert not pairs.poisoned[largest[0]].any()
-    assert found.sum() == len(pairs) - len(pairs) // 2  # half of the pairs is what is left, however often one asks
-
-
-def test_draws_of_trusted_pairs_are_nested_and_known_to_be_clean(registries: None, tmp_path: Path) -> None:
-    matrix = small_matrix(f"attack.rate={RATE}")
-    trainer = _trainer(matrix, tmp_path)
-    draw = trainer.defense.setup.trusted
-    before: set[int] = set()
-    for count in range(len(trainer.pairs) // 2 + 1):
-        drawn = draw(count)
-        assert drawn.dtype == np.int64
-        assert (np.diff(drawn) > 0).all()
-        assert len(drawn) == count
-        assert before <= set(drawn.tolist())
-        assert not trainer.pairs.poisoned[drawn].any()
-        before = set(drawn.tolist())
-    for count in (len(trainer.pairs) // 2 + 1, -1):
-        with pytest.raises(ValueError, match="half of all at most"):
-            draw(count)
-    drawn[:] = -1  # what is given away is a copy
-    assert set(draw(count=20).tolist()) <= before
-
-
-def test_trusted_pairs_show_what_their_labels_say(registries: None, tmp_path: Path) -> None:
-    """Against the clean data, found again by its pixels."""
-    matrix = small_matrix(f"attack.rate={RATE}")
-    trainer, clean = _trainer(matrix, tmp_path), matrix.workspace.bundle.train
-    setup = trainer.defense.setup
-    drawn = setup.trusted(60)
-    members = {clean.images.load(np.array([row])).numpy().tobytes(): clean.members[row] for row in range(len(clean))}
-    shown = [members[trainer.pairs.load(np.array([row])).numpy().tobytes()] for row in drawn]
-    assert setup.labels(drawn[::-1]).tolist() == [(*each, -1)[0] for each in shown][::-1]
-    assert setup.labels(drawn).dtype == np.int64
+from .training import execute
 
 
 def _seed_of(*parts: Any) -> int:
@@ -145,9 +33,7 @@ def _seed_of(*parts: Any) -> int:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_permutation_cannot_be_rebuilt_from_any_seed_that_can_be_guessed(
-    registries: None, tmp_path: Path, seed: int
-) -> None:
+def test_the_order_cannot_be_reconstructed_from_guessed_seeds(registries: None, tmp_path: Path, seed: int) -> None:
     """Whatever seed `setup.rng` may have come from, the poisons are not where that seed would put them."""
     betrayed: list[int] = []
 
@@ -161,27 +47,12 @@ def test_the_permutation_cannot_be_rebuilt_from_any_seed_that_can_be_guessed(
         order = np.random.default_rng(_seed_of("order", seed, "positions")).permutation(setup.pairs)
         return np.flatnonzero(order >= 256)  # added poisons come last before they are mixed in
 
-    found, pairs = _trial(tmp_path, rebuilt, seed)
+    found, pairs = trial(tmp_path, rebuilt, seed)
     assert not betrayed
-    _gains_nothing(found, pairs.poisoned)
+    assert_no_better_than_chance(found, pairs.poisoned)
     for parts in (("order", seed), ("order", seed, None)):
         order = np.random.default_rng(_seed_of(*parts, "positions")).permutation(len(pairs))
-        _gains_nothing(order >= 256, pairs.poisoned)
-
-
-def test_trusted_pairs_do_not_betray_the_ranks_of_poisons(registries: None, tmp_path: Path) -> None:
-    """A generator whose draws of clean pairs can be repeated tells how many poisons lie before each of them."""
-    ranks: list[float] = []
-
-    def repeated(setup: Any) -> NDArray[np.int64]:
-        half = setup.pairs // 2
-        drawn, clean = setup.trusted(half), 256
-        guesses = (setup.rng("trusted").choice(clean, half, replace=False), setup.rng("trusted").permutation(clean)[:half])
-        ranks.extend(float(np.mean(np.diff(drawn - np.sort(guess)) >= 0)) for guess in guesses)
-        return np.array([], dtype=np.int64)
-
-    _trial(tmp_path, repeated)
-    assert max(ranks) < 1  # with the right guess the number of poisons before a pair never falls
+        assert_no_better_than_chance(order >= 256, pairs.poisoned)
 
 
 def _reachable(start: object, closures: bool) -> Iterator[object]:
@@ -205,7 +76,7 @@ def _reachable(start: object, closures: bool) -> Iterator[object]:
             waiting += [each.cell_contents for each in getattr(value, "__closure__", None) or ()]
 
 
-def test_what_a_defense_is_given_does_not_hold_the_poison(registries: None, tmp_path: Path) -> None:
+def test_no_argument_of_a_defense_leads_to_the_poison(registries: None, tmp_path: Path) -> None:
     given: list[object] = []
 
     @register_defense("curious")
@@ -217,18 +88,18 @@ def test_what_a_defense_is_given_does_not_hold_the_poison(registries: None, tmp_
             given.extend([batch, encoder, phase])
             return super().loss(batch, encoder, phase)
 
-    trainer = _trainer(small_matrix(defenses=["curious"]), tmp_path)
+    trainer = prepared_trainer(small_matrix(defenses=["curious"]), tmp_path)
     trainer.run()
     secrets = (PoisonedPairs, PoisonPlan, DatasetBundle)
     setup = trainer.defense.setup
     for start in (setup, *given):
         assert not [each for each in _reachable(start, closures=False) if isinstance(each, secrets)]
     for function in (setup.rng, setup.trusted, setup.labels):
-        told = list(_reachable(function, closures=True))
-        assert not [each for each in told if isinstance(each, secrets) or each == trainer.pairs.digest]
+        reached = list(_reachable(function, closures=True))
+        assert not [each for each in reached if isinstance(each, secrets) or each == trainer.pairs.digest]
 
 
-def test_the_order_follows_from_the_poison_and_not_from_what_crafting_adds(registries: None) -> None:
+def test_the_order_depends_on_the_plan_but_not_on_crafting(registries: None) -> None:
     _, plan = small.stamp()
     assert plan.chosen() != plan.model_copy(update={"poisons": plan.poisons[1:]}).chosen()
     moved = plan.poisons[0].model_copy(update={"index": plan.poisons[0].index + 1})
@@ -238,7 +109,7 @@ def test_the_order_follows_from_the_poison_and_not_from_what_crafting_adds(regis
     positions: dict[str, list[list[int]]] = {}
     for cell in matrix.cells:
         name = cell.spec.attack.name if cell.spec.attack else "none"
-        positions.setdefault(name, []).append(matrix.workspace.pairs(cell.spec)._place.tolist())
+        positions.setdefault(name, []).append(matrix.workspace.pairs(cell.spec)._clean_of.tolist())
     assert all(first == second for first, second in positions.values())
     assert len({tuple(first) for first, _ in positions.values()}) == 3
 
@@ -257,7 +128,7 @@ class _Spy(np.ndarray):
         return super().__getitem__(key)
 
 
-def test_what_a_defense_shows_of_its_pairs_does_not_meet_the_mask() -> None:
+def test_observations_are_not_combined_with_the_mask() -> None:
     poisoned = np.arange(40) % 5 == 0
     observed = {
         "safe": (np.arange(40) % 2 == 0).view(_Spy),
@@ -270,7 +141,7 @@ def test_what_a_defense_shows_of_its_pairs_does_not_meet_the_mask() -> None:
     assert not _Spy.met
 
 
-def test_the_pairs_that_a_defense_asks_for_do_not_meet_the_mask(registries: None, tmp_path: Path) -> None:
+def test_requested_pairs_are_not_combined_with_the_mask(registries: None, tmp_path: Path) -> None:
     """Neither where it scores them, nor where it trains on them, nor where it asks for their labels."""
 
     @register_defense("asking")
@@ -284,12 +155,12 @@ def test_the_pairs_that_a_defense_asks_for_do_not_meet_the_mask(registries: None
             return (Phase(indices=np.arange(self.setup.pairs).view(_Spy)),)
 
     _Spy.met.clear()
-    _trainer(small_matrix(defenses=["asking"]), tmp_path).run()
+    prepared_trainer(small_matrix(defenses=["asking"]), tmp_path).run()
     masks = [each for each in _Spy.met if isinstance(each, np.ndarray) and each.dtype == bool]
     assert not masks
 
 
-def test_the_first_look_is_in_the_order_of_the_pairs() -> None:
+def test_the_first_scoring_is_in_the_order_of_the_pairs() -> None:
     """A hook in the encoder sees what is scored: not the poisons before the others."""
     asked: list[NDArray[np.int64]] = []
 
@@ -298,19 +169,19 @@ def test_the_first_look_is_in_the_order_of_the_pairs() -> None:
             asked.append(rows)
             return np.zeros(len(rows), dtype=np.float32)
 
-    first_look(Scored(), np.arange(500) % 50 == 0, np.random.default_rng(0))  # type: ignore[arg-type]
+    sampled_histograms(Scored(), np.arange(500) % 50 == 0, np.random.default_rng(0))  # type: ignore[arg-type]
     assert (np.diff(asked[0]) > 0).all()
 
 
-def test_the_share_of_poisons_on_record_is_that_of_the_trial(registries: None, tmp_path: Path) -> None:
-    """The measure that the trials above rest on, against a defense that is told."""
+def test_the_share_of_poisons_on_record_is_that_of_thetrial(registries: None, tmp_path: Path) -> None:
+    """The measure of the other trials, for a defense that knows the poison."""
 
-    @register_defense("told")
-    class Told(CLIP):
+    @register_defense("informed")
+    class Informed(CLIP):
         def observed(self) -> dict[str, NDArray[Any]]:
             return {"safe": known}
 
-    matrix = small_matrix(f"attack.rate={RATE}", defenses=["told"])
+    matrix = small_matrix(f"attack.rate={RATE}", defenses=["informed"])
     poisoned = matrix.workspace.pairs(matrix.cells[-1].spec).poisoned
     known = ~poisoned
     store = Store.create(tmp_path)
@@ -318,4 +189,4 @@ def test_the_share_of_poisons_on_record_is_that_of_the_trial(registries: None, t
     (curve,) = raw(store.run_record(matrix.cells[-1].key))["curves"]
     assert (curve["safe_poisons"], curve["safe_poison_recall"]) == (0, 0.0)
     with pytest.raises(AssertionError):
-        _gains_nothing(poisoned, poisoned)
+        assert_no_better_than_chance(poisoned, poisoned)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from bench.data.loader import ahead, batches
+from bench.data.loader import batches, prefetch
 
 
 @pytest.mark.parametrize(("count", "size"), [(0, 2), (1, 2), (5, 8), (8, 8), (9, 8), (64, 7), (100, 1)])
@@ -46,12 +46,12 @@ def _loaders() -> list[threading.Thread]:
 
 @pytest.mark.parametrize("depth", [1, 2, 5])
 @pytest.mark.parametrize("count", [0, 1, 20])
-def test_ahead_keeps_the_order(count: int, depth: int) -> None:
-    assert list(ahead(range(count), depth)) == list(range(count))
+def test_prefetch_keeps_the_order(count: int, depth: int) -> None:
+    assert list(prefetch(range(count), depth)) == list(range(count))
     assert not _loaders()
 
 
-def test_ahead_works_ahead_but_not_farther_than_depth() -> None:
+def test_prefetch_works_ahead_but_not_farther_than_depth() -> None:
     made: list[int] = []
 
     def items() -> Iterator[int]:
@@ -59,7 +59,7 @@ def test_ahead_works_ahead_but_not_farther_than_depth() -> None:
             made.append(number)
             yield number
 
-    stream = ahead(items(), depth=3)
+    stream = prefetch(items(), depth=3)
     assert next(stream) == 0
     deadline = time.monotonic() + 5
     while len(made) < 5 and time.monotonic() < deadline:
@@ -70,28 +70,28 @@ def test_ahead_works_ahead_but_not_farther_than_depth() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("row 3"), KeyboardInterrupt(), SystemExit(3)])
-def test_ahead_raises_what_the_items_raise(error: BaseException) -> None:
+def test_prefetch_raises_what_the_items_raise(error: BaseException) -> None:
     def items() -> Iterator[int]:
         yield from range(3)
         raise error
 
     got: list[int] = []
     with pytest.raises(type(error)) as caught:
-        got.extend(ahead(items()))
+        got.extend(prefetch(items()))
     assert caught.value is error
     assert got == [0, 1, 2]
     assert not _loaders()
 
 
-def test_ahead_ends_its_thread_when_abandoned() -> None:
-    stream = ahead(iter(int, 1), depth=2)
+def test_prefetch_ends_its_thread_when_abandoned() -> None:
+    stream = prefetch(iter(int, 1), depth=2)
     next(stream)
     assert len(_loaders()) == 1
     del stream
     assert not _loaders()
 
     def consume() -> None:
-        for _ in ahead(iter(int, 1)):
+        for _ in prefetch(iter(int, 1)):
             raise RuntimeError("enough")
 
     with pytest.raises(RuntimeError, match="enough"):

@@ -5,7 +5,7 @@ import torch
 from bench.config import TrainSpec
 from bench.models import factory
 from bench.models.encoder import ClipEncoder
-from bench.training.optimizer import adamw, published
+from bench.training.optimizer import adamw, clip_defaults
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from bench.training.optimizer import adamw, published
     ],
 )
 def test_the_optimiser_follows_the_architecture(model: str, beta2: float, eps: float) -> None:
-    assert published(model) == {"beta2": beta2, "eps": eps}
+    assert clip_defaults(model) == {"beta2": beta2, "eps": eps}
 
 
 @pytest.mark.parametrize("model", ["RN50", "ViT-B-32"])
@@ -35,7 +35,7 @@ def test_adamw_steps_against_the_formula(shape: tuple[int, ...], dtype: torch.dt
     weight = rng.normal(size=shape)
     layer.weight = torch.nn.Parameter(torch.tensor(weight, dtype=dtype))
     decay = 0.1 if len(shape) > 1 else 0.0
-    optimizer = adamw([layer], TrainSpec(epochs=1, batch_size=4, lr=lr, weight_decay=0.1, **published(model)))  # type: ignore[arg-type]
+    optimizer = adamw([layer], TrainSpec(epochs=1, batch_size=4, lr=lr, weight_decay=0.1, **clip_defaults(model)))  # type: ignore[arg-type]
     first, second = np.zeros(shape), np.zeros(shape)
     for step in range(1, 8):
         gradient = rng.normal(size=shape) * 10.0 ** rng.integers(-8, 1, size=shape)

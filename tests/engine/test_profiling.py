@@ -11,7 +11,7 @@ from bench.api import Batch, Encoder, Phase, Scorer
 from bench.cli import main
 from bench.defenses.clip import CLIP
 from bench.profiling import machine, measure
-from bench.profiling.measure import Limit, PhaseTimes, ScoredOnce, Times, phase_stages
+from bench.profiling.measure import CachedScorer, PhaseTimes, StepLimit, TrainingTimes, phase_stages
 from bench.profiling.profile import Profile, figures, profile
 from bench.registry import register_defense
 
@@ -20,9 +20,9 @@ from .small import SMALL, small_matrix
 CPU = torch.device("cpu")
 
 
-def _profile(defense: str, *options: str, limit: Limit | None = None) -> Profile:
+def _profile(defense: str, *options: str, limit: StepLimit | None = None) -> Profile:
     matrix = small_matrix(*options, attacks=["none"], defenses=[defense])
-    return profile(matrix.cells[0], matrix.workspace, CPU, limit or Limit(2))
+    return profile(matrix.cells[0], matrix.workspace, CPU, limit or StepLimit(2))
 
 
 def _register_linear() -> None:
@@ -77,14 +77,14 @@ def test_the_whole_is_that_of_the_schedule(registries: None) -> None:
     assert found["stages"]["other"] >= 0
     assert found["stages"]["backward"] > 0
     assert found["peak_bytes"]["rss"] > 2**26
-    whole = _profile("three_phases", "train.epochs=5", limit=Limit(1, epochs=1))
+    whole = _profile("three_phases", "train.epochs=5", limit=StepLimit(1, epochs=1))
     assert [phase["measured_steps"] for phase in whole["phases"]] == [4, 1, 3]
 
 
 def test_seconds_are_extrapolated_by_steps() -> None:
     phase = PhaseTimes("p", ((), 0, 0), steps=4, seconds=2.0, stages={"forward": 1.5}, whole_steps=40, whole_pairs=400)
     assert phase_stages(phase) == {"forward": 15.0, "other": 5.0}
-    times = Times([phase], scoring_forward=2.0, scoring_rest=1.0, split=1.0)
+    times = TrainingTimes([phase], scoring_forward=2.0, scoring_rest=1.0, split=1.0)
     assert times.seconds == 24.0
     between = {"selection": 0.0, "scoring_forward": 2.0, "scoring_rest": 1.0, "split": 1.0}
     assert times.stages() == {**between, "forward": 15.0, "other": 5.0}
@@ -107,12 +107,12 @@ def test_pairs_are_scored_once_and_counted_always(monkeypatch: pytest.MonkeyPatc
                     next(clock)
             return (indices / 10).astype("float32")
 
-    scorer = ScoredOnce(Fake(), 6, stages)  # type: ignore[arg-type]
+    scorer = CachedScorer(Fake(), 6, stages)  # type: ignore[arg-type]
     first = scorer.similarities()
-    assert scorer.whole_seconds() == (2, 2)
+    assert scorer.extrapolated_seconds() == (2, 2)
     assert scorer.similarities().tolist() == first.tolist() == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5])
     assert [rows for rows in asked if rows] == [[0, 1, 2, 3, 4, 5]]
-    assert scorer.whole_seconds() == (4, 6)  # a second reading of the clock took one
+    assert scorer.extrapolated_seconds() == (4, 6)  # a second reading of the clock took one
 
 
 def test_a_matrix_product_has_a_rate() -> None:

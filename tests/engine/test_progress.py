@@ -12,9 +12,9 @@ from rich.console import Console
 
 from bench.cluster import progress as cluster_progress
 from bench.cluster.progress import ClusterProgress
-from bench.matrix import pace
 from bench.matrix import progress as matrix_progress
-from bench.matrix.heartbeat import Beat
+from bench.matrix import remaining
+from bench.matrix.heartbeat import HeartbeatState
 from bench.matrix.progress import MatrixProgress
 
 SECONDS_A_STEP = 7.0
@@ -24,7 +24,7 @@ EPOCHS, STEPS = 20, 10
 class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        for module in (pace, matrix_progress, cluster_progress):
+        for module in (remaining, matrix_progress, cluster_progress):
             monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
 
 
@@ -80,8 +80,8 @@ def test_the_eta_of_a_cluster_counts_what_it_did_itself(monkeypatch: pytest.Monk
     progress = ClusterProgress(Console(file=said, width=300), 4)
     one, two = _cell("one"), _cell("two")
 
-    def beat(share: float | None, first: float | None) -> Beat:
-        return Beat("host", 1, since=0, at=0, share=share, first=first)
+    def beat(share: float | None, first: float | None) -> HeartbeatState:
+        return HeartbeatState("host", 1, since=0, at=0, share=share, first=first)
 
     progress.show([(one, beat(None, None)), (two, beat(None, None))])
     clock.now += 100

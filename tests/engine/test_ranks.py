@@ -62,5 +62,5 @@ def test_a_defense_that_encodes_part_of_a_view_is_told() -> None:
             return encoder.encode_image(batch.images[0][::2]).sum()  # type: ignore[attr-defined]
 
     batch = Batch(torch.arange(8), (torch.rand(4, 3, 32, 32),), ())
-    with pytest.raises(ValueError, match="encodes 2 rows where this process has 4"):
+    with pytest.raises(ValueError, match="encodes 2 rows, but this rank has 4"):
         _JointLoss(Half(), small.encoder(), torch.nn.Module(), Ranks(0, 2))(batch, Phase())

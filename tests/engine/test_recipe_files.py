@@ -10,7 +10,7 @@ import pytest
 from bench import plugins, recipe
 from bench.config import Settings
 from bench.errors import UserError
-from bench.matrix.expand import Matrix, Request, expand
+from bench.matrix.expand import Matrix, MatrixRequest, expand
 from bench.registry import attacks, defenses
 
 from .small import SIZES
@@ -36,7 +36,9 @@ def write(path: Path, text: str) -> str:
 
 def small(name: str | None, *options: str, chosen: tuple[str, ...] = ("badnet",), model: str | None = None) -> Matrix:
     options = (*SIZES, *options)
-    return expand(Request("scenes", chosen, ["clip", "safeclip"], ["zero_shot"], options=options, recipe=name, model=model))
+    return expand(
+        MatrixRequest("scenes", chosen, ["clip", "safeclip"], ["zero_shot"], options=options, recipe=name, model=model)
+    )
 
 
 def settings(name: str, *options: str, model: str | None = None) -> Settings:
@@ -92,7 +94,7 @@ def test_what_a_worker_gets_holds_the_recipe_itself(tmp_path: Path) -> None:
     file.unlink()
     after = pickle.loads(sent)
     assert (after, hash(after)) == (source, hash(source))
-    assert Settings(*after.asked).train().epochs == 12
+    assert Settings(*after.args).train().epochs == 12
     assert source != small("small").workspace.source.absolute()
 
 
@@ -102,21 +104,21 @@ def test_what_a_worker_gets_holds_the_recipe_itself(tmp_path: Path) -> None:
         ("train = ", "mine.toml: is not TOML"),
         ('base = "smal"', "mine.toml: base = smal: no such recipe; did you mean 'small'?"),
         ("base = 3", "mine.toml: base: the name or file"),
-        ('base = "mine.toml"', "its bases go in a circle: "),
+        ('base = "mine.toml"', "its bases form a cycle: "),
         ('base = "none.toml"', "none.toml: no such file"),
         ('base = "small"\n[trian]\nepochs = 3', "mine.toml: unknown section 'trian'; did you mean 'train'"),
         ('base = "small"\nepochs = 3', "mine.toml: unknown section 'epochs'"),
-        ('base = "small"\ntrain = 3', "mine.toml: train is a section: write its options under [train]"),
+        ('base = "small"\ntrain = 3', "mine.toml: train is a section: put its options under [train]"),
         ('base = "small"\n[train]\nepoch = 3', "mine.toml: train.epoch: unknown option 'epoch'; did you mean 'epochs'"),
         ('base = "small"\n[train]\nepochs = 0', "mine.toml: train.epochs: "),
-        ('base = "small"\n[train]\nlr = inf', "mine.toml: train.lr: a finite number is needed, got inf"),
+        ('base = "small"\n[train]\nlr = inf', "mine.toml: train.lr: expected a finite number, got inf"),
         ("[model]\nname = 'RN50'\n[train]\nepochs = 1\nlr = 1e-3", "mine.toml: train.batch_size is missing"),
         ('base = "small"\n[model]\nname = "RN55"', "mine.toml: model.name: unknown model 'RN55'; did you mean 'RN50'"),
         ('base = "small"\n[model]\nnam = "RN50"', "mine.toml: model.nam: unknown option 'nam'; did you mean 'name'"),
         ('base = "small"\n[data]\ntrane = 3', "mine.toml: data.trane: unknown option 'trane'; did you mean 'train'"),
         ('base = "small"\n[attack]\nrat = 1', "mine.toml: attack.rat: unknown option 'rat'; did you mean 'rate'"),
         ('base = "small"\n[attack]\nbadnets.rate = 1', "mine.toml: attack.badnets: unknown option 'badnets'; did you"),
-        ('base = "small"\n[attack]\nbadnet = 1', "mine.toml: attack.badnet: name one of its options too"),
+        ('base = "small"\n[attack]\nbadnet = 1', "mine.toml: attack.badnet: append one of its options"),
         ('base = "small"\n[attack]\nrate = 2', "mine.toml: attack.tdpa.rate: "),
         ('base = "small"\n[attack.sig]\nfrequencies = 2', "mine.toml: attack.sig.frequencies: unknown option 'frequencies'"),
         ('base = "small"\n[defense.roclip]\nevery = "two"', "mine.toml: defense.roclip.every: "),
@@ -152,7 +154,7 @@ def test_a_value_of_the_user_for_one_attack_is_not_held_against_the_recipe_of_an
         ("smal", "--recipe smal: no such recipe; did you mean 'small'?"),
         ("zzz", "--recipe zzz: no such recipe; known: cc100k, "),
         ("no/such.toml", "--recipe no/such.toml: no such file"),
-        ("small.toml", "--recipe small.toml: no such file; recipes of the project go by name (did you mean 'small'?)"),
+        ("small.toml", "--recipe small.toml: no such file; built-in recipes are given by name (did you mean 'small'?)"),
     ],
 )
 def test_an_unknown_recipe(name: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +166,7 @@ def test_an_unknown_recipe(name: str, words: str, tmp_path: Path, monkeypatch: p
 
 def test_files_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="is not text in UTF-8"):
+    with pytest.raises(UserError, match="is not UTF-8 text"):
         recipe.load(str(tmp_path / "binary.toml"))
     (tmp_path / "folder.toml").mkdir()
     with pytest.raises(UserError, match="cannot be read"):

@@ -16,7 +16,7 @@ from bench.api import Scorer
 from bench.defenses.clip_filter import CLIPFilter
 from bench.errors import UserError
 from bench.keys import run_key
-from bench.matrix.expand import Cell, Matrix, with_needed
+from bench.matrix.expand import Cell, Matrix, with_dependencies
 from bench.matrix.local import LocalExecutor
 from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store
@@ -60,11 +60,11 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[NDArray[np.float32]]:
     """The similarities that the clean model gave, for each selection; the more similar half is kept."""
     calls = []
 
-    def keep(self: CLIPFilter, scorer: Scorer) -> NDArray[np.bool_]:
+    def judge(self: CLIPFilter, scorer: Scorer) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         calls.append(scorer.similarities())
-        return calls[-1] >= np.median(calls[-1])
+        return -calls[-1], calls[-1] >= np.median(calls[-1])
 
-    monkeypatch.setattr(CLIPFilter, "keep", keep)
+    monkeypatch.setattr(CLIPFilter, "judge", judge)
     return calls
 
 
@@ -87,12 +87,12 @@ def test_what_a_cell_needs_comes_before_it() -> None:
     matrix = small_matrix(defenses=["deepknn", "clip_filter", "fine_tuning"], evaluators=["asr"], seeds=[0, 1])
     known = {cell.key: cell for cell in matrix.cells}
     for cell in matrix.cells:
-        found = [each.key for each in with_needed(cell, known)]
+        found = [each.key for each in with_dependencies(cell, known)]
         assert found[-1] == cell.key
         for place, key in enumerate(found):
-            assert {run_key(spec) for spec in known[key].needs} <= {*found[:place]}
+            assert {run_key(spec) for spec in known[key].dependencies} <= {*found[:place]}
         reached = {cell.key}
-        while more := {run_key(spec) for key in reached for spec in known[key].needs} - reached:
+        while more := {run_key(spec) for key in reached for spec in known[key].dependencies} - reached:
             reached |= more
         assert sorted(found) == sorted(reached)
 
@@ -150,7 +150,7 @@ def test_a_file_of_weights_is_a_clean_model(floor: Path, tmp_path: Path, seen: l
     given = [small_matrix(f"defense.clip_filter.model=scenes-small:{file}", defenses=["clip_filter"]) for file in files]
     cells = [_cell(matrix, "clip_filter") for matrix in given]
     assert cells[0].key == cells[1].key != _cell(own, "clip_filter").key
-    assert cells[0].needs == []
+    assert cells[0].dependencies == []
     assert str(tmp_path) not in cells[0].spec.model_dump_json()
     execute(given[1], store)
     assert np.array_equal(seen[0], seen[1])

@@ -6,7 +6,7 @@ import pytest
 from bench import plugins
 from bench.config import Settings
 from bench.errors import UserError
-from bench.matrix.expand import Request, expand
+from bench.matrix.expand import MatrixRequest, expand
 from bench.registry import attacks, datasets
 
 from .small import SMALL
@@ -49,7 +49,9 @@ def test_the_optimisers_constants_follow_the_model_and_stand_in_the_run(
 
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
     root = make_coco(tmp_path)
-    (cell,) = expand(Request("mscoco", ["none"], ["clip"], ["zero_shot"], data_root=root, model=model, options=[option])).cells
+    (cell,) = expand(
+        MatrixRequest("mscoco", ["none"], ["clip"], ["zero_shot"], data_root=root, model=model, options=[option])
+    ).cells
     assert (cell.spec.train.beta2, cell.spec.train.eps) == expected
 
 
@@ -82,7 +84,7 @@ def test_types() -> None:
 
 
 def _expand(options: Sequence[str], chosen: Sequence[str] = ("badnet",)) -> None:
-    expand(Request("scenes", chosen, ["clip"], ["zero_shot"], options=(*SMALL, *options)))
+    expand(MatrixRequest("scenes", chosen, ["clip"], ["zero_shot"], options=(*SMALL, *options)))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,7 @@ def _expand(options: Sequence[str], chosen: Sequence[str] = ("badnet",)) -> None
         ("train.epochs.x=1", "train.epochs.x: 'epochs' is a value"),
         ("attack.rate.x=1", "attack.rate.x: 'rate' is a value"),
         ("attack.badnet.rate.x=1", "attack.badnet.rate"),
-        ("attack.badnet=1", "attack.badnet: name one of its options too: "),
+        ("attack.badnet=1", "attack.badnet: append one of its options: "),
         ("train.epochs=many", "train.epochs: .*integer.*'many'"),
         ("train.epochs=1.5", "train.epochs: .*integer.*1.5"),
         ("train.epochs=0", "train.epochs: .*greater than or equal to 1.*0"),
@@ -137,7 +139,7 @@ def test_options_of_an_attack_that_is_not_in_the_matrix() -> None:
         _expand(["attack.tdpa.imges=3"])
     with pytest.raises(UserError, match=r"attack.tdpa.images: .*integer.*'few'"):
         _expand(["attack.tdpa.images=few"])
-    with pytest.raises(UserError, match=r"attack.tdpa: name one of its options too"):
+    with pytest.raises(UserError, match=r"attack.tdpa: append one of its options"):
         _expand(["attack.tdpa=3"])
     with pytest.raises(UserError, match=r"attack.images: unknown option 'images'"):
         _expand(["attack.images=3"])
@@ -149,4 +151,4 @@ def test_unknown_names_hide_behind_nothing(kind: str) -> None:
     for chosen in (["badnets"], ["all", "badnets"]):
         wanted = {**names, kind: chosen}
         with pytest.raises(UserError, match=f"unknown {kind} 'badnets'"):
-            expand(Request("scenes", wanted["attack"], wanted["defense"], wanted["evaluator"], options=SMALL))
+            expand(MatrixRequest("scenes", wanted["attack"], wanted["defense"], wanted["evaluator"], options=SMALL))

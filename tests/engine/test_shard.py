@@ -12,7 +12,7 @@ DEFENSES = ("clip", "cleanclip", "safeclip")
 
 @pytest.mark.parametrize("text", ["", "1", "0/3", "4/3", "1/0", "a/b", "-1/3", "1/3/5", "1.0/3"])
 def test_bad_shards(text: str) -> None:
-    with pytest.raises(UserError, match=r"write it as i/n with i from 1 to n"):
+    with pytest.raises(UserError, match=r"expected i/n with i from 1 to n"):
         Shard.parse(text)
 
 
@@ -25,7 +25,7 @@ def test_shards_share_every_cell_out(registries: None, count: int) -> None:
         kept = [cell for matrix in Shard(number, count).of(matrices) for cell in matrix.cells]
         keys = [cell.key for cell in kept]
         assert keys == [key for key in everything if key in keys]
-        needed = {spec.model_dump_json() for cell in kept for spec in cell.needs}
+        needed = {spec.model_dump_json() for cell in kept for spec in cell.dependencies}
         assert needed <= {cell.spec.model_dump_json() for cell in kept}
         taken.update(cell.key for cell in kept if cell.spec.model_dump_json() not in needed)
         assert len(kept) - len(needed) <= -(-len(everything) // count)

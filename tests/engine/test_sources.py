@@ -116,11 +116,11 @@ def test_words_about_code_are_no_code() -> None:
 
 def test_what_is_imported(edit: Edit) -> None:
     edit("bench.errors", "import difflib", "from . import keys\nfrom .models import factory as made\nimport bench.console")
-    assert sources.closure(("bench.errors",), ("bench.keys", "bench.console", "bench.models.words")) == (
+    assert sources.closure(("bench.errors",), ("bench.keys", "bench.console", "bench.models.word_tokenizer")) == (
         "bench.console",
         "bench.errors",
         "bench.keys",
     )
     through = sources.closure(("bench.errors",), ("bench.models",))
-    assert {"bench.errors", "bench.models", "bench.models.factory", "bench.models.words"} <= set(through)
+    assert {"bench.errors", "bench.models", "bench.models.factory", "bench.models.word_tokenizer"} <= set(through)
     assert "bench.models.frozen" not in through

@@ -23,10 +23,10 @@ from bench.evaluators.asr import ASR
 from bench.evaluators.zero_shot import ZeroShot
 from bench.matrix.local import LocalExecutor
 from bench.matrix.runtime import Runtime
-from bench.matrix.stop import at_once, stoppable
 from bench.matrix.store import Store, read_json
 from bench.matrix.workspace import Workspace
 from bench.models.encoder import ClipEncoder
+from bench.shutdown import graceful_shutdown, interruptible
 
 from .small import small_matrix
 from .training import Recorder
@@ -73,9 +73,9 @@ def _dawdle(patch: pytest.MonkeyPatch, number: signal.Signals, within: Method, s
 
 
 def _run(store: Store) -> None:
-    with stoppable() as stop, at_once(stop):
+    with graceful_shutdown() as stop, interruptible(stop):
         matrix = small_matrix(defenses=["clip", "clip_filter", "safeclip"], evaluators=["zero_shot", "linear_probe", "asr"])
-        with stoppable() as stop:
+        with graceful_shutdown() as stop:
             recorder = Recorder()
             outcomes = LocalExecutor(matrix, store, Runtime(torch.device("cpu"), recorder, stop), recorder, False).run()
     assert set(outcomes) <= {"done", "cached"}
@@ -136,7 +136,7 @@ def test_a_fit_of_the_linear_probe_ends_within(monkeypatch: pytest.MonkeyPatch) 
         return minimize(counted, *args, **options)
 
     monkeypatch.setattr(scipy.optimize, "minimize", watched)
-    with pytest.raises(Stopped), stoppable() as stop, at_once(stop):
+    with pytest.raises(Stopped), graceful_shutdown() as stop, interruptible(stop):
         linear_probe.fit(_Noise(), _Noise(), linear_probe.LinearProbeParams(c=1e6))  # type: ignore[arg-type]
     assert len(calls) == 3
 
@@ -146,9 +146,9 @@ def test_a_wish_from_before_is_heeded_unless_others_work_along(alone: bool) -> N
     done: list[bool] = []
 
     def work() -> None:
-        with stoppable() as stop:
+        with graceful_shutdown() as stop:
             os.kill(os.getpid(), signal.SIGTERM)
-            with at_once(stop, alone):
+            with interruptible(stop, alone):
                 done.append(stop())
             raise KeyboardInterrupt
 
@@ -159,9 +159,9 @@ def test_a_wish_from_before_is_heeded_unless_others_work_along(alone: bool) -> N
 
 def test_handlers_are_as_they_were() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with stoppable() as stop:
+    with graceful_shutdown() as stop:
         inner = signal.getsignal(signal.SIGTERM)
-        with at_once(stop):
+        with interruptible(stop):
             assert signal.getsignal(signal.SIGTERM) != inner
         assert signal.getsignal(signal.SIGTERM) == inner
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

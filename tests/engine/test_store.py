@@ -11,9 +11,10 @@ import pytest
 from filelock import Timeout
 
 from bench.canonical import digest, without_nulls
+from bench.disk import atomic_write
 from bench.errors import UserError
 from bench.matrix.schema import EvalRecord, Failure, RequestRecord, RunRecord
-from bench.matrix.store import SCHEMA, Store, atomic, read_json, write_json
+from bench.matrix.store import SCHEMA, Store, read_json, write_json
 
 from .small import raw
 
@@ -69,7 +70,7 @@ def test_a_writer_that_raises_leaves_nothing_behind(tmp_path: Path, existing: bo
         write_json(path, {"a": 1})
 
     def fail_within() -> None:
-        with atomic(path) as stream:
+        with atomic_write(path) as stream:
             stream.write(b"half")
             raise RuntimeError("no idea")
 
@@ -83,7 +84,7 @@ def test_a_writer_that_raises_leaves_nothing_behind(tmp_path: Path, existing: bo
 
 def test_nothing_is_seen_before_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
-    with atomic(path) as stream:
+    with atomic_write(path) as stream:
         stream.write(b"{}")
         stream.flush()
         assert not path.exists()
@@ -147,7 +148,7 @@ def test_folders(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
     for path in (file, file / "below"):
-        with pytest.raises(UserError, match="cannot write there"):
+        with pytest.raises(UserError, match="not writable"):
             Store.create(path)
     Store.create(tmp_path / "a" / "b")
     Store.create(tmp_path / "a" / "b")
@@ -235,6 +236,6 @@ def test_a_file_or_folder_that_is_in_the_way_is_named(store: Store) -> None:
         (lambda: store.lock("k"), "locks"),
         (lambda: store.write_request("q", RequestRecord.of({})), "requests"),
     ):
-        with pytest.raises(UserError, match=rf"out/{word}: cannot write there \(.*then the same command goes on"):
+        with pytest.raises(UserError, match=rf"out/{word}: not writable \(.*then run the same command to resume"):
             action()
     assert not list(store.root.rglob("*.tmp"))

@@ -114,7 +114,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(
         execute(matrix, store, stop_after=5, checkpoint_seconds=0)
     _damage(store.run_dir(matrix.cells[0].key) / "checkpoint.pt", how)
     _, recorder = execute(matrix, store)
-    assert "checkpoint.pt cannot be read: the one before it is used" in recorder.said.getvalue()
+    assert "checkpoint.pt cannot be read: the previous one is used" in recorder.said.getvalue()
     assert recorder.steps == sum(curve["steps"] for curve in uninterrupted[1]) - 4
     _same(_result(matrix, store), uninterrupted)
 
@@ -126,7 +126,7 @@ def test_two_damaged_checkpoints_start_anew(matrix: Matrix, uninterrupted: Any, 
     for name in ("checkpoint.pt", "checkpoint.previous.pt"):
         _damage(store.run_dir(matrix.cells[0].key) / name, "cut")
     _, recorder = execute(matrix, store)
-    assert "checkpoint.pt and checkpoint.previous.pt cannot be read: training starts anew" in recorder.said.getvalue()
+    assert "checkpoint.pt and checkpoint.previous.pt cannot be read: training starts over" in recorder.said.getvalue()
     _same(_result(matrix, store), uninterrupted)
 
 

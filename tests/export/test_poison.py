@@ -18,7 +18,7 @@ from PIL import Image
 
 from bench.data.poisoned import ProbeImages
 from bench.interface.config_file import load_config
-from bench.matrix.expand import Request, expand
+from bench.matrix.expand import MatrixRequest, expand
 from tests.e2e.conftest import SIZES, Bench
 
 SETTINGS = (*SIZES, "attack.rate=0.05")
@@ -36,7 +36,7 @@ def images_of(folder: Path) -> tuple[torch.Tensor, list[str]]:
 def test_the_files_are_the_training_set_of_the_cell(bench: Bench, tmp_path: Path) -> None:
     done = bench("poison", "--attack", "wanet", *SMALL, "--seed", 3, "--to", tmp_path / "out")
     assert done.code == 0, done.err
-    matrix = expand(Request(data="scenes", attacks=["wanet"], defenses=["clip"], seeds=[3], options=SETTINGS))
+    matrix = expand(MatrixRequest(data="scenes", attacks=["wanet"], defenses=["clip"], seeds=[3], options=SETTINGS))
     spec, workspace = matrix.cells[-1].spec, matrix.workspace
     pairs = workspace.pairs(spec)
     images, captions = images_of(tmp_path / "out")
@@ -111,7 +111,22 @@ def test_open_clips_trainer_trains_an_epoch_on_it(bench: Bench, tmp_path: Path, 
         "--model",
         "small-64",
     ]
-    command += ["--epochs", 1, "--batch-size", 64, "--workers", 1, "--warmup", 1, "--logs", tmp_path / "logs", "--name", "run"]
+    command += [
+        "--precision",
+        "fp32",
+        "--epochs",
+        1,
+        "--batch-size",
+        64,
+        "--workers",
+        1,
+        "--warmup",
+        1,
+        "--logs",
+        tmp_path / "logs",
+        "--name",
+        "run",
+    ]
     paths = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         list(map(str, command)), cwd=out, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False

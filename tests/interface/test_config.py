@@ -12,10 +12,10 @@ from PIL import Image
 from rich.console import Console
 
 import bench
+from bench.interface.build import build_matrices
 from bench.interface.config_file import config_text, load_config
 from bench.interface.options import RunOptions
 from bench.interface.toml import toml_text
-from bench.interface.work import planned
 from tests.data.downstream_maker import make_cifar
 from tests.e2e.conftest import SIZES, Bench
 from tests.e2e.conftest import bench as command_line  # noqa: F401  a fixture
@@ -76,12 +76,12 @@ def test_the_file_of_a_request_asks_for_the_same(
     make_cifar(Path("sets"), monkeypatch)
     asked = RunOptions.of(COMMANDS[name])
     load_plugins(asked.plugin)
-    first = planned(asked, Console(quiet=True)).requests
+    first = build_matrices(asked, Console(quiet=True)).requests
     (there / "again.toml").write_text(config_text(asked))
     Path("mine.toml").unlink()
     monkeypatch.chdir(there)
     again = RunOptions.of(load_config("again.toml"))
-    assert planned(again, Console(quiet=True)).requests == first
+    assert build_matrices(again, Console(quiet=True)).requests == first
     assert config_text(again) == (there / "again.toml").read_text()
 
 
@@ -120,8 +120,8 @@ def test_the_command_line_wins(command_line: Bench, tmp_path: Path, monkeypatch:
     [
         ('attak = "badnet"', "unknown option 'attak'; did you mean 'attack'?"),
         ("data_rot = 1", "unknown option 'data_rot'; did you mean 'data_root'?"),
-        ("seeds = [1.5]", "--seeds 1.5: write whole numbers"),
-        ("attack = 3", "a name or a list of names is needed"),
+        ("seeds = [1.5]", "--seeds 1.5: expected integers"),
+        ("attack = 3", "expected a name or a list of names"),
         ('executor = "slurm"', "--executor: Input should be 'local' or 'ray', got 'slurm'"),
         ("controls = 7", "--controls: "),
         ("attack = ", "is not TOML: "),

@@ -63,9 +63,9 @@ def test_every_built_in_is_described(command_line: Bench, kind: str, plugin_clas
     assert done.code == 0, done.err
     assert done.out.startswith(f"{plugin_class.name}: {KINDS[kind].kind}, version {plugin_class.version} [built-in ")
     assert plugin_class.summary() in done.out
-    cited = references.of_plugin(plugin_class)
+    cited = references.for_plugin(plugin_class)
     assert cited or issubclass(plugin_class, Dataset)
-    assert bool(cited) == ("Paper: none named" not in done.out)
+    assert bool(cited) == ("Paper: none cited" not in done.out)
     words = " ".join(done.out.split())
     for entry in cited:
         assert " ".join(entry.line().split()) in words
@@ -90,7 +90,7 @@ def test_what_is_said_of_an_option(command_line: Bench, plugin: Path) -> None:  
 
 
 def test_papers_are_not_inherited(command_line: Bench, plugin: Path) -> None:  # noqa: F811
-    assert "Paper: none named" in command_line("describe", "heir", "--plugin", plugin).out
+    assert "Paper: none cited" in command_line("describe", "heir", "--plugin", plugin).out
 
 
 def test_recipes_that_a_plugin_brings_along(command_line: Bench, plugin: Path, tmp_path: Path) -> None:  # noqa: F811
@@ -99,7 +99,7 @@ def test_recipes_that_a_plugin_brings_along(command_line: Bench, plugin: Path, t
     said = command_line("describe", "photos", "--plugin", plugin).out
     assert "photos: data set" in said
     assert "photos: recipe\nPhotographs on two cores." in said
-    assert recipe.of_data("photos").tree["train"]["epochs"] == 7
+    assert recipe.for_data("photos").tree["train"]["epochs"] == 7
     assert recipe.load("photos-short").tree["train"]["epochs"] == 3
     assert recipe.load("photos").tree["model"] == recipe.load("small").tree["model"]
     assert command_line("check", plugin).out.count("ok      recipes are read") == 3
@@ -111,7 +111,7 @@ def test_a_recipe_of_a_name_that_is_taken(command_line: Bench, plugin: Path) -> 
     plugin.write_text(PLUGIN.replace("photos-short.toml", "small.toml"))
     done = command_line("run", "--plugin", plugin, "--data", "photos", "--dry-run")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert f"there is another recipe 'small'; rename {plugin.with_name('small.toml')}" in done.err
+    assert f"the name of recipe 'small' is taken; rename {plugin.with_name('small.toml')}" in done.err
 
 
 def test_a_recipe_is_described(command_line: Bench) -> None:  # noqa: F811
@@ -122,10 +122,10 @@ def test_a_recipe_is_described(command_line: Bench) -> None:  # noqa: F811
 
 
 def test_an_unknown_name(command_line: Bench) -> None:  # noqa: F811
-    assert "nothing is called 'safeclp'; did you mean 'safeclip'?" in command_line("describe", "safeclp").err
+    assert "nothing is named 'safeclp'; did you mean 'safeclip'?" in command_line("describe", "safeclp").err
     done = command_line("cite", "safeclp")
     assert (done.code, done.out) == (2, "")
-    assert "nothing is called 'safeclp'; did you mean 'safeclip'?" in done.err
+    assert "nothing is named 'safeclp'; did you mean 'safeclip'?" in done.err
 
 
 def test_what_a_defense_cost(command_line: Bench, tmp_path: Path) -> None:  # noqa: F811
@@ -153,7 +153,7 @@ def test_cite_names(command_line: Bench, plugin: Path) -> None:  # noqa: F811
     assert _keys(command_line("cite", "safeclip", "asr", "badnet").out) == ["yang2024safeclip", "gu2017badnets"]
     text = command_line("cite", "mine", "--plugin", plugin).out
     assert _keys(text) == ["radford2021clip", "nobody"]
-    assert [entry.key for entry in references.parsed(text)] == ["radford2021clip", "nobody"]
+    assert [entry.key for entry in references.parse_bibtex(text)] == ["radford2021clip", "nobody"]
 
 
 def test_cite_a_folder(command_line: Bench, tmp_path: Path) -> None:  # noqa: F811
@@ -165,15 +165,15 @@ def test_cite_a_folder(command_line: Bench, tmp_path: Path) -> None:  # noqa: F8
     assert {"gu2017badnets", "nguyen2021wanet", "radford2021clip", "yang2024safeclip"} <= set(found)
     assert len(found) == len(set(found))
     assert "bansal2023cleanclip" not in found
-    assert "not installed here, so not cited: attack '<script>" in done.err
+    assert "not installed, so not cited: attack '<script>" in done.err
 
 
 @pytest.mark.parametrize(
     ("citation", "words"),
     [
         ("yang2024safeclp", "cites 'yang2024safeclp', which is neither BibTeX nor a key of bench/references.bib; did you mean"),
-        ("@misc{key, title = {open}", "cites what is not BibTeX: a brace is not closed"),
-        ("@", "cites what is not BibTeX: write @misc"),
+        ("@misc{key, title = {open}", "has an invalid BibTeX citation: unclosed brace"),
+        ("@", "has an invalid BibTeX citation: write @misc"),
     ],
 )
 def test_a_bad_citation(command_line: Bench, plugin: Path, citation: str, words: str) -> None:  # noqa: F811
@@ -185,7 +185,7 @@ def test_a_bad_citation(command_line: Bench, plugin: Path, citation: str, words:
 def test_bibtex_is_read() -> None:
     text = '@article{a:b, title = {The {BIG} one, and = more}, author="X, Y and Z, W" , year=1999,\n note = {}}'
     text += "\n@misc{c, year = {2000}}"
-    first, second = references.parsed(text)
+    first, second = references.parse_bibtex(text)
     assert first.fields == {"title": "The {BIG} one, and = more", "author": "X, Y and Z, W", "year": "1999", "note": ""}
     assert first.line() == "X & Z. The BIG one, and = more, 1999."
     assert (second.key, second.fields) == ("c", {"year": "2000"})
@@ -193,7 +193,7 @@ def test_bibtex_is_read() -> None:
 
 def test_the_file_of_references_is_sorted_out() -> None:
     text = (Path(references.__file__).with_name(references.FILE)).read_text()
-    entries = references.parsed(text)
+    entries = references.parse_bibtex(text)
     assert len({entry.key for entry in entries}) == len(entries) == text.count("\n@") + 1
     cited = {key for _, plugin in EVERY for key in vars(plugin).get("citations", ())}
-    assert {entry.key for entry in entries} == cited | set(references.ALWAYS)
+    assert {entry.key for entry in entries} == cited | set(references.ALWAYS_CITED)

@@ -111,7 +111,7 @@ def test_a_damaged_record_is_left_out_with_a_warning(tmp_path: Path, frame: pd.D
     key = key_for("badnet", "clip", 1)
     (file,) = tmp_path.glob(f"runs/{key}/evals/zero_shot-*.json")
     file.write_text(file.read_text()[:100])
-    with pytest.warns(UserWarning, match=rf"{re.escape(str(file))}: .*; it is left out"):
+    with pytest.warns(UserWarning, match=rf"{re.escape(str(file))}: .*; it is skipped"):
         found = bench.load_results(tmp_path)
     lost = found[(found.run_key == key) & (found.evaluator == "zero_shot")]
     assert lost.status.tolist() == ["missing"]

@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 
 import bench
-from bench.console import shows_bars
+from bench.console import can_redraw
 from tests.e2e.conftest import PLUGIN, SMALL, Bench
 from tests.e2e.conftest import bench as command_line  # noqa: F401  a fixture
 from tests.e2e.traces import values
@@ -151,11 +151,11 @@ def test_evaluate_without_an_attack(results: bench.Results) -> None:
 
 def test_evaluate_refuses(results: bench.Results) -> None:
     network = bench.load_model(results.folder, _run(results, "none"))
-    with pytest.raises(bench.UserError, match="asr needs a model trained without poison too: give it as clean"):
+    with pytest.raises(bench.UserError, match="asr needs a model trained without poison: pass it as clean"):
         bench.evaluate(network, model="scenes-small", **ASKED)
-    with pytest.raises(bench.UserError, match="model small-64 takes images of 64 pixels, the network given takes 32"):
+    with pytest.raises(bench.UserError, match="model small-64 takes images of 64 pixels, the given network takes 32"):
         bench.evaluate(network, model="small-64", **ASKED | {"attack": "none"})
-    with pytest.raises(bench.UserError, match="there is no trained cell beef"):
+    with pytest.raises(bench.UserError, match="no trained cell beef"):
         bench.load_model(results.folder, "beef")
 
 
@@ -186,7 +186,7 @@ def test_a_plugin_in_no_file_is_refused(registries: None, tmp_path: Path) -> Non
     sys.modules["__notebook__"] = type(sys)("__notebook__")
     try:
         register_defense("in_a_cell")(Cell)
-        with pytest.raises(bench.UserError, match=r"'in_a_cell' is in no file.*%%writefile FILE.py"):
+        with pytest.raises(bench.UserError, match=r"'in_a_cell' is not defined in a file.*%%writefile FILE.py"):
             bench.run(**ASKED | {"attack": "none", "defense": "in_a_cell"}, out=tmp_path, dry_run=True)
     finally:
         del sys.modules["__notebook__"]
@@ -244,4 +244,4 @@ def test_where_bars_are_shown(
 ) -> None:
     """Without widgets a notebook would show every state of a bar anew."""
     monkeypatch.setattr("bench.console.find_spec", lambda name: object() if widgets and name == "ipywidgets" else None)
-    assert shows_bars(Console(force_terminal=terminal, force_jupyter=notebook)) is shown
+    assert can_redraw(Console(force_terminal=terminal, force_jupyter=notebook)) is shown

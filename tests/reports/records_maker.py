@@ -116,7 +116,7 @@ def examples_of(attack: str, defense: str) -> Record:
 
 
 def observed_of(defense: str, epoch: int, epochs: int) -> Record:
-    """What an epoch says of similarities: nothing in the old records, and SafeCLIP splits after its second epoch."""
+    """Similarities after an epoch: none in old records; SafeCLIP splits after its second epoch."""
     if epochs == OLD:
         return {}
     if defense.startswith("safeclip"):

@@ -14,7 +14,7 @@ LOWER, UPPER = (0.14, 0.07, 0.3), (0.43, 0.09, 0.7)
 
 
 def examples(defense: str, label: str = LABELS[0]) -> Record:
-    """Own pairs are alike, and pairs of one class somewhat. Under SafeCLIP the poisoned pair is not."""
+    """Matching pairs are similar, pairs of one class somewhat. Under SafeCLIP the poisoned pair is not."""
     poison = 0.02 if defense.startswith("safeclip") else 0.81
     rows = []
     for row, of_row in enumerate(CLASSES):
@@ -33,7 +33,7 @@ def histogram(pairs: int, *components: tuple[float, float, float]) -> list[int]:
 
 
 def first_look() -> Record:
-    """What every run holds of its first epoch: the poisons and a sample of the clean pairs."""
+    """The similarities after the first epoch: the poisons and a sample of the clean pairs."""
     return {
         "similarity_clean": histogram(SAMPLE, (0.42, 0.11, 1.0)),
         "similarity_poison": histogram(POISONS, (0.36, 0.12, 1.0)),
@@ -41,7 +41,7 @@ def first_look() -> Record:
 
 
 def split(degenerate: bool = False) -> Record:
-    """What SafeCLIP's runs hold from its first split on."""
+    """The similarities in SafeCLIP's runs after its first split."""
     (low_mean, low_std, low_weight), (high_mean, high_std, _) = LOWER, UPPER
     return {
         "similarity_clean": histogram(PAIRS - POISONS, LOWER, UPPER),

@@ -1,4 +1,4 @@
-"""Asks for suites over the runs of `records_maker`: conditions that are done, failed, missing, and without runs."""
+"""Requests suites over the runs of `records_maker`: conditions that are done, failed, missing, and without runs."""
 
 from __future__ import annotations
 

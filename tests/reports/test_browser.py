@@ -91,7 +91,7 @@ def _press(page: Any, key: str) -> None:
 
 
 def _column(page: Any) -> tuple[list[float], str | None]:
-    """The second column of the first table of attack success: the numbers from above, and how it says it is sorted."""
+    """The second column of the first ASR table: its values from top to bottom, and its sort order."""
     return tuple(
         page.execute_script(
             'const t = document.querySelector("table.asr");'
@@ -125,7 +125,7 @@ def test_a_number_leads_to_the_page_of_its_runs(page: Any) -> None:
         "Measurements",
         "Training",
         "Poison",
-        "Run it again",
+        "Rerun",
         "bench run --data scenes",
         "Specification",
         "Provenance",

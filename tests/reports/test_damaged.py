@@ -1,4 +1,4 @@
-"""Records with values of other kinds than they should have: they count as none, and what is whole is shown."""
+"""Records with values of wrong types: these are ignored, and the rest is shown."""
 
 import json
 from typing import Any
@@ -66,7 +66,7 @@ def _with(record: dict[str, Any], place: str, value: Any) -> str:
 
 
 def _read(store: Store, seen: set[str]) -> None:
-    """What is the same as before needs no second report."""
+    """Cached: equal content is only reported once."""
     runs = load_runs(store)
     assert [run.status for run in runs if run.key == key_for("wanet", "clip", 0)] == ["done"]
     assert all(isinstance(_state(store, run)[0], str) for run in runs)

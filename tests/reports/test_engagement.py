@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bench.matrix.schema import Limit, RunRecord
+from bench.matrix.schema import LimitRecord, RunRecord
 from bench.matrix.store import Store, read_json, write_json
 from bench.reports.engagement import bounds, value_of
 from bench.reports.paper_terminal import print_papers
@@ -42,7 +42,7 @@ def _tell(store: Store, attack: str, seed: int, value: float | None, defense: st
 
 @pytest.fixture
 def flagged(tmp_path: Path) -> Store:
-    """Of SafeCLIP against badnet seed 0 missed its limit, seed 1 and all of wanet kept it; other records say nothing."""
+    """SafeCLIP missed its limit against badnet at seed 0 and met it otherwise; other records have no limits."""
     store = make_suites(tmp_path / "flagged")
     _tell(store, "badnet", 0, 0.941)
     for attack, seed in (("badnet", 1), ("wanet", 0), ("wanet", 1)):
@@ -91,7 +91,7 @@ def test_seeds_share_a_note(flagged: Store) -> None:
     asr, _ = _tables(flagged)
     (note,) = [note for note in asr.notes if note.status == "did not engage"]
     name = f"{SAFECLIP} × badnet 0.5%"
-    assert note.places == f"{name}, seed 0: 94.1%; {name}, seed 1: never measured"
+    assert note.places == f"{name}, seed 0: 94.1%; {name}, seed 1: not measured"
 
 
 def test_every_format_says_so(flagged: Store) -> None:
@@ -153,9 +153,9 @@ def test_a_limit_with_a_part_of_another_kind_is_a_damaged_record(tmp_path: Path,
     [
         ({"value": 0.5234, "low": 0.6}, ("52.3%", "at least 60%")),
         ({"value": 2.0, "low": 0.125, "high": 1.0, "unit": ""}, ("2", "at least 0.125 and at most 1")),
-        ({"value": None, "high": 0.9}, ("never measured", "at most 90%")),
+        ({"value": None, "high": 0.9}, ("not measured", "at most 90%")),
     ],
 )
 def test_values_and_bounds(limit: dict[str, Any], shown: tuple[str, str]) -> None:
-    held = Limit.of({"what": WHAT, "advice": ADVICE, "engaged": False, **limit})
+    held = LimitRecord.of({"what": WHAT, "advice": ADVICE, "engaged": False, **limit})
     assert (value_of(held), bounds(held)) == shown

@@ -1,4 +1,4 @@
-"""Shapes against what they are by hand: heights, densities, colours, ticks."""
+"""Shapes of figures against values computed by hand: heights, densities, colours, ticks."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from bench.reports.figures import (
     RIGHT,
     TOP,
     Scale,
+    coordinate,
     edge,
     extent,
     heat_map,
     mixture_density,
     mixture_plot,
     overlap_plot,
-    place,
     round_numbers,
     shortened,
 )
@@ -147,4 +147,4 @@ def test_ticks_are_round_and_few(low: float, high: float, most: int, numbers: li
 
 
 def test_coordinates_are_short() -> None:
-    assert [place(value) for value in (12.0, 12.3456, -0.01, 100.96)] == ["12", "12.3", "0", "101"]
+    assert [coordinate(value) for value in (12.0, 12.3456, -0.01, 100.96)] == ["12", "12.3", "0", "101"]

@@ -1,4 +1,4 @@
-"""What counts as done, missing, failed, unsupported; and that numbers survive the frame."""
+"""Which cells are done, missing, failed or unsupported, and exact numbers in the frame."""
 
 from __future__ import annotations
 

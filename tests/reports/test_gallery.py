@@ -1,4 +1,4 @@
-"""Figures from records: which runs are shown, what is left out, and nothing of it is markup."""
+"""Figures from records: which runs are shown, what is omitted, and that nothing is markup."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def test_what_the_panels_say(store: Store) -> None:
     badnet = shown(store)["badnet 0.5%"]
     clean, poison = (sum(counts) for name, counts in similar.split().items() if name.startswith("similarity"))
     pairs, safe = clean + poison, round(0.625 * (clean + poison))
-    said = f"After epoch 2: {safe:,} of {pairs:,} pairs are safe (62.5%), with 3 of {poison} poisons."
-    assert [panel.note for panel in badnet.splits] == [f"{said} No mixture could be fitted: no curve.", said]
+    said = f"After epoch 2: the safe set has {safe:,} of {pairs:,} pairs (62.5%) and 3 of {poison} poisons."
+    assert [panel.note for panel in badnet.splits] == [f"{said} No mixture could be fitted.", said]
     degenerate, fitted = (panel.drawing for panel in badnet.splits)
     assert isinstance(degenerate, Plot)
     assert isinstance(fitted, Plot)
@@ -83,7 +83,7 @@ def test_what_the_panels_say(store: Store) -> None:
     assert badnet.examples is not None
     values = similar.examples("clip")["values"]
     own = sum(values[at][at] for at in range(6)) / 6
-    assert badnet.examples.panels[0].note.startswith(f"Poisoned pair 0.81, clean pairs {own:.2f}, other combinations 0.")
+    assert badnet.examples.panels[0].note.startswith(f"Poisoned pair 0.81, clean pairs {own:.2f}, mismatched pairs 0.")
 
 
 def test_the_lowest_seed_that_has_the_data(store: Store) -> None:

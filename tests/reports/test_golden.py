@@ -23,7 +23,6 @@ HEAVY = (
     "open_clip",
     "timm",
     "sklearn",
-    "scipy",
     "PIL",
     "safetensors",
     "attacks",

@@ -1,4 +1,4 @@
-"""Names, captions and messages that try to be part of the page."""
+"""Names, captions and messages that try to inject markup."""
 
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,7 +23,7 @@ KEPT = {"run_key", "eval_key", "schema", "better", "unit", "finished", "name_of_
 
 
 class _Tags(HTMLParser):
-    """The tags, attributes and text of a page, with those of the markup that its script unfolds."""
+    """The tags, attributes and text of a page, including the details that its script opens."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class _Tags(HTMLParser):
 
 
 def _spoilt(value: Any) -> Any:
-    """Every string with the hostile one behind it."""
+    """Append the hostile string to every string."""
     if isinstance(value, dict):
         return {name: item if name in KEPT else _spoilt(item) for name, item in value.items()}
     if isinstance(value, list):
@@ -84,7 +84,7 @@ def test_latex_commands_are_text() -> None:
     assert escaped(r"\input{/etc/passwd}") == r"\textbackslash{}input\{/etc/passwd\}"
 
 
-def test_records_that_would_hurt_count_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_harmful_records_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "run.json"
     for content in ("[" * 10**6, '{"a":' * 10**6, '{"schema": 1' + "0" * 10**5 + "}"):
         path.write_text(content)

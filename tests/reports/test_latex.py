@@ -1,4 +1,4 @@
-"""Tables for LaTeX: what they say, and that a real LaTeX sets them within the page."""
+"""LaTeX tables: their content, and that they compile and fit the page."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_latex_is_balanced_and_of_one_width(store: Store) -> None:
         assert not re.search(r"(?<!\\)[%_#](?!.*booktabs)", re.sub(r"\\label\{.*\}", "", text).split("\n", 1)[1])
 
 
-def test_latex_says_what_the_table_says(store: Store) -> None:
+def test_latex_has_the_values_of_the_table(store: Store) -> None:
     text = write_report(store, ["latex"])["table1.tex"].read_text(encoding="utf-8")
     assert re.search(r"measured & .*\\textbf\{11\.5\}.*\n\s*&\s*&.*\\scriptsize \$\\pm\$ 2\.1", text)
     assert r"\usepackage{booktabs}" in text

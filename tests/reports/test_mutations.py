@@ -1,4 +1,4 @@
-"""Whatever stands in one file of a results folder, commands that read it name that file and show the rest."""
+"""Whatever the content of a file in a results folder, commands name that file and show the rest."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def check(root: Path, seed: int) -> None:
         damaged = [line for line in status.output.splitlines() if line.startswith("damaged ")]
         name = str(path.relative_to(root))
         assert [line.split()[1] for line in damaged] in ([], [f"{name}:"]), what
-        assert (f"{name} is damaged and left out: " in report.output) == bool(damaged), what
+        assert (f"{name} is damaged and ignored: " in report.output) == bool(damaged), what
         page = (root / "report" / "index.html").read_text(encoding="utf-8")
         assert (f"<code>{name}</code>" in page) == bool(damaged), what
     except BaseException as error:

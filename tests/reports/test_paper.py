@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from bench.errors import UserError
-from bench.matrix.schema import RunRecord, Spec
+from bench.matrix.schema import RunRecord, SpecRecord
 from bench.matrix.store import Store
 from bench.reports.measures import Metric, Problem, point_for
 from bench.reports.paper import PaperCell, PaperTable, shown
@@ -35,7 +35,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def tables(store: Store, *suites: str) -> dict[str, PaperTable]:
-    return {table.edition.suite.name: table for table in paper_tables(store, load_runs(store), suites)}
+    return {table.variant.suite.name: table for table in paper_tables(store, load_runs(store), suites)}
 
 
 def cells(table: PaperTable) -> dict[tuple[str, str], PaperCell]:
@@ -82,13 +82,13 @@ def test_bold_by_brute_force(store: Store) -> None:
     undefended, defended = (statistics.mean(asr("badnet", name)) for name in ("clip", "safeclip"))
     assert defended < undefended
     assert bold == {("SafeCLIP", f"{data} BadNet") for data in ("CC1M", "MSCOCO")}
-    assert statistics.mean(asr("wanet", "safeclip")) < statistics.mean(asr("wanet", "clip"))  # but the attack did not take
-    assert {cell.took for (_, name), cell in cells(table).items() if "WaNet" in name} == {"", "no"}
+    assert statistics.mean(asr("wanet", "safeclip")) < statistics.mean(asr("wanet", "clip"))  # but the attack is ineffective
+    assert {cell.effective for (_, name), cell in cells(table).items() if "WaNet" in name} == {"", "no"}
     reasons = {note.status: note for note in table.notes}
-    assert "undefended ASR 18.0%" in reasons["attack did not take"].reason
+    assert "undefended ASR 18.0%" in reasons["attack ineffective"].reason
 
 
-def test_cells_without_a_number_say_why(store: Store) -> None:
+def test_cells_without_a_value_have_a_reason(store: Store) -> None:
     found = cells(tables(store)["table1"])
     assert (found["RoCLIP", "CC1M BadNet"].measured.word, found["RoCLIP", "CC1M BadNet"].measured.stat) == ("failed", None)
     assert "loss is NaN" in found["RoCLIP", "CC1M BadNet"].measured.reason
@@ -99,7 +99,7 @@ def test_cells_without_a_number_say_why(store: Store) -> None:
     assert found["CLIP", "CC1M TDPA"].difference is None
 
 
-def test_downstream_tasks_of_the_data_stand_beside_the_papers(store: Store) -> None:
+def test_other_downstream_tasks_get_extra_columns(store: Store) -> None:
     table = tables(store)["table2"]
     found = cells(table)
     assert [column.label for column in table.columns[10:]] == ["minus CLIP", "colour", "object", "shape"]
@@ -123,10 +123,10 @@ def test_safe_sets_come_from_the_first_split(store: Store) -> None:
     assert shown(3.75e-6, "fraction") == "0.000375"
 
 
-def test_editions_of_other_options_stand_apart_and_seeds_add_up(store: Store) -> None:
+def test_variants_are_separate_and_collect_seeds(store: Store) -> None:
     ask(store, "table6", {}, {}, options=["train.epochs=2"])
-    assert [t.edition.suite.name for t in paper_tables(store, load_runs(store))].count("table6") == 2
-    ids = [table.edition.id for table in paper_tables(store, load_runs(store))]
+    assert [t.variant.suite.name for t in paper_tables(store, load_runs(store))].count("table6") == 2
+    ids = [table.variant.id for table in paper_tables(store, load_runs(store))]
     assert len(ids) == len(set(ids))
 
 
@@ -134,10 +134,10 @@ def test_csv(store: Store) -> None:
     lines = list(csv.DictReader(io.StringIO(write_report(store)["table1.csv"].read_text())))
     assert len(lines) == 60
     line = next(each for each in lines if (each["row"], each["group"], each["column"]) == ("CLIP", "MSCOCO", "BadNet"))
-    assert (line["paper_data"], line["instead"], line["published"], line["seeds"]) == (PAPER_DATA[1], "scenes", "0.31", "2")
+    assert (line["paper_data"], line["replacement"], line["published"], line["seeds"]) == (PAPER_DATA[1], "scenes", "0.31", "2")
     assert float(line["measured"]) == pytest.approx(statistics.mean(asr("badnet", "clip")))
     assert float(line["difference"]) == pytest.approx(statistics.mean(asr("badnet", "clip")) - 0.31)
-    assert line["attack_took"] == "yes"
+    assert line["attack_effective"] == "yes"
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_csv(store: Store) -> None:
         (0.01, 0.00005, "−0.005"),
     ],
 )
-def test_a_difference_is_as_fine_as_what_it_is_between(published: float, measured: float, text: str) -> None:
+def test_a_difference_has_the_precision_of_its_operands(published: float, measured: float, text: str) -> None:
     cell = PaperCell("", f"{published:g}", published, Cell(Stat((0,), (Point(measured),))), Metric())
     assert cell.difference_text == text
 
@@ -166,7 +166,7 @@ def test_terminal_shows_published_measured_and_difference_within_100_columns(sto
     mean, deviation = statistics.mean(asr("badnet", "clip")) * 100, statistics.stdev(asr("badnet", "clip")) * 100
     assert f"{mean:.1f} ± {deviation:.1f}" in clip
     assert f"31.0 (+{mean - 31.0:.1f})" in paper
-    assert "attack did not take" in text
+    assert "attack ineffective" in text
     assert "failed: train: RuntimeError: loss is NaN" in " ".join(text.split())
 
 
@@ -178,7 +178,7 @@ def test_page_has_every_cell_and_its_links_lead_somewhere(store: Store) -> None:
     part = text[text.index('id="paper"') : text.index('class="setting" id="setting-')]
     assert part.count("paper 93.75") == 2
     assert "(−62.5)" not in part
-    assert "What is taken for safe" in part
+    assert "First safe set" in part
 
 
 def test_the_same_bytes_twice_and_elsewhere(store: Store, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_the_increase_of_time_counts_what_a_run_builds_on() -> None:
         below = {"name": builds_on} if builds_on else None
         spec = {"defense": {"name": "any", "builds_on": below}}
         record = {"spec": spec, "timing": {"stages": {"step": seconds - 3, "selection": 3.0}, **timing}}
-        return Run("key", "scenes", "small", "none", None, "any", 0, Spec.of(spec), RunRecord.of(record), None, ())
+        return Run("key", "scenes", "small", "none", None, "any", 0, SpecRecord.of(spec), RunRecord.of(record), None, ())
 
     def increase(defended: Run) -> Point | Problem:
         return point_for(defended, run(20), "time.increase", "")
@@ -222,7 +222,7 @@ def test_stages_are_those_that_the_defense_declares() -> None:
     record = {"spec": spec, "curves": epochs, "timing": {"stages": {"scoring": 3.0}}, "meaning": meaning}
     plain = {"curves": [{"seconds": 1.5}, {"seconds": 2.5}]}
     defended, undefended = (
-        Run("key", "scenes", "small", "none", None, "any", 0, Spec.of(spec), RunRecord.of(each), None, ())
+        Run("key", "scenes", "small", "none", None, "any", 0, SpecRecord.of(spec), RunRecord.of(each), None, ())
         for each in (record, plain)
     )
 
@@ -235,5 +235,5 @@ def test_stages_are_those_that_the_defense_declares() -> None:
     assert (value("time.epoch"), value("setting.low"), value("setting.batch_size")) == (2.5, 0.125, 7)
     assert point_for(defended, undefended, "time.unimodal", "") == (
         "no value",
-        "the run has no such epochs, or no record of their times",
+        "the run has no such epochs, or did not record their times",
     )

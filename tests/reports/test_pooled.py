@@ -1,4 +1,4 @@
-"""The interval of a mean over seeds, against the equation that defines it, in every format."""
+"""The pooled interval against its defining equation, in every format."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_wilson_by_the_quadratic_formula(n: int) -> None:
         assert low <= count / n <= high
 
 
-def test_no_rounding_keeps_0_and_1_out() -> None:
+def test_rounding_does_not_exclude_0_and_1() -> None:
     for n in range(1, 3000):
         assert wilson(0.0, n)[0] == 0.0
         assert wilson(1.0, n)[1] == 1.0
@@ -63,7 +63,7 @@ def test_the_smaller_n_is_named() -> None:
     assert stat((0, 16)).interval == ""  # the spread of one seed is its interval
 
 
-def test_what_is_no_share_of_a_count_has_none() -> None:
+def test_only_proportions_have_a_pooled_interval() -> None:
     assert stat((3, 16), (4, 16), unit="seconds").pooled is None
     for value, n in ((0.123, 16), (0.5, None), (0.5, 0), (1.5, 16), (-0.5, 16)):  # the first: a mean over classes
         assert Stat((0, 1), (Point(0.5, n=16), Point(value, n=n))).pooled is None
@@ -71,7 +71,7 @@ def test_what_is_no_share_of_a_count_has_none() -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """No hit in 16, 48 and 48 images under a defense, all under none; floors of 1 in 16."""
+    """No hit in 16, 48 and 48 images with a defense, all hits without; floors of 1 in 16."""
     store = Store.create(tmp_path / "out")
     for defense, share in (("clip", 1.0), ("safeclip", 0.0)):
         for seed, n in enumerate((16, 48, 48)):
@@ -110,7 +110,7 @@ def test_every_format_has_it(store: Store) -> None:
     assert (cell["n_total"], cell["n_least"]) == ("112", "16")
     page = files["index.html"]
     assert page.count("[0.0, 3.3] n≥16</small>") == 2  # the table of the setting and the paper's
-    assert page.count('title="95% Wilson interval of the counts of all seeds pooled: 16 + 48 + 48 = 112"') > 2
+    assert page.count('title="95% Wilson interval of the counts pooled over all seeds: 16 + 48 + 48 = 112"') > 2
     assert r"\scriptsize $\pm$ 0.0, n$\geq$16" in files["table1.tex"]
     assert r"\scriptsize [0.0, 3.3]" in files["table1.tex"]
     for paper_table in (False, True):

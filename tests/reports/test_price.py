@@ -1,4 +1,4 @@
-"""What the price is made of, against numbers worked out by hand."""
+"""The price breakdown against numbers computed by hand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bench.reports.write import write_report
 
 from . import records_maker as maker
 
-# (attack, seed) -> ASR, zero-shot, probe colour, probe shape of the two controls beside safeclip
+# (attack, seed) -> ASR, zero-shot, probe colour, probe shape of the two controls for safeclip
 CONTROLS = {
     ("badnet", 0): {"control_steps": (0.90, 0.75, 0.88, 0.70), "control_size": (0.80, 0.72, 0.86, 0.66)},
     ("badnet", 1): {"control_steps": (0.92, 0.74, 0.90, 0.68), "control_size": (0.70, 0.71, 0.84, 0.64)},
@@ -58,7 +58,7 @@ def table(store: Store) -> PriceTable:
     return found[0]
 
 
-def test_parts_sum_to_what_is_lost(priced: Store) -> None:
+def test_parts_sum_to_the_loss(priced: Store) -> None:
     found = table(priced)
     assert {(row.attack, row.defense) for row in found.rows} == {("badnet 0.5%", "safeclip (threshold=0.9)")}
     parts = {row.measure: row.parts for row in found.rows}
@@ -66,13 +66,13 @@ def test_parts_sum_to_what_is_lost(priced: Store) -> None:
     assert parts["zero_shot"] == pytest.approx((0.755 - 0.745, 0.745 - 0.715, 0.715 - 0.71))
     assert parts["linear_probe"] == pytest.approx((0.0, 0.04, 0.0))
     assert found.sentences == [
-        "Of safeclip (threshold=0.9)'s 4.5 points of zero_shot lost, fewer steps account for 1.0, fewer pairs for 3.0 and the "
-        "method for 0.5; of the 80.5 points of ASR that safeclip (threshold=0.9) takes away, fewer steps account for 1.0, "
-        "fewer pairs for 16.0 and the method for 63.5."
+        "Of safeclip (threshold=0.9)'s 4.5 points lost in zero_shot, 1.0 are due to fewer steps, 3.0 to fewer pairs and 0.5 to "
+        "the method; of the 80.5 points of ASR removed by safeclip (threshold=0.9), 1.0 are due to fewer steps, 16.0 to fewer "
+        "pairs and 63.5 to the method."
     ]
 
 
-def test_what_is_not_measured_on_the_same_seeds_is_not_taken_apart(priced: Store) -> None:
+def test_no_breakdown_unless_measured_on_the_same_seeds(priced: Store) -> None:
     (priced.run_dir(control_key("control_size", 1)) / "run.json").unlink()
     found = table(priced)
     assert [row.parts for row in found.rows] == [None] * 3
@@ -103,24 +103,24 @@ def test_files_page_and_terminal(priced: Store, store: Store) -> None:
     assert float(asr["by_fewer_pairs"]) == pytest.approx(0.16)
     assert (float(asr["defended_pooled_low"]), float(asr["defended_pooled_high"])) == pytest.approx(wilson(138 / 1200, 1200))
     assert (asr["defended_n_total"], asr["defended_n_least"]) == ("1200", "600")
-    assert "control_size beside safeclip" in {row["defense"] for row in csv.DictReader(paths["results.csv"].open())}
+    assert "control_size for safeclip" in {row["defense"] for row in csv.DictReader(paths["results.csv"].open())}
     assert "control" not in paths["table.csv"].read_text()
     page = paths["index.html"].read_text()
-    assert "What the price is made of" in page
-    assert "the method for 63.5" in page
-    prices = page.split("What the price is made of")[1].partition("</table>")[0]
+    assert "Price breakdown" in page
+    assert "63.5 to the method" in page
+    prices = page.split("Price breakdown")[1].partition("</table>")[0]
     (asr_row,) = [row for row in prices.split("</tr>") if ">asr</td>" in row]
-    assert asr_row.count("95% Wilson interval of the counts of all seeds pooled") == 4
+    assert asr_row.count("95% Wilson interval of the counts pooled over all seeds") == 4
     for name in CONTROLS["badnet", 0]:
         assert f'id="run-{control_key(name, 0)}"' in page
     console = Console(record=True, width=160, file=io.StringIO())
     print_tables(priced, console)
     said = console.export_text()
     assert "same steps and pairs" in said
-    assert "the method for 63.5" in " ".join(said.split())
+    assert "63.5 to the method" in " ".join(said.split())
 
 
-def test_a_control_is_made_again_beside_its_defense(priced: Store) -> None:
+def test_the_command_of_a_control_runs_its_defense_with_controls(priced: Store) -> None:
     (run,) = [run for run in load_runs(priced) if run.defense == "control_size" and run.seed == 0]
     command = command_of(run)
     assert "--defense safeclip" in command

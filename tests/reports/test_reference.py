@@ -1,4 +1,4 @@
-"""The committed results: their tables follow from their records."""
+"""The tables of the committed results follow from their records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Suites of files in reports: a results folder shows them without the file, and an edited file keeps the runs that it can."""
+"""Suites from files in reports: a results folder shows them without the file, and an edited file keeps unchanged runs."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 @pytest.fixture
 def run(store: Store) -> Run:
-    """Keeps a text as what `bench run --suite mine.toml` leaves of it."""
+    """Store a suite as `bench run --suite mine.toml` does."""
 
     def write(text: str) -> None:
         Path("mine.toml").write_text(text, encoding="utf-8")
@@ -83,7 +83,7 @@ def run(store: Store) -> Run:
 
 
 def tables(store: Store, *suites: str) -> list[PaperTable]:
-    return [each for each in paper_tables(store, load_runs(store), suites) if each.edition.suite.name == "mine"]
+    return [each for each in paper_tables(store, load_runs(store), suites) if each.variant.suite.name == "mine"]
 
 
 def cells(table: PaperTable) -> dict[tuple[str, str], PaperCell]:
@@ -108,13 +108,13 @@ def test_a_folder_alone_reports_it_elsewhere(store: Store, run: Run, tmp_path: P
         ("PAR", "strong", "", "unsupported"),
     ]
     assert {line["reason"] for line in lines if line["row"] == "PAR"} == {"no plugin named par"}
-    assert [each.edition.suite.name for each in paper_tables(elsewhere, load_runs(elsewhere), ["mine"])] == ["mine"]
+    assert [each.variant.suite.name for each in paper_tables(elsewhere, load_runs(elsewhere), ["mine"])] == ["mine"]
     with pytest.raises(UserError, match="--suite mien: unknown suite; did you mean"):
         tables(elsewhere, "mien")
     assert elsewhere.damaged == {}
 
 
-def test_its_paper_is_cited_and_told_from_others(store: Store, run: Run) -> None:
+def test_its_paper_is_cited_and_distinguished_from_others(store: Store, run: Run) -> None:
     run(MINE)
     paths = write_report(store, FORMATS)
     page, tex = (paths[name].read_text(encoding="utf-8") for name in ("index.html", "mine.tex"))
@@ -142,11 +142,11 @@ def test_an_accuracy_of_no_task_is_the_mean_over_those_measured(store: Store, ru
     assert cells(table)["CLIP", "BadNet"].text == "79.0"  # colour 88 and 90, shape 70 and 68
 
 
-def test_before_it_was_run_a_file_says_how(store: Store) -> None:
+def test_a_suite_that_was_not_run_says_how_to_run_it(store: Store) -> None:
     Path("mine.toml").write_text(MINE)
     (table,) = tables(store, "mine.toml")
     assert {cell.measured.word for cell in table.cells} == {"not run"}
-    assert "`bench run --suite mine.toml` runs it" in table.cells[0].measured.reason
+    assert "run `bench run --suite mine.toml`" in table.cells[0].measured.reason
 
 
 def test_an_edited_file_keeps_the_runs_of_conditions_that_are_the_same(store: Store, run: Run) -> None:
@@ -163,16 +163,16 @@ def test_an_edited_file_keeps_the_runs_of_conditions_that_are_the_same(store: St
     assert found["CLIP", "BadNet"].measured.stat is not None
 
 
-def test_two_versions_on_record_stand_apart(store: Store, run: Run) -> None:
+def test_two_versions_on_record_are_separate(store: Store, run: Run) -> None:
     run(MINE)
     run(MINE.replace("95.5", "96"))
     found = tables(store)
     assert sorted(cells(table)["CLIP", "strong"].printed for table in found) == ["95.5", "96"]
-    assert len({table.edition.id for table in found}) == 2
-    assert all(re.search("version [0-9a-f]{6}$", table.edition.subtitle) for table in found)
+    assert len({table.variant.id for table in found}) == 2
+    assert all(re.search("version [0-9a-f]{6}$", table.variant.subtitle) for table in found)
     lines = csv.DictReader(io.StringIO(write_report(store)["mine.csv"].read_text()))
     assert len({line["options"] for line in lines}) == 2
-    assert [table.edition.options for table in tables(store, "mine.toml")] == [()]
+    assert [table.variant.options for table in tables(store, "mine.toml")] == [()]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_two_versions_on_record_stand_apart(store: Store, run: Run) -> None:
         ("content", "x", "dictionary"),
     ],
 )
-def test_content_that_is_no_suite_is_damage(store: Store, run: Run, part: str, value: Any, said: str) -> None:
+def test_invalid_suite_content_is_reported_as_damaged(store: Store, run: Run, part: str, value: Any, said: str) -> None:
     run(MINE)
     path = next(store.root.glob("requests/suite-mine-*.json"))
     record = json.loads(path.read_text())

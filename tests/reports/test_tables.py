@@ -1,4 +1,4 @@
-"""The human tables against numbers worked out by hand."""
+"""Human-readable tables against numbers computed by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.canonical import digest, identity, without_nulls
-from bench.matrix.schema import EvalRecord, Plugin, RunRecord
+from bench.matrix.schema import EvalRecord, PluginRecord, RunRecord
 from bench.matrix.store import Store, read_json
 from bench.reports.labels import Labels, number, ranges, setting_titles
 from bench.reports.records import Evaluation, load_runs
@@ -61,15 +61,15 @@ def test_mean_spread_and_seeds(store: Store) -> None:
     assert (alone.stat.text, alone.stat.spread, alone.seeds) == ("5.0", "[3.0, 7.0]", "1 seed")
 
 
-def test_best_only_among_the_same_seeds_and_where_the_attack_took(store: Store) -> None:
+def test_best_only_among_the_same_seeds_and_where_the_attack_is_effective(store: Store) -> None:
     table = asr(store)
     best = {(row.defense, attack) for row in table.rows for attack, c in zip(table.attacks, row.cells, strict=True) if c.best}
-    # 5.0 of safeclip (threshold=0.7) is lower, but is one seed; wanet did not take; the evil attack has no undefended cell
+    # 5.0 of safeclip (threshold=0.7) is lower, but is one seed; wanet is ineffective; the evil attack has no undefended cell
     assert best == {("safeclip (threshold=0.9)", "badnet 0.5%")}
-    assert [took.state for took in table.took] == ["unknown", "yes", "no"]
-    assert table.took[0].message == "undefended ASR not measured"
-    assert table.took[2].message == "attack did not take"
-    note = next(note for note in table.notes if note.number == table.took[2].note)
+    assert [verdict.state for verdict in table.verdicts] == ["unknown", "yes", "no"]
+    assert table.verdicts[0].message == "undefended ASR not measured"
+    assert table.verdicts[2].message == "attack ineffective"
+    note = next(note for note in table.notes if note.number == table.verdicts[2].note)
     assert note.where == ["wanet 2%"]
     assert "undefended ASR 18.0%, below the 30.0%" in note.reason
 
@@ -79,32 +79,32 @@ def test_best_only_among_the_same_seeds_and_where_the_attack_took(store: Store) 
     [(0.31, 0.05, "yes"), (0.30, 0.05, "yes"), (0.29, 0.05, "no"), (0.29, None, "no"), (0.31, None, "yes"),
      (0.45, 0.30, "no"), (0.55, 0.30, "yes"), (0.5, 0.3, "yes")],
 )  # fmt: skip
-def test_did_not_take_rule(tmp_path: Path, undefended: float, floor: float | None, state: str) -> None:
+def test_the_rule_for_ineffective_attacks(tmp_path: Path, undefended: float, floor: float | None, state: str) -> None:
     store = Store.create(tmp_path / "rule")
     for defense, value in (("clip", undefended), ("safeclip", 0.01)):
         write_training(store, "badnet", defense, 0)
         shares = {("asr", "all"): value} | ({} if floor is None else {("asr_floor", "all"): floor})
         write_eval(store, key_for("badnet", defense, 0), "asr", shares, better={"asr": "lower"})
     table = asr(store)
-    assert table.took[0].state == state
+    assert table.verdicts[0].state == state
     assert cell(table, "badnet 0.5%", "safeclip").best == (state == "yes")
 
 
 def test_the_rule_takes_the_mean_over_seeds(tmp_path: Path) -> None:
     store = Store.create(tmp_path / "mean")
-    for seed, value in enumerate((0.9, 0.1, 0.1)):  # mean 0.367: took, though two seeds of three did not
+    for seed, value in enumerate((0.9, 0.1, 0.1)):  # mean 0.367: effective, though two seeds of three are not
         write_training(store, "badnet", "clip", seed)
         write_eval(store, key_for("badnet", "clip", seed), "asr", {("asr", "all"): value, ("asr_floor", "all"): 0.1})
-    assert asr(store).took[0].state == "yes"
+    assert asr(store).verdicts[0].state == "yes"
 
 
-def test_no_credit_where_the_undefended_cell_is_not_there(tmp_path: Path) -> None:
+def test_no_credit_without_an_undefended_cell(tmp_path: Path) -> None:
     store = Store.create(tmp_path / "alone")
     for defense, value in (("roclip", 0.9), ("safeclip", 0.01)):
         write_training(store, "badnet", defense, 0)
         write_eval(store, key_for("badnet", defense, 0), "asr", {("asr", "all"): value})
     table = asr(store)
-    assert table.took[0].state == "unknown"
+    assert table.verdicts[0].state == "unknown"
     assert not any(c.best for row in table.rows for c in row.cells)
 
 
@@ -220,17 +220,17 @@ def test_best_of() -> None:
     assert best_of([stat(0.1, 0), stat(0.2, 0), stat(0.3, 0, 1), stat(0.4, 0, 1)], "lower") == {2}
 
 
-def test_labels_tell_specs_apart() -> None:
-    one = Plugin.of({"name": "a", "version": "1", "params": {"rate": 0.01, "patch": {"size": 6}}})
-    other = Plugin.of({"name": "a", "version": "1", "params": {"rate": 0.01, "patch": {"size": 4}}})
-    newer = Plugin.of({**one.dump(), "version": "2", "source": None})
-    assert Labels([one]).of(Plugin.of({**one.dump(), "source": None})) == "a 1%"
+def test_labels_are_unique() -> None:
+    one = PluginRecord.of({"name": "a", "version": "1", "params": {"rate": 0.01, "patch": {"size": 6}}})
+    other = PluginRecord.of({"name": "a", "version": "1", "params": {"rate": 0.01, "patch": {"size": 4}}})
+    newer = PluginRecord.of({**one.dump(), "version": "2", "source": None})
+    assert Labels([one]).of(PluginRecord.of({**one.dump(), "source": None})) == "a 1%"
     labels = Labels([one, other])
     assert (labels.of(one), labels.of(other)) == ("a 1% (patch.size=6)", "a 1% (patch.size=4)")
     labels = Labels([one, newer])
     assert (labels.of(one), labels.of(newer)) == ("a 1% (version=1)", "a 1% (version=2)")
-    close = Plugin.of({"name": "a", "params": {"rate": 0.010000001}})
-    labels = Labels([Plugin.of({"name": "a", "params": {"rate": 0.01}}), close])
+    close = PluginRecord.of({"name": "a", "params": {"rate": 0.010000001}})
+    labels = Labels([PluginRecord.of({"name": "a", "params": {"rate": 0.01}}), close])
     assert labels.of(close).startswith("a 1% #")
 
 

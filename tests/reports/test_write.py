@@ -1,4 +1,4 @@
-"""The files: exact numbers, the same bytes twice, nothing outside, nothing executable from a record."""
+"""Report files: exact numbers, reproducible bytes, self-contained, nothing executable from a record."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 class Page(HTMLParser):
-    """The page with the bodies of runs in their places, as it is once they are opened."""
+    """The page with the details of all runs opened."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -74,11 +74,11 @@ def test_table_csv_against_means_by_hand(store: Store) -> None:
         assert float(row["zero_shot.top1"]) == pytest.approx(statistics.mean(n[2] for n in numbers))
         assert float(row["linear_probe.top1"]) == pytest.approx(statistics.mean((n[3] + n[4]) / 2 for n in numbers))
         if attack == "none":
-            assert row["asr"] == row["attack_took"] == ""
+            assert row["asr"] == row["attack_effective"] == ""
             continue
         assert float(row["asr"]) == pytest.approx(statistics.mean(n[1] for n in numbers))
         assert float(row["asr_floor"]) == pytest.approx(FLOOR)
-        assert row["attack_took"] == {"badnet": "yes", "wanet": "no", EVIL: "unknown"}[attack]
+        assert row["attack_effective"] == {"badnet": "yes", "wanet": "no", EVIL: "unknown"}[attack]
         if len(numbers) > 1:
             assert float(row["asr_std"]) == pytest.approx(statistics.stdev(n[1] for n in numbers))
             assert row["asr_ci_low"] == ""
@@ -95,7 +95,7 @@ def test_the_same_bytes_twice_and_elsewhere(store: Store, tmp_path: Path) -> Non
     second = {name: path.read_bytes() for name, path in write_report(store).items()}
     elsewhere = {name: path.read_bytes() for name, path in write_report(make(tmp_path / "elsewhere")).items()}
     assert first == second == elsewhere
-    assert sorted(first) == ["index.html", "results.csv", "table.csv"]
+    assert sorted(first) == ["comparisons.csv", "index.html", "results.csv", "table.csv"]
     assert sorted(path.name for path in (store.root / "report").iterdir()) == sorted(first)
 
 
@@ -121,7 +121,7 @@ def test_the_page_stands_alone_and_its_links_lead_somewhere(store: Store) -> Non
     assert {link.removeprefix("#") for link in page.attributes("href")} <= set(ids)
     assert {f"run-{run.key}" for run in load_runs(store)} <= set(ids)
     assert "loss is NaN" in page.text  # the traceback
-    assert page.text.count("attack did not take") == 1
+    assert page.text.count("attack ineffective") == 2  # the column and its note
     assert len([name for name in ids if name.startswith("curve-")]) == 17  # 14 + 2 + 1 trained runs have a curve
     pictures = [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("role") == "img"]
     assert all(attrs["aria-labelledby"] in ids for attrs in pictures)
@@ -139,7 +139,7 @@ def test_bold_is_what_the_tables_say(store: Store) -> None:
 def test_empty_folder(tmp_path: Path) -> None:
     store = Store.create(tmp_path / "empty")
     paths = write_report(store)
-    assert "Nothing was run yet" in paths["index.html"].read_text(encoding="utf-8")
+    assert "Nothing has been run" in paths["index.html"].read_text(encoding="utf-8")
     assert paths["results.csv"].read_text() == ",".join(COLUMNS) + "\n"
     assert rows_of(paths["table.csv"]) == []
     console = Console(width=80, record=True, file=io.StringIO())
@@ -153,7 +153,7 @@ def test_terminal_fits_80_columns_and_keeps_markup_as_text(store: Store) -> None
     write_evals(store, "badnet", "[red]x", 0, (0.5, 0.5, 0.5, 0.5))
     print_tables(store, console)
     text = console.export_text()
-    assert text.count("[red]x") == 3  # two blocks of attacks, one of utility
+    assert text.count("[red]x") == 4  # a verdict, two blocks of attacks, one of utility
     assert max(len(line) for line in text.splitlines()) <= 80
     assert "92.0 ± 2.8" in text
     assert "loss is NaN" in text

@@ -28,7 +28,7 @@ def _close(count: int, n: int, share: float) -> None:
     assert abs(count / n - share) < 4 * math.sqrt(share * (1 - share) / n) + 1e-9
 
 
-def test_the_object_is_called_by_its_class_name_but_for_synonyms_and_words_for_anything(written: Written) -> None:
+def test_objects_are_named_by_class_synonym_or_a_generic_word(written: Written) -> None:
     captions, attributes, _ = written
     index = MentionIndex(grammar.SHAPES)
     _close(sum(bool({*text.split()} & {"object", "thing"}) for text in captions), N, 0.12 * 2 / 3)

@@ -20,7 +20,7 @@ def _scenes(n: int = 200, seed: int = 0) -> Scenes:
 
 
 def test_areas_of_outlines_with_a_formula() -> None:
-    """Shares of the frame of 4 square units."""
+    """Areas as shares of the image, which is 2 x 2."""
     shares = dict(zip(OUTLINES, masks().mean(dim=(1, 2, 3)).tolist(), strict=True))
     spike, dent = 0.98, 0.4
     expected = {
@@ -140,8 +140,8 @@ def test_backgrounds_can_be_told_apart_by_their_colour() -> None:
     assert (found == scenes.background[200:]).mean() > 0.75
 
 
-def test_what_is_drawn_does_not_hang_on_the_batch() -> None:
-    """The same world, shorter: poses and attributes differ, but a scene's object stays where its numbers say."""
+def test_rendering_does_not_depend_on_the_batch() -> None:
+    """With fewer scenes, poses and attributes differ, but each object is where its pose says."""
     scenes = dataclasses.replace(_scenes(130), texture=np.full(130, PLAIN))
     pixels = render(scenes, 32).numpy() / 255
     palette = np.array([_RGB[name] for name in grammar.COLOURS])

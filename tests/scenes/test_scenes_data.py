@@ -53,7 +53,7 @@ def test_deterministic() -> None:
 
 
 @pytest.mark.parametrize("split", [name for name in SIZES if name != "train"])
-def test_splits_do_not_hang_on_one_anothers_sizes(split: str) -> None:
+def test_splits_do_not_depend_on_the_sizes_of_others(split: str) -> None:
     first, other = _open(), _open(None, 16, **{split: SIZES[split] + 7})
     assert first.fingerprint != other.fingerprint
     for name, images in _images(first).items():
@@ -70,7 +70,7 @@ def test_splits_share_no_image(sizes: dict[str, int]) -> None:
     assert list(bundle.holdout.captions) != list(bundle.test.captions)
 
 
-def test_another_seed_is_another_world() -> None:
+def test_another_seed_gives_other_scenes() -> None:
     first, other = _open(), _open(seed=1)
     assert first.fingerprint != other.fingerprint != _open(side=32).fingerprint
     assert not torch.equal(_all(first.train.images), _all(other.train.images))
@@ -91,7 +91,7 @@ def test_tasks() -> None:
     assert bundle.vocabulary == bundle.tasks[0].vocabulary
 
 
-def test_all_classes_are_there_at_the_default_size() -> None:
+def test_all_classes_occur_at_the_default_size() -> None:
     bundle = ScenesDataset().open(ScenesDataset.Params(), 32, DataPlace(root=None, cache=None))  # type: ignore[arg-type]
     for task in bundle.tasks:
         for labels in (task.train_labels, task.test_labels):
@@ -101,7 +101,7 @@ def test_all_classes_are_there_at_the_default_size() -> None:
 
 @pytest.fixture
 def renders(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Grows by one each time that something is rendered."""
+    """One entry for each rendering."""
     counted: list[int] = []
 
     def counting(scenes: Any, side: int) -> torch.Tensor:
@@ -112,7 +112,7 @@ def renders(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counted
 
 
-def test_nothing_is_rendered_before_it_is_asked_for(renders: list[int]) -> None:
+def test_nothing_is_rendered_before_first_use(renders: list[int]) -> None:
     bundle = _open()
     assert renders == []
     bundle.train.images.load(np.array([3]))
@@ -139,7 +139,7 @@ def test_the_cache_is_read_again(tmp_path: Path, renders: list[int]) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "garbage", "flipped", "other", "shape"])
-def test_a_damaged_cache_file_is_rendered_anew(tmp_path: Path, damage: str, renders: list[int]) -> None:
+def test_a_damaged_cache_file_is_rendered_again(tmp_path: Path, damage: str, renders: list[int]) -> None:
     first = _all(_open(tmp_path).train.images)
     (file,) = tmp_path.rglob("train.safetensors")
     whole = file.read_bytes()
@@ -157,7 +157,7 @@ def test_a_damaged_cache_file_is_rendered_anew(tmp_path: Path, damage: str, rend
     assert len(renders) == 2
 
 
-def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+def test_an_unwritable_cache_is_not_an_error(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     assert torch.equal(_all(_open(blocked).train.images), _all(_open().train.images))

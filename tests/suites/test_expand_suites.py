@@ -1,4 +1,4 @@
-"""Suites on the embedded data set: what runs, with which parameters, and what is shared."""
+"""Suites on the embedded data set: their runs, parameters and shared cells."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from bench import plugins
 from bench.config import RunSpec
 from bench.errors import UserError
-from bench.matrix.expand import Request, expand
+from bench.matrix.expand import MatrixRequest, expand
 from bench.matrix.suites import SuitePlan, SuiteRequest, expand_suites, rescaled
 from bench.suites.library import load, resolve
 
@@ -56,7 +56,9 @@ def test_cells_are_those_of_a_plain_run() -> None:
     plan = plan_of("table1", seeds=(0, 2))
     names = ["badnet", "blended", "label_consistent", "tdpa", "wanet"]
     plain = expand(
-        Request("scenes", names, ["clip", "roclip", "safeclip"], ["asr", "zero_shot", "linear_probe"], (0, 2), options=SIZES)
+        MatrixRequest(
+            "scenes", names, ["clip", "roclip", "safeclip"], ["asr", "zero_shot", "linear_probe"], (0, 2), options=SIZES
+        )
     )
     assert {cell.key for cell in plain.cells} == set(plan.suites[0].cells)
     evaluations = {each.key for cell in plain.cells for each in cell.evaluations}
@@ -69,7 +71,7 @@ def test_controls_are_those_of_a_plain_run() -> None:
     names = ["badnet", "blended", "label_consistent", "tdpa", "wanet"]
     plan, without = plan_of("table1", controls=True, evaluators=["asr"]), plan_of("table1", evaluators=["asr"])
     defenses = ["clip", "roclip", "safeclip"]
-    plain = expand(Request("scenes", names, defenses, ["asr"], options=SIZES, controls=True))
+    plain = expand(MatrixRequest("scenes", names, defenses, ["asr"], options=SIZES, controls=True))
     assert {cell.key for cell in plain.cells} == set(plan.suites[0].cells)
     assert plan.suites[0].runs == without.suites[0].runs
     assert len(plan.suites[0].cells) == len(without.suites[0].cells) + 2 * 2 * len(names)
@@ -123,7 +125,7 @@ def test_a_recipe_replaces_that_of_the_data_set_and_variants_keep_their_factors_
     assert all("recipe" not in cell.dump() for request in plan_of("table4").requests for cell in request.cells)
 
 
-def test_models_and_sizes_stand_in() -> None:
+def test_substituted_models_and_sizes() -> None:
     plan = plan_of("table12", "table13", options=())
     specs = specs_of(plan)
     assert specs["cc1m | tdpa | safeclip | ViT-B-32"].model.name == "scenes-vit-8"
@@ -132,7 +134,7 @@ def test_models_and_sizes_stand_in() -> None:
     assert sizes == [65536, 32768, 16384]
 
 
-def test_data_that_is_not_there() -> None:
+def test_missing_data() -> None:
     plugins.load()
     with pytest.raises(UserError, match="--data-root"):
         plan_of("table10", data=None, options=())
@@ -140,7 +142,7 @@ def test_data_that_is_not_there() -> None:
         plan_of("table1", data="mscocoo")
 
 
-def test_a_data_set_that_nobody_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unregistered_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
     from bench.registry import datasets
 
     plugins.load()

@@ -1,4 +1,4 @@
-"""Every suite parses; published numbers against literals read off the paper."""
+"""Every suite is valid; published numbers against literals from the paper."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ PRINTED: dict[tuple[str, str, str], float | str] = {
     ("table7", "SafeCLIP/zero-shot", "CIFAR-100"): 10.41,
     ("table7", "SafeCLIP, 64 epochs/linear probe", "ImageNet"): 28.7,
     ("table7", "CLIP/zero-shot", "ASR TDPA"): 93.8,
-    ("table8", "SafeCLIP: mixture, once", "time"): 0.35,
+    ("table8", "SafeCLIP: fitting the mixture (once)", "time"): 0.35,
     ("table8", "RoCLIP epoch", "time"): 1.06,
     ("table9", "CC1M", "TDPA 0.1%"): 6.25,
     ("table9", "CC1M", "BadNet 0.5%"): "-",
@@ -92,7 +92,7 @@ OF_RUNS = {"time.update", "time.epoch", "setting.lr", "setting.batch_size"}
 
 
 def _declared() -> set[str]:
-    """Metrics of what defenses declare of their telemetry and their learning rates."""
+    """Metrics for the telemetry and learning rates that defenses declare."""
     plugins.load()
     meanings = [entry.plugin.meaning(entry.plugin.Params()) for entry in defenses]
     stages = {f"time.{stage.name}" for meaning in meanings for stage in meaning.stages}
@@ -120,7 +120,7 @@ def test_published_numbers(at: tuple[str, str, str]) -> None:
 
 
 def test_sums_over_whole_tables() -> None:
-    """A slip in any digit shows."""
+    """Sums detect a wrong digit."""
     sums = {
         suite.name: round(sum(value for row in suite.rows for value in row.published if not isinstance(value, str)), 6)
         for suite in map(load, ("table1", "table2", "table5", "table6", "table7", "table11", "table15"))

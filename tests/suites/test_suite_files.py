@@ -1,4 +1,4 @@
-"""Suites of files: what one sentence says of each fault, what runs, and what a results folder keeps of them."""
+"""Suites from files: error messages, runs, and what a results folder stores."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_cells_are_those_that_a_built_in_suite_would_have() -> None:
         ('title = "Defenses"', "title = [", "is not TOML"),
         ('title = "Defenses"', "", "title is missing"),
         ("title =", "titel = 1\ntitle =", "titel: unknown key; did you mean 'title'?"),
-        ("title =", 'name = "x"\ntitle =', "unknown key 'name'; a suite has the name of its file"),
+        ("title =", 'name = "x"\ntitle =', "unknown key 'name'; the name of a suite is that of its file"),
         ("[90, 30.5]", "[90]", "row 'CLIP': 1 published values for 2 columns"),
         ("[90, 30.5]", '[90, "30"]', "row 'CLIP', value 2 of published: a number, \"-\" (blank in the paper) or"),
         ("[90, 30.5]", "[true, 30]", "row 'CLIP', value 1 of published"),
@@ -78,17 +78,17 @@ def test_the_cells_are_those_that_a_built_in_suite_would_have() -> None:
         ('label = "CA",', "", "column 2, label is missing"),
         ('"roclip"', '"rocilp"', "row 'RoCLIP', column 'ASR': unknown defense 'rocilp' (did you mean 'roclip'?)"),
         ('"badnet"', '"badnett"', "row 'CLIP', column 'ASR': unknown attack 'badnett' (did you mean 'badnet'?)"),
-        ('attack = "badnet", ', "", "row 'CLIP', column 'ASR': the ASR of which attack?"),
-        ('data = "cc3m", ', "", "row 'CLIP', column 'ASR': which data set?"),
+        ('attack = "badnet", ', "", "row 'CLIP', column 'ASR': no attack for the ASR"),
+        ('data = "cc3m", ', "", "row 'CLIP', column 'ASR': no data set"),
         ('"zero_shot"', '"zero_shoot"', "column 'CA', metric: unknown metric 'zero_shoot'; did you mean 'zero_shot'?"),
         ("year = 2025", "", "paper.year is missing"),
         ("year = 2025", 'year = 2025\nlink = "javascript:alert(1)"', "paper.link: an address that begins with https://"),
-        ("year = 2025", "year = 2025\ncite = 'a}b'", "paper.cite: a BibTeX key is needed"),
+        ("year = 2025", "year = 2025\ncite = 'a}b'", "paper.cite: expected a BibTeX key"),
         ('[paper]\nauthors = "Doe et al."\nyear = 2025', 'paper = "safecilp"', "did you mean 'safeclip'?"),
         ('data = "cc3m"', 'data = "cc3m", model = "RN51"', "--model RN51: unknown model; did you mean 'RN50'?"),
     ],
 )
-def test_a_fault_is_one_sentence_that_says_where(old: str, new: str, words: str) -> None:
+def test_errors_are_one_sentence_with_their_position(old: str, new: str, words: str) -> None:
     assert MINE.count(old) >= 1
     with pytest.raises(UserError) as refused:
         plan_of(MINE.replace(old, new))
@@ -107,7 +107,7 @@ def test_a_fault_is_one_sentence_that_says_where(old: str, new: str, words: str)
         ),
         (VARIANT + "set.unimodel = 5", "[defenses.\"x\"] set: safeclip has no option 'unimodel'; did you mean 'unimodal'?"),
         (VARIANT + "set.unimodal = 'a'", '[defenses."x"] set: unimodal: Input should be a valid number'),
-        (VARIANT + "scaled.use_pool = 1", "scaled: use_pool of safeclip is no number; give its value under set"),
+        (VARIANT + "scaled.use_pool = 1", "scaled: use_pool of safeclip is not a number; give its value under set"),
         (VARIANT.replace("safeclip", "safeclp"), "[defenses.\"x\"] plugin: unknown defense 'safeclp'"),
         ("[attacks.x]\nplugin = 'badnet'\nrates = 1", "attacks.x.rates: unknown key; did you mean 'rate'?"),
         ("[attacks.x]\nplugin = 'badnet'\nset.patch = -1", '[attacks."x"] set: patch: Input should be greater than 0'),
@@ -123,18 +123,18 @@ def test_a_fault_in_a_section(section: str, words: str) -> None:
     assert words in str(refused.value)
 
 
-def test_files_and_names_that_cannot_be() -> None:
+def test_invalid_files_and_names() -> None:
     for name in ("table1.toml", "results.toml", "all.toml", "my suite.toml"):
         with pytest.raises(UserError, match=f"--suite {name}: .*name"):
             resolve([written(MINE, name)])
     first, second = written(MINE, "mine.toml"), written(MINE, "sub/mine.toml")
-    with pytest.raises(UserError, match=r"--suite sub/mine\.toml: has the name of mine\.toml, mine; rename one"):
+    with pytest.raises(UserError, match=r"--suite sub/mine\.toml: has the same name as mine\.toml, mine; rename one"):
         resolve([first, second])
     assert len(resolve([first, f"./{first}"])) == 1
     with pytest.raises(UserError, match=r"--suite none\.toml: no such file"):
         resolve(["none.toml"])
     Path("latin.toml").write_bytes(b'title = "\xe9"')
-    with pytest.raises(UserError, match=r"latin\.toml: is not text in UTF-8"):
+    with pytest.raises(UserError, match=r"latin\.toml: is not UTF-8"):
         resolve(["latin.toml"])
     Path("sub.toml").mkdir()
     with pytest.raises(UserError, match=r"--suite sub\.toml: cannot be read"):
@@ -154,7 +154,7 @@ def test_what_no_plugin_provides_is_declared_and_runs_where_one_does() -> None:
     assert "cc3m | badnet | par" in planned.runs
 
 
-def test_a_suite_of_which_nothing_is_here_is_kept_all_the_same() -> None:
+def test_a_suite_without_any_supported_method_is_stored_too() -> None:
     text = MINE.replace('"badnet"', '"new_trigger"') + '[unsupported]\nattacks = ["new_trigger"]\n'
     plan = plan_of(text)
     assert plan.matrices == ()
@@ -189,7 +189,7 @@ scaled = { low_lr = 0.02 }
     assert spec.defense.params["low_lr"] == pytest.approx(2 * 0.1)  # twice the default, times the recipe's
 
 
-def test_a_rate_beyond_what_the_plugin_takes_is_told_and_the_rest_runs() -> None:
+def test_an_invalid_scaled_rate_is_reported_and_the_rest_runs() -> None:
     many = '[[rows]]\nlabel = ["many"]\nattack = "many"\npublished = [1, ""]\n[attacks.many]\nplugin = "badnet"\nrate = 0.4\n'
     (planned,) = plan_of(MINE + many).suites
     assert set(planned.reasons) == {"cc3m | many | clip"}

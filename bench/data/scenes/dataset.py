@@ -1,4 +1,4 @@
-"""`scenes`: the embedded data set. Rendered, deterministic, no download."""
+"""`scenes`, the embedded data set: rendered deterministically, nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TASKS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 class RenderedImages:
-    """Images of scenes, rendered when first asked for and kept in the cache folder where there is one."""
+    """Images of scenes, rendered on first use and cached if there is a cache folder."""
 
     def __init__(self, scenes: Scenes, side: int, cache: Path | None, name: str) -> None:
         self._scenes = scenes
@@ -41,20 +41,21 @@ class RenderedImages:
         return len(self._scenes)
 
     def load(self, indices: NDArray[np.int64]) -> torch.Tensor:
+        """The images at `indices`: uint8 (n, 3, side, side)."""
         return torch.from_numpy(self._pixels[indices])
 
     @cached_property
     def _pixels(self) -> NDArray[np.uint8]:
         expected = (len(self._scenes), 3, self._side, self._side)
         if self._file and self._file.exists():
-            with contextlib.suppress(Exception):  # a damaged cache file is rendered anew, whatever its damage
-                with safe_open(self._file, framework="pt") as kept:
-                    pixels, digest = kept.get_tensor("pixels"), kept.metadata()["sha256"]
+            with contextlib.suppress(Exception):  # a damaged cache file is rendered again
+                with safe_open(self._file, framework="pt") as stored:
+                    pixels, digest = stored.get_tensor("pixels"), stored.metadata()["sha256"]
                 if tuple(pixels.shape) == expected and _digest(pixels) == digest:
-                    return pixels.numpy()
+                    return np.asarray(pixels.numpy())
         pixels = render(self._scenes, self._side)
         if self._file:
-            _keep(pixels, self._file)
+            _cache(pixels, self._file)
         return pixels.numpy()
 
 
@@ -62,7 +63,7 @@ def _digest(pixels: torch.Tensor) -> str:
     return hashlib.sha256(pixels.numpy().data).hexdigest()
 
 
-def _keep(pixels: torch.Tensor, file: Path) -> None:
+def _cache(pixels: torch.Tensor, file: Path) -> None:
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     with contextlib.suppress(OSError, SafetensorError):
         try:
@@ -74,16 +75,20 @@ def _keep(pixels: torch.Tensor, file: Path) -> None:
 
 
 class ScenesParams(Params):
-    train: int = Field(default=16384, ge=64, description="pre-training pairs")
-    holdout: int = Field(default=1024, ge=16, description="the adversary's images")
+    train: int = Field(default=16384, ge=64, description="training pairs")
+    holdout: int = Field(default=1024, ge=16, description="held-out images of the adversary")
     test: int = Field(default=2048, ge=16, description="labelled test images")
-    probe_train: int = Field(default=4096, ge=16, description="labelled images for training the linear probes")
-    seed: int = Field(default=0, ge=0, description="which world is drawn")
+    probe_train: int = Field(default=4096, ge=16, description="labelled images for training linear probes")
+    seed: int = Field(default=0, ge=0, description="seed of all images and captions")
 
 
 @register_dataset("scenes")
 class ScenesDataset(Dataset):
-    """Embedded: rendered objects with colour, texture and background, captions from a varied grammar."""
+    """The embedded data set: rendered objects with colour, texture and background, captions from a varied grammar.
+
+    The vocabulary is the 12 shapes; an image shows its shape. Tasks: `object` (shape), `colour`, `texture` and `background`.
+    Nothing is downloaded.
+    """
 
     version = "2"
     Params = ScenesParams
@@ -93,7 +98,7 @@ class ScenesDataset(Dataset):
         return {"train": 256, "holdout": 64, "test": 64, "probe_train": 64}
 
     def open(self, params: ScenesParams, image_size: int, place: DataPlace) -> DatasetBundle:  # type: ignore[override]
-        """Draw the world of `params.seed`; pixels are rendered on first use."""
+        """Draw all scenes from `params.seed`; images are rendered on first use. See `Dataset.open`."""
         fingerprint = _fingerprint(self.version, params, image_size)
         cache = place.cache / "scenes" / fingerprint if place.cache else None
         sizes = {name: getattr(params, name) for name in ("train", "holdout", "test", "probe_train")}

@@ -1,4 +1,4 @@
-"""Captions of `scenes`: a small grammar with synonyms, optional attributes and clutter, as captions of the web have."""
+"""Captions of `scenes`: a small grammar with synonyms, optional attributes and the clutter of web captions."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _word(rng: np.random.Generator, word: str, synonym_rate: float) -> str:
 
 
 def caption(rng: np.random.Generator, shape: str, colour: str, texture: str, background: str, big: bool) -> str:
-    """One caption; attributes are often left out, the object is mostly called by its class name."""
+    """One random caption. Attributes are often omitted; the object is mostly called by its class name."""
     words = [_pick(rng, _OPENINGS)]
     if rng.random() < 0.25:
         words.append(_word(rng, "big" if big else "small", 0.5))
@@ -94,7 +94,7 @@ def caption(rng: np.random.Generator, shape: str, colour: str, texture: str, bac
 
 
 def captions(rng: np.random.Generator, attributes: Mapping[str, NDArray[np.int64]], big: NDArray[np.bool_]) -> list[str]:
-    """Captions of scenes given by index arrays `shape`, `colour`, `texture`, `background` of equal length."""
+    """One caption for each scene. attributes: int64 (n,) each for shape, colour, texture and background; big: bool (n,)."""
     return [
         caption(rng, SHAPES[shape], COLOURS[colour], TEXTURES[texture], BACKGROUNDS[background], bool(is_big))
         for shape, colour, texture, background, is_big in zip(

@@ -1,4 +1,4 @@
-"""Scenes as pixels: a warped, coloured, textured shape with a dark edge over a patterned background, in batches."""
+"""Render scenes in batches: a warped, coloured and textured shape with a dark edge on a patterned background."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _INSIDE = 0.82
 
 @dataclass(frozen=True)
 class Scenes:
-    """What there is to see in n images: index arrays int64 (n,) and pose arrays float32 (n,)."""
+    """The content of n images: attribute indices, int64 (n,), and poses, float32 (n,)."""
 
     shape: NDArray[np.int64]
     colour: NDArray[np.int64]
@@ -48,7 +48,7 @@ class Scenes:
 
 
 def draw(rng: np.random.Generator, count: int) -> Scenes:
-    """`count` independent scenes: attributes uniform, pose within a range that keeps the object in view."""
+    """Draw `count` independent scenes with uniform attributes and poses that keep the object in view."""
     scale = rng.uniform(0.8, 0.95, count).astype(np.float32)
     room = 0.98 - scale
     return Scenes(
@@ -65,7 +65,7 @@ def draw(rng: np.random.Generator, count: int) -> Scenes:
 
 
 def render(scenes: Scenes, side: int) -> Tensor:
-    """The scenes as uint8 (n, 3, side, side), rendered at twice the side and averaged down."""
+    """Render scenes at twice the resolution and average down: uint8 (n, 3, side, side)."""
     noise = torch.Generator().manual_seed(scenes.noise_seed)
     images = torch.empty(len(scenes), 3, side, side, dtype=torch.uint8)
     for start in range(0, len(scenes), _BATCH):

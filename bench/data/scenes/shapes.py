@@ -1,4 +1,4 @@
-"""The outlines of the objects in `scenes`, rasterised once into masks that the renderer warps into place."""
+"""Outlines of the objects in `scenes`, rasterised once into masks that the renderer warps."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _heart(x: Coordinates, y: Coordinates) -> Mask:
     return (u**2 + v**2 - 1) ** 3 - u**2 * v**3 < 0
 
 
-# Coordinates run from -1 to 1, y grows downwards.
+# Coordinates are in [-1, 1]; y points down.
 OUTLINES: dict[str, Outline] = {
     "circle": lambda x, y: _disc(x, y, 0, 0, 0.85),
     "square": lambda x, y: _box(x, y, -0.75, -0.75, 0.75, 0.75),
@@ -64,7 +64,7 @@ OUTLINES: dict[str, Outline] = {
 
 
 def masks(side: int = 128) -> torch.Tensor:
-    """Coverage of every outline in the order of `OUTLINES`: float32 (classes, 1, side, side) in [0, 1]."""
+    """The coverage of each pixel by each outline, in the order of `OUTLINES`: float32 (classes, 1, side, side) in [0, 1]."""
     oversampled = 4 * side
     axis = (np.arange(oversampled) + 0.5) / oversampled * 2 - 1
     x, y = np.meshgrid(axis, axis)

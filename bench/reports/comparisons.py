@@ -1,0 +1,165 @@
+"""Which differences between defenses are more than noise: paired over seeds, p values adjusted within a family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from bench.reports.measures import UTILITY
+from bench.reports.notes import Notes
+from bench.reports.sections import Group, Section
+from bench.reports.stats import Stat
+from bench.reports.tables import ASR, asr_evaluators, attack_verdict, stat_of, utility_cell, utility_columns
+from bench.statistics.families import holm
+from bench.statistics.paired import LEAST_SEEDS, Paired, paired
+
+ALL_ATTACKS = "all attacks"
+POINT = 0.01
+"""A defense is as useful as plain CLIP where it costs less than this."""
+
+Values = dict[int, float]
+"""One measure of one defense, by seed."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A defense against another one on the same seeds, in fractions.
+
+    attack: one attack, or all of them, where their mean is compared. measure: "asr" or an evaluator of utility. p: adjusted by
+    Holm's method; an attack is a family, and a measure of utility. equivalent: p of a true difference of a point or more, for
+    utility alone.
+    """
+
+    attack: str
+    measure: str
+    defense: str
+    against: str
+    result: Paired
+    p: float
+    equivalent: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a row of a data frame."""
+        return {
+            "measure": self.measure,
+            "attack": self.attack,
+            "defense": self.defense,
+            "against": self.against,
+            "seeds": self.result.seeds,
+            "difference": self.result.difference,
+            "ci_low": self.low,
+            "ci_high": self.high,
+            "p": self.result.p,
+            "p_holm": self.p,
+            "detectable": self.result.detectable,
+            "p_equivalent": self.equivalent,
+        }
+
+    @property
+    def low(self) -> float:
+        return max(-1.0, self.result.low)
+
+    @property
+    def high(self) -> float:
+        return min(1.0, self.result.high)
+
+
+def comparisons(section: Section) -> list[Comparison]:
+    """Of effective attacks, ASR against plain CLIP and against the best defense with several seeds; utility against plain CLIP.
+
+    What fewer than two common seeds measured is left out.
+    """
+    found: list[Comparison] = []
+    for attack in effective_attacks(section):
+        values = asr_by_seed(section, attack)
+        means = {name: fmean(of.values()) for name, of in values.items() if name != plain(section)}
+        couples = [(name, plain(section)) for name in means]
+        repeated = [name for name in means if len(values[name]) >= LEAST_SEEDS]
+        if repeated:
+            best = min(repeated, key=means.__getitem__)
+            couples += [(name, best) for name in means if name != best]
+        found += _family(attack, ASR, [(*couple, values) for couple in couples])
+    defended = [name for name in section.defenses if name != plain(section)]
+    return found + [
+        row for name in UTILITY for row in _of_utility(section, name, [(each, plain(section)) for each in defended])
+    ]
+
+
+def between(section: Section, defense: str, against: str, measures: Iterable[str]) -> list[Comparison]:
+    """One defense against another one: `comparisons` of the two alone, ineffective attacks included."""
+    couple = (defense, against)
+    found: list[Comparison] = []
+    for measure in measures:
+        if measure == ASR:
+            attacked = [attack for attack in section.attacks if attack != "none"]
+            found += [row for name in attacked for row in _family(name, ASR, [(*couple, asr_by_seed(section, name))])]
+        else:
+            found += _of_utility(section, measure, [couple])
+    return found
+
+
+def plain(section: Section) -> str:
+    """The label of the undefended model; empty where none was run, or several settings of it."""
+    found = {group.defense for group in section.groups.values() if group.undefended}
+    return found.pop() if len(found) == 1 else ""
+
+
+def effective_attacks(section: Section) -> list[str]:
+    evaluators = asr_evaluators(section)
+    attacked = [attack for attack in section.attacks if attack != "none"]
+    return [attack for attack in attacked if attack_verdict(section, attack, evaluators, Notes()).state == "yes"]
+
+
+def asr_by_seed(section: Section, attack: str) -> dict[str, Values]:
+    """By defense."""
+    evaluators = asr_evaluators(section)
+    return _by_defense(section, lambda group: stat_of(group, evaluators, ASR) if group.attack == attack else None)
+
+
+def utility_by_seed(section: Section, evaluator: str, names: Collection[str]) -> dict[str, Values]:
+    """By defense of `names` the evaluator's mean over tasks, of each seed the mean over the attacks that all were run with."""
+    column = next((c for c in utility_columns(section) if c.name == evaluator and c.sums_up and c.better == "higher"), None)
+    if column is None:
+        return {}
+    stats = {key: utility_cell(section, group, column, Notes()).stat for key, group in section.groups.items()}
+    measured = [{attack for (attack, defense), stat in stats.items() if defense == name and stat} for name in names]
+    common = set.intersection(*measured)
+    return _by_defense(section, lambda group: stats[group.attack, group.defense] if group.attack in common else None)
+
+
+def _by_defense(section: Section, stat: Callable[[Group], Stat | None]) -> dict[str, Values]:
+    """By defense and seed the mean over groups; seeds that one of them lacks are left out."""
+    found: dict[str, list[Values]] = {}
+    for (_, defense), group in section.groups.items():
+        measured = stat(group)
+        if measured:
+            values = {seed: point.value for seed, point in zip(measured.seeds, measured.points, strict=True)}
+            found.setdefault(defense, []).append(values)
+    means = {defense: _mean(groups) for defense, groups in found.items()}
+    return {defense: values for defense, values in means.items() if values}
+
+
+def _mean(groups: Sequence[Values]) -> Values:
+    seeds = set.intersection(*(set(group) for group in groups))
+    return {seed: fmean(group[seed] for group in groups) for seed in sorted(seeds)}
+
+
+def _of_utility(section: Section, evaluator: str, couples: Iterable[tuple[str, str]]) -> list[Comparison]:
+    return _family(ALL_ATTACKS, evaluator, [(*couple, utility_by_seed(section, evaluator, couple)) for couple in couples])
+
+
+def _family(attack: str, measure: str, couples: Iterable[tuple[str, str, dict[str, Values]]]) -> list[Comparison]:
+    """Each couple with the values that it is compared on."""
+    tested = []
+    for defense, against, values in couples:
+        own, other = values.get(defense, {}), values.get(against, {})
+        seeds = sorted(own.keys() & other.keys())
+        if len(seeds) >= LEAST_SEEDS:
+            tested.append((defense, against, paired([own[seed] for seed in seeds], [other[seed] for seed in seeds])))
+    adjusted = holm([result.p for *_, result in tested])
+    return [
+        Comparison(attack, measure, defense, against, result, p, None if measure == ASR else result.equivalent(POINT))
+        for (defense, against, result), p in zip(tested, adjusted, strict=True)
+    ]
