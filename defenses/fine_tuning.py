@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,7 @@ class FineTuning(CLIP):
     """
 
     citations = ("bansal2023cleanclip",)
-    Params = FineTuningParams
+    Params: ClassVar[type[TuningParams]] = FineTuningParams
     params: Any
 
     def __init__(self, params: Any, setup: TrainSetup) -> None:

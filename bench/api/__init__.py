@@ -2,10 +2,10 @@
 
 from bench.meaning import Meaning, Mixture, Stage
 
-from .attack import Attack, AttackContext, AttackParams, Edit, Poison, PoisonPlan, Probe, Surrogate
+from .attack import Attack, AttackContext, AttackParams, Edit, Poison, PoisonPlan, Probe, Query, Surrogate
 from .data import DataPlace, Dataset, DatasetBundle, Images, Pairs, Task, Vocabulary
 from .defense import Batch, Budget, Defense, Encoder, Guide, ImageView, Phase, Scorer, TextView, TrainRecipe, TrainSetup
-from .evaluator import EvalContext, Evaluator, FrozenModel, Measurement, Metric, class_mean, share, wilson
+from .evaluator import EvalContext, Evaluator, FrozenModel, Measurement, Metric, PairScores, class_mean, share, wilson
 from .limit import Limit
 from .plugin import Params, Plugin
 
@@ -32,6 +32,7 @@ __all__ = [
     "Measurement",
     "Metric",
     "Mixture",
+    "PairScores",
     "Pairs",
     "Params",
     "Phase",
@@ -39,6 +40,7 @@ __all__ = [
     "Poison",
     "PoisonPlan",
     "Probe",
+    "Query",
     "Scorer",
     "Stage",
     "Surrogate",

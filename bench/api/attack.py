@@ -103,6 +103,15 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class Query:
+    """One evaluation text: a success when the images that are retrieved for it show class `label`. `group` as of a probe."""
+
+    text: str
+    label: int
+    group: str = "all"
+
+
+@dataclass(frozen=True)
 class AttackContext:
     """What an attack may use; `rng(purpose)` is a generator seeded by data, attack and seed, never by the defense."""
 
@@ -154,3 +163,7 @@ class Attack(Plugin):
     @abstractmethod
     def probes(self, ctx: AttackContext, plan: PoisonPlan) -> list[Probe]:
         """The evaluation images, none of which shows the class that it should be misclassified as."""
+
+    def queries(self, ctx: AttackContext, plan: PoisonPlan) -> list[Query]:
+        """The evaluation texts of an attack on captions; none of an attack on images."""
+        return []

@@ -13,17 +13,26 @@ from pydantic import BaseModel, ConfigDict
 
 from bench import intervals
 
-from .attack import Probe
+from .attack import Probe, Query, Surrogate
 from .data import DatasetBundle, Images, Vocabulary
 from .plugin import Params, Plugin
 
 
 class Metric(BaseModel):
+    """What is measured.
+
+    `role` says what reports do with it. A "number" is a column of the table. A "curve", whose tasks are the numbers of an axis
+    that `axis` names, is drawn. A "model" is a column and also a score of the model: its worse values call the model
+    poisoned, and reports give the AUROC between models trained without an attack and with one.
+    """
+
     model_config = ConfigDict(frozen=True)
     name: str
     unit: str = "fraction"
     better: Literal["lower", "higher", "neither"] = "higher"
     description: str = ""
+    role: Literal["number", "curve", "model"] = "number"
+    axis: str = ""
 
 
 class Measurement(BaseModel):
@@ -54,6 +63,23 @@ class FrozenModel(Protocol):
         ...
 
 
+class PairScores(Protocol):
+    """What a defense made of its training pairs, and what is true of them.
+
+    score: float32 (pairs,), higher is more suspicious, NaN where a pair was not scored; kept: the pairs that it trusts at its
+    own threshold, bool (pairs,), None where it has none; poisoned: bool (pairs,).
+    """
+
+    @property
+    def score(self) -> NDArray[np.float32]: ...
+
+    @property
+    def kept(self) -> NDArray[np.bool_] | None: ...
+
+    @property
+    def poisoned(self) -> NDArray[np.bool_]: ...
+
+
 class EvalContext(Protocol):
     """What an evaluator may use."""
 
@@ -64,6 +90,24 @@ class EvalContext(Protocol):
     @property
     def probes(self) -> Sequence[Probe]:
         """The attack's evaluation images; none without an attack."""
+        ...
+
+    @property
+    def queries(self) -> Sequence[Query]:
+        """The attack's evaluation texts; none where it has none."""
+        ...
+
+    @property
+    def poisons(self) -> int:
+        """How many training pairs the attack poisoned; 0 where there is no attack."""
+        ...
+
+    def pair_scores(self) -> PairScores:
+        """How suspicious the defense found each training pair. Raises UserError where the run kept none."""
+        ...
+
+    def surrogate(self) -> Surrogate:
+        """The model of the cell in float32, with gradients to the pixels."""
         ...
 
     def clean_model(self) -> FrozenModel:
@@ -87,12 +131,15 @@ class Evaluator(Plugin):
         Needs the unpoisoned model, which is then trained first.
     needs_tasks : bool
         Does not apply to data sets without downstream tasks.
+    needs_scores : bool
+        Does not apply to defenses that do not score pairs.
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = ()
     needs_attack: ClassVar[bool] = False
     needs_clean_model: ClassVar[bool] = False
     needs_tasks: ClassVar[bool] = False
+    needs_scores: ClassVar[bool] = False
 
     def __init__(self, params: Params) -> None:
         self.params = params

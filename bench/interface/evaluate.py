@@ -183,17 +183,19 @@ class _InMemory(CellModels):
     ) -> None:
         self._tokens = workspace.tokens
         self._device = device
-        self._clean = clean
+        self._networks = {cell.key: network}
         self._frozen = {cell.key: self._frozen_of(cell.spec, network)}
-        if clean is not None and cell.evaluation_dependencies:
-            spec = cell.evaluation_dependencies[0]
-            self._frozen[keys.run_key(spec)] = self._frozen_of(spec, clean)
+        for spec in [*cell.evaluation_dependencies, cell.surrogate]:
+            if clean is not None and spec is not None and keys.run_key(spec) not in self._networks:
+                self._networks[keys.run_key(spec)] = clean
+                self._frozen[keys.run_key(spec)] = self._frozen_of(spec, clean)
 
     def load(self, spec: RunSpec) -> FrozenClip:
         return self._frozen[keys.run_key(spec)]
 
     def surrogate(self, spec: RunSpec) -> FrozenSurrogate:
-        return FrozenSurrogate(ClipEncoder(copy.deepcopy(self._clean), "fp32", self._device), self._tokens)
+        network = copy.deepcopy(self._networks[keys.run_key(spec)])
+        return FrozenSurrogate(ClipEncoder(network, "fp32", self._device), self._tokens)
 
     def _frozen_of(self, spec: RunSpec, network: torch.nn.Module) -> FrozenClip:
         side = getattr(getattr(network, "visual", None), "image_size", None)

@@ -99,7 +99,7 @@ def _step_seconds(encoder: ClipEncoder, optimizer: torch.optim.Optimizer, model:
             synchronize(device)
             started = time.perf_counter()
         similarities = encoder.encode_image(images) @ encoder.encode_text(tokens).T
-        (encoder.logit_scale * similarities).logsumexp(dim=1).mean().backward()  # type: ignore[no-untyped-call]
+        (encoder.logit_scale * similarities).logsumexp(dim=1).mean().backward()
         optimizer.step()
         optimizer.zero_grad()
     synchronize(device)

@@ -10,9 +10,11 @@ from functools import cached_property
 import torch
 
 from bench import keys
-from bench.api import DatasetBundle, FrozenModel, Images, Probe
+from bench.api import DatasetBundle, FrozenModel, Images, PairScores, Probe, Query, Surrogate
 from bench.config import RunSpec
 from bench.data.poisoned import ProbeImages
+from bench.errors import UserError
+from bench.matrix import pair_scores
 from bench.matrix.cell import trained_encoder
 from bench.matrix.expand import CellEvaluation
 from bench.matrix.schema import DownstreamRecord, EvalRecord, MeasurementRecord, MetricRecord, PluginRecord
@@ -42,6 +44,13 @@ class CellModels:
             self._cache.popitem(last=False)
         return self._cache[key]
 
+    def pair_scores(self, spec: RunSpec) -> PairScores:
+        folder = self._store.run_dir(keys.run_key(spec))
+        found = pair_scores.read(folder)
+        if found is None:
+            raise UserError(f"{folder / pair_scores.FILE} is missing or damaged: delete {folder / 'run.json'} to train anew")
+        return found
+
     def surrogate(self, spec: RunSpec) -> FrozenSurrogate:
         return FrozenSurrogate(trained_encoder(spec, self._store, "fp32", self._device), self._workspace.tokens)
 
@@ -70,12 +79,29 @@ class CellEvalContext:
         return attack.probes(ctx, plan)
 
     @cached_property
+    def queries(self) -> Sequence[Query]:
+        if self._spec.attack is None:
+            return []
+        attack, plan, ctx = self._workspace.poison(self._spec)
+        return attack.queries(ctx, plan)
+
+    @cached_property
+    def poisons(self) -> int:
+        return len(self._workspace.poison(self._spec)[1].poisons) if self._spec.attack else 0
+
+    @cached_property
     def _probe_images(self) -> ProbeImages:
         attack, plan, _ = self._workspace.poison(self._spec)
         return ProbeImages(self.bundle, attack, plan, self.probes)
 
     def probe_images(self) -> Images:
         return self._probe_images
+
+    def pair_scores(self) -> PairScores:
+        return self._models.pair_scores(self._spec)
+
+    def surrogate(self) -> Surrogate:
+        return self._models.surrogate(self._spec)
 
     def clean_model(self) -> FrozenModel:
         if self._clean is None:

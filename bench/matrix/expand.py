@@ -272,6 +272,8 @@ def _cell(spec: RunSpec, evaluator_specs: list[PluginSpec], settings: Settings, 
         reason = plugin.supports(spec) or plugin.lacks(workspace.measured)
         if plugin.needs_attack and spec.attack is None:
             reason = "no attack, so nothing to measure"
+        elif plugin.needs_scores and defenses[spec.defense.name].plugin.scores is Defense.scores:
+            reason = "this defense does not score pairs"
         tasks = workspace.downstream.fingerprints if plugin.needs_tasks else {}
         evaluations.append(CellEvaluation(evaluator, keys.eval_key(spec, evaluator, clean, tasks), clean, reason))
     reasons = [defenses[spec.defense.name].plugin.supports(spec)]

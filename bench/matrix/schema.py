@@ -202,6 +202,8 @@ class MetricRecord(RecordModel):
     unit: str = "fraction"
     better: str = "neither"
     description: str = ""
+    role: str = "number"
+    axis: str = ""
 
 
 class MeasurementRecord(RecordModel):

@@ -129,6 +129,7 @@ class Plot:
     outline: tuple[tuple[float, float], ...] = ()
     curves: tuple[Curve, ...] = ()
     cut: Tick | None = None
+    x_label: str = "cosine similarity"
 
     @property
     def bars_path(self) -> str:

@@ -19,9 +19,11 @@ from bench.reports import labels
 from bench.reports.answer import Answer, answer
 from bench.reports.command import command_of, foreign_plugins
 from bench.reports.comparisons import Comparison, comparisons
+from bench.reports.curves import AttackCurves, curves_of
 from bench.reports.engagement import bounds, limits_of, value_of
 from bench.reports.figures import Scale, coordinate
 from bench.reports.gallery import AttackFigures, figures_of
+from bench.reports.model_detection import ModelDetection, detection_of
 from bench.reports.paper import PaperTable, labels_of
 from bench.reports.price import CONTROLS, PriceTable, price_table
 from bench.reports.records import STATUSES, Run
@@ -62,6 +64,8 @@ class SectionView:
     answer: Answer | None
     scatter: Scatter | None
     comparisons: list[Comparison]
+    detection: list[ModelDetection]
+    curves: list[AttackCurves]
     figures: list[AttackFigures]
 
 
@@ -108,6 +112,8 @@ def _view(section: Section) -> SectionView:
         answer=found,
         scatter=scatter(found) if found else None,
         comparisons=comparisons(section),
+        detection=detection_of(section),
+        curves=curves_of(section),
         figures=figures_of(section),
     )
 

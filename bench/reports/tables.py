@@ -249,14 +249,15 @@ def _mark_best(cells: Sequence[Cell], better: str) -> None:
 
 
 def utility_columns(section: Section) -> list[Column]:
-    """All evaluators, metrics and tasks that were measured, the mean over tasks first."""
+    """All evaluators, metrics and tasks that were measured, the mean over tasks first; without curves."""
     found: dict[tuple[str, str, str], dict[str, Evaluation]] = defaultdict(dict)
     skip = asr_evaluators(section)
     evaluations = [e for run in section.runs for e in run.evaluations if e.name and e.name not in skip]
     for e in evaluations:
         for measurement in e.measurements:
-            found[section.label(e), e.name, measurement.metric][measurement.task] = e
-    unmeasured = {e.name for e in evaluations} - {name for _, name, _ in found}
+            if e.metric(measurement.metric).role != "curve":
+                found[section.label(e), e.name, measurement.metric][measurement.task] = e
+    unmeasured = {e.name for e in evaluations} - {e.name for e in evaluations if e.measurements}
     columns = [Column(name, name, "", "") for name in unmeasured]
     for (label, name, metric), tasks in found.items():
         declared = next(iter(tasks.values())).metric(metric)

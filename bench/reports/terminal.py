@@ -9,6 +9,7 @@ from rich.text import Text
 
 from bench.matrix.store import Store
 from bench.reports.answer import Answer, answer
+from bench.reports.model_detection import detection_of
 from bench.reports.notes import Note
 from bench.reports.price import CONTROLS, PriceTable, price_table
 from bench.reports.records import load_runs
@@ -37,6 +38,8 @@ def print_tables(store: Store, console: Console) -> None:
             _print_asr(asr, console)
         if utility:
             _print_utility(utility, console)
+        for detection in detection_of(section):
+            console.print(Text(detection.sentence))
         if price := price_table(section):
             _print_price(price, console)
     if any(len(group.runs) > 1 for section in sections for group in section.groups.values()):

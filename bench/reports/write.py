@@ -14,6 +14,7 @@ from bench.reports.comparisons import comparisons
 from bench.reports.engagement import ENGAGEMENT, engagement_columns
 from bench.reports.frames import COLUMNS, as_csv, wide_frame
 from bench.reports.latex import latex
+from bench.reports.model_detection import detection_of
 from bench.reports.notes import Notes
 from bench.reports.page import render_page
 from bench.reports.paper import PaperTable, paper_table
@@ -70,6 +71,8 @@ def write_report(store: Store, formats: Iterable[str] = DEFAULT_FORMATS, suites:
             files["comparisons.csv"] = as_csv(rows, list(rows[0]))
         if any(run.beside for run in runs):
             files["price.csv"] = price_csv(runs)
+        if detection := model_detection_csv(runs):
+            files["model_detection.csv"] = detection
     if "html" in chosen:
         files["index.html"] = render_page(runs, papers, store.damaged.items())
     files |= suite_files(papers, chosen)
@@ -134,6 +137,12 @@ def price_csv(runs: list[Run]) -> str:
     """One row for each measure of each defended cell with controls; see `bench.reports.price`."""
     rows = [row for section in sections_of(runs) for row in price_rows(section)]
     return as_csv(rows, list(rows[0]) if rows else [])
+
+
+def model_detection_csv(runs: list[Run]) -> str:
+    """One row a defense, attack and score of models, see `bench.reports.model_detection`; empty where nothing gives one."""
+    rows = [{"section": section.id, **vars(found)} for section in sections_of(runs) for found in detection_of(section)]
+    return as_csv(rows, list(rows[0])) if rows else ""
 
 
 def _section_rows(section: Section) -> list[dict[str, Any]]:

@@ -145,6 +145,15 @@ def check_probes(entry: Entry[Attack]) -> None:
         assert probe.label not in shown, f"probe {probe.index} of {probe.split} shows its adversarial class"
 
 
+def check_queries(entry: Entry[Attack]) -> None:
+    attack, plan = _planned(entry)
+    queries, targets = attack.queries(attack_context(), plan), {poison.target for poison in plan.poisons}
+    assert queries == _attack(entry).queries(attack_context(), plan), "two calls of queries() with equal seed differ"
+    for query in queries:
+        assert query.text.strip(), "a query has no text"
+        assert query.label in targets, f"a query's label {query.label} is no target of the plan"
+
+
 def _edits(attack: Attack, plan: PoisonPlan) -> list[tuple[torch.Tensor, list[Edit]]]:
     """Images of each split, with their edits."""
     probes = attack.probes(attack_context(), plan)
@@ -173,4 +182,5 @@ CHECKS: tuple[Callable[[Entry[Attack]], None], ...] = (
     check_edits_change_pixels,
     check_training_and_evaluation_edit_alike,
     check_probes,
+    check_queries,
 )

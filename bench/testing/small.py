@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from bench import keys
@@ -25,6 +27,8 @@ from bench.api import (
     Poison,
     PoisonPlan,
     Probe,
+    Query,
+    Surrogate,
 )
 from bench.config import DataSpec, PluginSpec, RunSpec, Settings, TrainSpec
 from bench.data import thesaurus
@@ -155,10 +159,29 @@ class Stamp(Attack):
     def probes(self, ctx: AttackContext, plan: PoisonPlan) -> list[Probe]:
         return [Probe("test", index, 0, {}) for index, members in enumerate(ctx.bundle.test.members) if 0 not in members]
 
+    def queries(self, ctx: AttackContext, plan: PoisonPlan) -> list[Query]:
+        return [Query(f"{caption} stamp", 0) for caption in ctx.bundle.test.captions[:8]]
+
 
 def stamp() -> tuple[Stamp, PoisonPlan]:
     attack = Stamp(AttackParams(rate=_RATE))
     return attack, attack.plan(attack_context())
+
+
+@dataclass(frozen=True)
+class SmallScores:
+    """Scores by which a defense finds most poisons and trusts half of all pairs."""
+
+    score: NDArray[np.float32]
+    kept: NDArray[np.bool_]
+    poisoned: NDArray[np.bool_]
+
+
+def pair_scores(seed: int = 0, pairs: int = 200) -> SmallScores:
+    rng = np.random.default_rng(seed)
+    poisoned = np.arange(pairs) % 20 == 0
+    score = (rng.normal(size=pairs) + 2 * poisoned).astype(np.float32)
+    return SmallScores(score, score < np.median(score), poisoned)
 
 
 @dataclass
@@ -168,9 +191,13 @@ class SmallEvalContext:
     bundle: DatasetBundle
     model: FrozenModel
     probes: Sequence[Probe]
+    queries: Sequence[Query]
+    poisons: int
     seed: int
     probe_images: Callable[[], Images]
     clean_model: Callable[[], FrozenModel]
+    surrogate: Callable[[], Surrogate]
+    pair_scores: Callable[[], SmallScores]
 
 
 @cache
@@ -186,7 +213,18 @@ def eval_context(entry: Entry[Any], sparse: bool = False) -> SmallEvalContext:
     probes = attack.probes(attack_context(), plan)
     images = ProbeImages(bundle(), attack, plan, probes)
     clean = FrozenClip(encoder(1), tokenize)
-    full = SmallEvalContext(_evaluated(), FrozenClip(encoder(), tokenize), probes, 0, lambda: images, lambda: clean)
+    full = SmallEvalContext(
+        bundle=_evaluated(),
+        model=FrozenClip(encoder(), tokenize),
+        probes=probes,
+        queries=attack.queries(attack_context(), plan),
+        poisons=len(plan.poisons),
+        seed=0,
+        probe_images=lambda: images,
+        clean_model=lambda: clean,
+        surrogate=lambda: FrozenSurrogate(encoder(), tokenize),
+        pair_scores=pair_scores,
+    )
     if not sparse:
         return full
     plugin = entry.plugin
@@ -194,7 +232,10 @@ def eval_context(entry: Entry[Any], sparse: bool = False) -> SmallEvalContext:
         full,
         bundle=_evaluated() if plugin.needs_tasks else dataclasses.replace(bundle(), tasks=()),
         probes=probes if plugin.needs_attack else [],
+        queries=full.queries if plugin.needs_attack else [],
+        poisons=full.poisons if plugin.needs_attack else 0,
         probe_images=full.probe_images if plugin.needs_attack else _undeclared("probe_images", "needs_attack"),
+        pair_scores=full.pair_scores if plugin.needs_scores else _undeclared("pair_scores", "needs_scores"),
         clean_model=full.clean_model if plugin.needs_clean_model else _undeclared("clean_model", "needs_clean_model"),
     )
 

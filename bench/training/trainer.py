@@ -192,7 +192,7 @@ class Trainer:
             loss = self.loss(batch, phase)
         self._gradients.check(loss, phase.name)
         with self.stages("backward"):
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
         with self.stages("optimiser"):
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)

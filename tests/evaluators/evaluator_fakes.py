@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from bench.api import DatasetBundle, FrozenModel, Images, Pairs, Probe, Task, Vocabulary
+from bench.api import DatasetBundle, FrozenModel, Images, Pairs, Probe, Query, Task, Vocabulary
 
 NAMES = ("cat", "dog", "owl")
 
@@ -48,6 +48,8 @@ class FakeContext:
     model: FrozenModel = field(default_factory=PointModel)
     seed: int = 0
     probes: Sequence[Probe] = ()
+    queries: Sequence[Query] = ()
+    poisons: int = 0
     pictures: Points | None = None
     clean: PointModel | None = None
 

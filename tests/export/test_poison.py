@@ -101,35 +101,12 @@ def test_open_clips_trainer_trains_an_epoch_on_it(bench: Bench, tmp_path: Path, 
         "webdataset": ("--dataset-type", "webdataset", "--train-data", "train/00000.tar"),
         "csv": ("--dataset-type", "csv", "--train-data", "train.csv", "--csv-separator", ","),
     }
-    command = [
-        sys.executable,
-        "-m",
-        "bench.export.open_clip",
-        *data[format],
-        "--train-num-samples",
-        count,
-        "--model",
-        "small-64",
-    ]
-    command += [
-        "--precision",
-        "fp32",
-        "--epochs",
-        1,
-        "--batch-size",
-        64,
-        "--workers",
-        1,
-        "--warmup",
-        1,
-        "--logs",
-        tmp_path / "logs",
-        "--name",
-        "run",
-    ]
+    settings = "--model small-64 --precision fp32 --epochs 1 --batch-size 64 --workers 1 --warmup 1 --name run".split()
+    command = [sys.executable, "-m", "bench.export.open_clip", *data[format], *settings]
+    command += ["--train-num-samples", str(count), "--logs", str(tmp_path / "logs")]
     paths = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        list(map(str, command)), cwd=out, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False
+        command, cwd=out, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     weights = tmp_path / "logs" / "run" / "checkpoints" / "epoch_1.pt"

@@ -1,0 +1,36 @@
+"""Retrieval of held-out pairs."""
+
+from __future__ import annotations
+
+from bench.api import DatasetBundle, EvalContext, Evaluator, Measurement, Metric
+from bench.evaluators.ranking import AT, best_ranks, numbered, shares
+from bench.registry import register_evaluator
+
+
+@register_evaluator("retrieval")
+class Retrieval(Evaluator):
+    """Recall at 1, 5 and 10 between images and captions that nobody trained on (Radford et al. 2021).
+
+    Task `text_to_image` ranks all held-out images for each caption by cosine similarity, `image_to_text` all captions for each
+    image; recall at k is the share of queries with a right answer among the k best. Any pair with the same caption is right,
+    so that short or repeated captions are no riddle, and one that is as similar as a wrong answer comes after it: a model that
+    embeds all alike has recall 0. Deviations: the pairs are the data set's `test` pairs with a caption an image, not the five
+    of COCO or Flickr30K, so numbers of different data sets or sizes do not compare.
+    """
+
+    citations = ("radford2021clip",)
+    metrics = tuple(Metric(name=f"recall_at_{k}", description=f"queries with a right answer among the {k} best") for k in AT)
+
+    @classmethod
+    def lacks(cls, bundle: DatasetBundle) -> str | None:
+        return None if len(bundle.test) else "the data set has no held-out pairs"
+
+    def evaluate(self, ctx: EvalContext) -> list[Measurement]:
+        pairs = ctx.bundle.test
+        images, texts = ctx.model.image_features(pairs.images), ctx.model.text_features(pairs.captions)
+        same = numbered(pairs.captions)
+        measurements = []
+        for task, queries, gallery in (("text_to_image", texts, images), ("image_to_text", images, texts)):
+            ranks = best_ranks(queries, gallery, lambda rows: same[rows, None] == same)
+            measurements += shares("recall_at_{}", task, ranks)
+        return measurements

@@ -1,0 +1,67 @@
+"""Attack success in retrieval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from bench.api import EvalContext, Evaluator, FrozenModel, Measurement, Metric
+from bench.data.mentions import MentionIndex
+from bench.evaluators.ranking import AT, best_ranks, shares
+from bench.registry import register_evaluator
+
+
+@register_evaluator("retrieval_asr")
+class RetrievalASR(Evaluator):
+    """Share of the attack's queries that retrieve the adversary's class, Hit@k (Yang et al. 2023, ICML; Yao et al. 2025).
+
+    Task `image_to_text`: a query is a probe image, with its trigger or targeted, and a hit where one of the k most similar
+    held-out captions names the adversary's class. Task `text_to_image`, for attacks on captions: a query is a caption with its
+    trigger, and a hit where one of the k most similar held-out images shows the class. Of equal similarities those of another
+    class come first. The floor is that of the undefended model trained without poison. Deviations: the gallery is the data
+    set's `test` pairs, each distinct caption once; queries whose class has nothing in it are left out; all queries count, where
+    released code of Yao et al. 2025 ranks the last batch alone.
+    """
+
+    citations = ("yang2023multimodal", "yao2025toxictextclip")
+    metrics = (
+        *(Metric(name=f"hit_at_{k}", better="lower", description=f"queries with the class among the {k} best") for k in AT),
+        *(
+            Metric(name=f"hit_at_{k}_floor", better="neither", description="the same on a model trained without poison")
+            for k in AT
+        ),
+    )
+    needs_attack = True
+    needs_clean_model = True
+
+    def evaluate(self, ctx: EvalContext) -> list[Measurement]:
+        measurements: list[Measurement] = []
+        for metric, model in (("hit_at_{}", ctx.model), ("hit_at_{}_floor", ctx.clean_model())):
+            for task, queries, labels, gallery, members in _searches(ctx, model):
+                shown = torch.zeros(len(ctx.bundle.vocabulary.names), len(members), dtype=torch.bool)
+                for item, classes in enumerate(members):
+                    shown[list(classes), item] = True
+                right = shown[labels]
+                asked = right.any(dim=1)
+                if asked.any():
+                    ranks = best_ranks(queries[asked], gallery, right[asked].__getitem__)
+                    measurements += shares(metric, task, ranks)
+        return measurements
+
+
+_Search = tuple[str, torch.Tensor, torch.Tensor, torch.Tensor, Sequence[tuple[int, ...]]]
+
+
+def _searches(ctx: EvalContext, model: FrozenModel) -> Iterator[_Search]:
+    """For each task its name, queries (n, d), their classes int64 (n,), the gallery (m, d) and the classes of its items."""
+    pairs = ctx.bundle.test
+    captions = list(dict.fromkeys(pairs.captions))
+    named = MentionIndex(ctx.bundle.vocabulary.names)
+    wanted = torch.tensor([probe.label for probe in ctx.probes])
+    members = [named.members(caption) for caption in captions]
+    yield "image_to_text", model.image_features(ctx.probe_images()), wanted, model.text_features(captions), members
+    if ctx.queries:
+        texts = model.text_features([query.text for query in ctx.queries])
+        wanted = torch.tensor([query.label for query in ctx.queries])
+        yield "text_to_image", texts, wanted, model.image_features(pairs.images), pairs.members
