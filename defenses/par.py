@@ -37,7 +37,7 @@ class PAR(FineTuning):
     """
 
     citations = ("singh2024par",)
-    Params = PARParams  # type: ignore[assignment]
+    Params = PARParams
     params: PARParams
 
     def __init__(self, params: PARParams, setup: TrainSetup) -> None:

@@ -49,6 +49,7 @@ class BDetCLIP(Evaluator):
         Metric(name="asr_undetected", better="lower", description="probe images not rejected, with the adversary's class"),
     )
     needs_attack = True
+    needs_probes = True
 
     @classmethod
     def lacks(cls, bundle: DatasetBundle) -> str | None:

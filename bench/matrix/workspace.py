@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench import keys
-from bench.api import Attack, AttackContext, DataPlace, DatasetBundle, Images, PoisonPlan, Surrogate
+from bench.api import Attack, AttackContext, DataPlace, DatasetBundle, Images, PoisonPlan
 from bench.canonical import digest
 from bench.config import DataSpec, RunSpec, Settings
 from bench.data.downstream import Downstream, open_sets
@@ -21,7 +21,9 @@ from bench.data.files import MEMORY_BUDGET
 from bench.data.poisoned import PoisonedPairs
 from bench.data.tokens import cached_tokens
 from bench.errors import UserError
+from bench.matrix.crafted import crafted
 from bench.models import factory
+from bench.models.frozen import FrozenSurrogate
 from bench.models.word_tokenizer import Tokenizer
 from bench.recipe import Recipe
 from bench.registry import attacks, datasets
@@ -145,12 +147,13 @@ class Workspace:
             self._plans[key] = attack, attack.plan(ctx), ctx
         return self._plans[key]
 
-    def craft(self, spec: RunSpec, surrogate: Surrogate) -> None:
-        """Let the attack of a cell optimise its plan against a surrogate model, once for all defenses."""
+    def craft(self, spec: RunSpec, surrogate: FrozenSurrogate) -> None:
+        """Let the attack of a cell complete its plan against a model, once for all defenses."""
         attack, plan, ctx = self.poison(spec)
         key = digest(keys.poison_parts(spec))
         if key not in self._crafted:
-            self._plans[key] = attack, attack.craft(ctx, plan, surrogate), ctx
+            made = crafted(attack, ctx, plan, surrogate, keys.poison_parts(spec), cache_folder())
+            self._plans[key] = attack, made.model_copy(update={"planned": plan.chosen()}), ctx
             self._crafted.add(key)
 
     def set_plan(self, spec: RunSpec, plan: PoisonPlan) -> None:
