@@ -61,7 +61,7 @@ def test_csv(bench: Bench, table: Path, tmp_path: Path) -> None:
     done = bench("run", "--data", "csv", "--data-root", table, *SMALL_64, *options, "--out", out)
     assert (done.code, done.err) == (0, "")
     rows = results(out)
-    assert {row["reason"] for row in rows if row["evaluator"] == "zero_shot"} == {"a CSV of captions has no labels"}
+    assert {row["reason"] for row in rows if row["evaluator"] == "zero_shot"} == {"a list without labels"}
     measured = [row for row in rows if row["status"] == "done"]
     assert {row["metric"] for row in measured} == {"asr", "asr_floor", "triggered_top1"}
 
