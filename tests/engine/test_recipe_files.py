@@ -119,7 +119,7 @@ def test_what_a_worker_gets_holds_the_recipe_itself(tmp_path: Path) -> None:
         ('base = "small"\n[attack]\nrat = 1', "mine.toml: attack.rat: unknown option 'rat'; did you mean 'rate'"),
         ('base = "small"\n[attack]\nbadnets.rate = 1', "mine.toml: attack.badnets: unknown option 'badnets'; did you"),
         ('base = "small"\n[attack]\nbadnet = 1', "mine.toml: attack.badnet: append one of its options"),
-        ('base = "small"\n[attack]\nrate = 2', "mine.toml: attack.tdpa.rate: "),
+        ('base = "small"\n[attack]\nrate = 2', "mine.toml: attack.badnet.rate: "),
         ('base = "small"\n[attack.sig]\nfrequencies = 2', "mine.toml: attack.sig.frequencies: unknown option 'frequencies'"),
         ('base = "small"\n[defense.roclip]\nevery = "two"', "mine.toml: defense.roclip.every: "),
         ('base = "small"\n[evaluator]\nsteps = 2', "mine.toml: evaluator.steps: unknown option 'steps'"),
