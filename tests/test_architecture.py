@@ -128,6 +128,17 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "bench.suites",
         "bench.training",
     ),
+    "bench.export": (
+        "bench.__version__",
+        "bench.api",
+        "bench.config",
+        "bench.data",
+        "bench.disk",
+        "bench.errors",
+        "bench.interface",
+        "bench.matrix",
+        "bench.models",
+    ),
     "bench.testing": (
         "bench.api",
         "bench.config",
