@@ -81,7 +81,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "bench.text",
         "bench.training",
     ),
-    "bench.profiling": ("bench.api", "bench.console", "bench.errors", "bench.matrix", "bench.training"),
+    "bench.profiling": ("bench.api", "bench.console", "bench.errors", "bench.matrix", "bench.models", "bench.training"),
     "bench.jobs": (
         "bench.config",
         "bench.console",
