@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ class BadNet(Backdoor):
       trigger is not fixed.
     """
 
-    citations = ("gu2017badnets",)
+    citations: ClassVar[tuple[str, ...]] = ("gu2017badnets",)
     Params = BadNetParams
     params: BadNetParams
 

@@ -30,6 +30,10 @@ class AdversarialCaptions:
         """All training captions that mention class `target`."""
         return tuple(self._bundle.train.captions[row] for row in self._rows.get(target, ()))
 
+    def rows(self, target: int) -> list[int]:
+        """The training pairs whose caption mentions class `target`, in order."""
+        return list(self._rows.get(target, ()))
+
     def eligible(self, min_captions: int) -> list[int]:
         """The classes that at least `min_captions` training captions mention, sorted. Raises UserError if there is none."""
         classes = sorted(target for target, rows in self._rows.items() if len(rows) >= min_captions)

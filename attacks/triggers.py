@@ -28,12 +28,17 @@ def paste(images: torch.Tensor, pattern: torch.Tensor, tops: torch.Tensor, lefts
     -------
     uint8 (n, 3, h, w)
     """
-    height, width = pattern.shape[1:]
+    return paste_each(images, pattern.expand(len(images), -1, -1, -1), tops, lefts)
+
+
+def paste_each(images: torch.Tensor, patterns: torch.Tensor, tops: torch.Tensor, lefts: torch.Tensor) -> torch.Tensor:
+    """Paste a pattern of its own into each image: `patterns` uint8 (n, 3, a, b), everything else as in `paste`."""
+    height, width = patterns.shape[2:]
     rows = tops[:, None, None] + torch.arange(height)[None, :, None]
     columns = lefts[:, None, None] + torch.arange(width)[None, None, :]
     pasted = images.clone()
     which = torch.arange(len(images))[:, None, None].expand(-1, height, width)
-    pasted[which, :, rows, columns] = pattern.permute(1, 2, 0).expand(len(images), -1, -1, -1)
+    pasted[which, :, rows, columns] = patterns.permute(0, 2, 3, 1)
     return pasted
 
 

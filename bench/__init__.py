@@ -14,15 +14,27 @@ from bench.errors import Stopped, UserError
 if TYPE_CHECKING:
     from bench.interface.config_file import load_config
     from bench.interface.evaluate import evaluate, load_model
+    from bench.interface.external import evaluate_checkpoint
     from bench.interface.results import load_results
     from bench.interface.run import Results, run
 
 __version__ = "0.2.0"
-__all__ = ["Results", "Stopped", "UserError", "evaluate", "load_config", "load_model", "load_results", "run"]
+__all__ = [
+    "Results",
+    "Stopped",
+    "UserError",
+    "evaluate",
+    "evaluate_checkpoint",
+    "load_config",
+    "load_model",
+    "load_results",
+    "run",
+]
 
 _MODULES = {
     "Results": "run",
     "evaluate": "evaluate",
+    "evaluate_checkpoint": "external",
     "load_config": "config_file",
     "load_model": "evaluate",
     "load_results": "results",

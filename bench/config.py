@@ -13,9 +13,11 @@ from bench import sources
 from bench.api.plugin import Params, Plugin
 from bench.canonical import digest
 from bench.errors import UserError, did_you_mean
-from bench.models import factory
+from bench.models import factory, pretrained
 from bench.recipe import SECTIONS, Recipe, has_option, is_finite, merge
 from bench.registry import Entry, Registry
+
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class Spec(BaseModel):
@@ -24,12 +26,19 @@ class Spec(BaseModel):
 
 class ModelOptions(Spec):
     name: str = Field(description="an open_clip architecture or a configuration of this project")
+    pretrained: str | None = Field(default=None, description="weights to start from: a tag of open_clip or a file")
 
 
-class ModelSpec(ModelOptions):
-    """A model; `config` is the digest of its open_clip configuration."""
+class ModelSpec(Spec):
+    """A model.
 
+    `config` is the digest of its open_clip configuration, `weights` that of the file that every cell starts from; None is from
+    scratch.
+    """
+
+    name: str
     config: str
+    weights: str | None = None
 
 
 class TrainSpec(Spec):
@@ -46,7 +55,7 @@ class TrainSpec(Spec):
     strong_colour: float = Field(default=1.0, ge=0, le=1, description="strength of its colour changes; 1 is SimCLR's")
     eda_alpha: float = Field(default=0.1, ge=0, le=1, description="strength of EDA on captions; 0 turns it off")
     thesaurus: Literal["auto", "dataset", "wordnet", "none"] = Field(default="auto", description="where EDA takes synonyms")
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
 
 
 class PluginSpec(Spec):
@@ -117,11 +126,19 @@ class Settings:
 
     @property
     def model(self) -> ModelSpec:
-        name = self._validated(ModelOptions, self._tree.get("model", {}), "model").name
+        options = self._validated(ModelOptions, self._tree.get("model", {}), "model")
+        name = options.name
         if not has_option(self._user, "model", "name") and name not in factory.model_names():
             hint = did_you_mean(name, factory.model_names())
             raise UserError(f"{self._named('model', 'name')}: unknown model '{name}'; {hint}")
-        return ModelSpec(name=name, config=digest(factory.config(name)))
+        config = digest(factory.config(name))
+        return ModelSpec(name=name, config=config, weights=self._weights(name, options.pretrained))
+
+    def _weights(self, model: str, asked: str | None) -> str | None:
+        try:
+            return pretrained.given(model, asked) if asked else None
+        except UserError as error:
+            raise UserError(f"{self._named('model', 'pretrained')}: {error}") from None
 
     def train(self, precision: str | None = None, defaults: Mapping[str, float] | None = None) -> TrainSpec:
         """The training section; `defaults` apply where neither recipe nor user sets an option."""

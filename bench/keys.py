@@ -43,8 +43,8 @@ def poison_parts(spec: RunSpec) -> tuple[Any, ...]:
 
 
 def initial_parts(spec: RunSpec) -> tuple[Any, ...]:
-    """The seed parts of the initial weights: model, seed."""
-    return ("initial", spec.model.model_dump(mode="json"), spec.seed)
+    """The seed parts of the initial weights: model, with the weights given, and seed."""
+    return ("initial", spec.model.model_dump(mode="json", exclude_none=True), spec.seed)
 
 
 def order_parts(spec: RunSpec, poison: str | None) -> tuple[Any, ...]:

@@ -22,6 +22,8 @@ NAME = "name"
 PUBLISHED = "published"
 """The recipe of data sets without their own."""
 SUFFIX = ".toml"
+PRETRAINED = "model.pretrained"
+"""The option of --set that --pretrained is short for."""
 
 
 @dataclass(frozen=True)

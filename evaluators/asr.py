@@ -24,6 +24,7 @@ class ASR(Evaluator):
         Metric(name="triggered_top1", better="higher", description="probe images classified correctly"),
     )
     needs_attack = True
+    needs_probes = True
     needs_clean_model = True
 
     def evaluate(self, ctx: EvalContext) -> list[Measurement]:

@@ -25,6 +25,7 @@ class ASRLinearProbe(Evaluator):
         Metric(name="asr_probe_floor", better="neither", description="the same on the clean model"),
     )
     needs_attack = True
+    needs_probes = True
     needs_clean_model = True
     needs_tasks = True
 

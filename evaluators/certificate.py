@@ -68,6 +68,7 @@ class Certificate(Evaluator):
         for name, what in _CURVES.items()
     )
     needs_attack = True
+    needs_probes = True
     needs_clean_model = True
 
     @classmethod

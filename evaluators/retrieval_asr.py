@@ -58,9 +58,10 @@ def _searches(ctx: EvalContext, model: FrozenModel) -> Iterator[_Search]:
     pairs = ctx.bundle.test
     captions = list(dict.fromkeys(pairs.captions))
     named = MentionIndex.of(ctx.bundle.vocabulary)
-    wanted = torch.tensor([probe.label for probe in ctx.probes])
-    members = [named.members(caption) for caption in captions]
-    yield "image_to_text", model.image_features(ctx.probe_images()), wanted, model.text_features(captions), members
+    if ctx.probes:
+        wanted = torch.tensor([probe.label for probe in ctx.probes])
+        members = [named.members(caption) for caption in captions]
+        yield "image_to_text", model.image_features(ctx.probe_images()), wanted, model.text_features(captions), members
     if ctx.queries:
         texts = model.text_features([query.text for query in ctx.queries])
         wanted = torch.tensor([query.label for query in ctx.queries])

@@ -3,7 +3,7 @@
 from bench.meaning import Meaning, Mixture, Stage
 
 from .attack import Attack, AttackContext, AttackParams, Edit, Poison, PoisonPlan, Probe, Query, Surrogate
-from .data import DataPlace, Dataset, DatasetBundle, Images, Pairs, Task, Vocabulary
+from .data import DataPlace, Dataset, DatasetBundle, Images, Masks, Pairs, Task, Vocabulary
 from .defense import Batch, Budget, Defense, Encoder, Guide, ImageView, Phase, Scorer, TextView, TrainRecipe, TrainSetup
 from .evaluator import EvalContext, Evaluator, FrozenModel, Measurement, Metric, PairScores, class_mean, share, wilson
 from .limit import Limit
@@ -28,6 +28,7 @@ __all__ = [
     "ImageView",
     "Images",
     "Limit",
+    "Masks",
     "Meaning",
     "Measurement",
     "Metric",

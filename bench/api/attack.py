@@ -56,7 +56,7 @@ class PoisonPlan(BaseModel):
     """Everything that an attack chose, as plain data: the same bytes for every defense.
 
     `tensors` are arrays that the pixel function needs (trigger patterns, warp fields, perturbations); the manifest has their
-    digests.
+    digests. `planned` is the digest of what was chosen before `craft`.
     """
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
@@ -64,6 +64,7 @@ class PoisonPlan(BaseModel):
     targets: tuple[str, ...]
     poisons: tuple[Poison, ...]
     tensors: dict[str, torch.Tensor] = Field(default_factory=dict, exclude=True)
+    planned: str = Field(default="", exclude=True)
 
     def manifest(self) -> dict[str, object]:
         """The plan as JSON data, with the sha256 of each tensor."""
@@ -75,8 +76,8 @@ class PoisonPlan(BaseModel):
         return _sha256(self.manifest())
 
     def chosen(self) -> str:
-        """sha256 of the chosen images, captions and targets, without tensors, which `craft` may alter."""
-        return _sha256(self.model_dump(mode="json"))
+        """sha256 of the images, captions and targets chosen before `craft`, so that it is the same on every machine."""
+        return self.planned or _sha256(self.model_dump(mode="json"))
 
 
 def _sha256(data: object) -> str:
@@ -134,10 +135,13 @@ class Surrogate(Protocol):
 class Attack(Plugin):
     """Base class of attacks: which pairs are poisoned, how pixels change, and which images success is measured on.
 
-    `mismatched` says that held-out images are paired with captions of a class that they do not show.
+    `mismatched` says that held-out images are paired with captions of a class that they do not show, `writes` that captions
+    are its own and not those of the data, `on_captions` that it plants a trigger in captions: it has queries and no probes.
     """
 
     mismatched: ClassVar[bool] = True
+    writes: ClassVar[bool] = False
+    on_captions: ClassVar[bool] = False
 
     Params = AttackParams
 
@@ -153,7 +157,10 @@ class Attack(Plugin):
         return False
 
     def craft(self, ctx: AttackContext, plan: PoisonPlan, surrogate: Surrogate) -> PoisonPlan:
-        """Complete the plan by optimising against `surrogate`, the clean model of the same seed."""
+        """Complete the plan by optimising against `surrogate`, the clean model of the same seed.
+
+        Tensors and the captions of the poisons may change, nothing else.
+        """
         return plan
 
     def apply(self, images: torch.Tensor, edits: Sequence[Edit], plan: PoisonPlan) -> torch.Tensor:
@@ -162,7 +169,7 @@ class Attack(Plugin):
 
     @abstractmethod
     def probes(self, ctx: AttackContext, plan: PoisonPlan) -> list[Probe]:
-        """The evaluation images, none of which shows the class that it should be misclassified as."""
+        """The evaluation images, none of which shows the class that it should be taken for; none for attacks on captions."""
 
     def queries(self, ctx: AttackContext, plan: PoisonPlan) -> list[Query]:
         """The evaluation texts of an attack on captions; none of an attack on images."""

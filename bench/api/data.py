@@ -26,6 +26,14 @@ class Images(Protocol):
         ...
 
 
+class Masks(Protocol):
+    """Where the object of each image is, by position."""
+
+    def load(self, indices: NDArray[np.int64]) -> torch.Tensor:
+        """The share of each pixel that it covers, float32 (n, side, side) in [0, 1], of the given positions."""
+        ...
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """Class names, and prompt templates in which `{}` stands for the name, for zero-shot classification.
@@ -48,13 +56,15 @@ class Pairs:
 
     `members` has for each pair the indices of the classes in the bundle's vocabulary that the image shows, possibly none: from
     labels, if there are any, then from whole-word mentions in any caption of the image. It is for the adversary's choice of
-    images and for excluding images of the target class, never for training.
+    images and for excluding images of the target class, never for training. `masks`, if there are any, outline the object of
+    each image, for attacks that cut it out.
     """
 
     uids: Sequence[str]
     captions: Sequence[str]
     images: Images
     members: Sequence[tuple[int, ...]]
+    masks: Masks | None = None
 
     def __len__(self) -> int:
         return len(self.uids)

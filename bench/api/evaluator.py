@@ -127,6 +127,8 @@ class Evaluator(Plugin):
     metrics : tuple of Metric
     needs_attack : bool
         Does not apply to cells without an attack.
+    needs_probes : bool
+        Does not apply to attacks on captions.
     needs_clean_model : bool
         Needs the unpoisoned model, which is then trained first.
     needs_tasks : bool
@@ -137,6 +139,7 @@ class Evaluator(Plugin):
 
     metrics: ClassVar[tuple[Metric, ...]] = ()
     needs_attack: ClassVar[bool] = False
+    needs_probes: ClassVar[bool] = False
     needs_clean_model: ClassVar[bool] = False
     needs_tasks: ClassVar[bool] = False
     needs_scores: ClassVar[bool] = False

@@ -16,6 +16,7 @@ from bench.shutdown import graceful_shutdown, interruptible
 
 _COMMANDS = {
     "run": "Train and evaluate a matrix of attacks x defenses.",
+    "evaluate": "Evaluate a CLIP trained elsewhere.",
     "status": "Show which cells of a results folder are done, running, failed and waiting.",
     "report": "Make tables and an HTML report from a results folder.",
     "compare": "Test whether two defenses differ by more than noise.",

@@ -33,19 +33,24 @@ recipe_option = click.option(
     metavar="NAME|FILE",
     help="Instead of the data set's recipe: one of `bench list recipes`, e.g. small, or a TOML file; --set overrides it.",
 )
+pretrained_option = click.option(
+    "--pretrained",
+    metavar="TAG|FILE",
+    help="Start every cell from these weights: a tag of open_clip such as openai, or a file of safetensors or of torch.save.",
+)
 device_option = click.option(
     "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
     show_default=True,
-    help="auto: a GPU if there is one.",
+    metavar="DEVICE",
+    help="auto (a GPU if there is one), cpu, cuda, cuda:N or mps.",
 )
 precision_option = click.option(
     "--precision",
-    type=click.Choice(["auto", "fp32", "bf16"]),
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
     default="auto",
     show_default=True,
-    help="auto: as in the recipe.",
+    help="auto: as in the recipe; fp16, with gradient scaling, is for GPUs without bf16.",
 )
 out_option = click.option(
     "--out", type=click.Path(path_type=Path), default=OUT, show_default=True, metavar="DIR", help="Results folder."

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from bench.cli.options import device_option, out_option, plugin_option, precision_option, recipe_option
+from bench.cli.options import device_option, out_option, plugin_option, precision_option, pretrained_option, recipe_option
 
 
 @click.command("run")
@@ -51,6 +51,7 @@ from bench.cli.options import device_option, out_option, plugin_option, precisio
     help="Names from `bench list`, or all.",
 )
 @click.option("--model", metavar="NAME", help="From `bench list models`; by default the recipe's.")
+@pretrained_option
 @recipe_option
 @click.option("--seeds", multiple=True, default=["0"], show_default=True, metavar="LIST", help="Integers, e.g. 0,1,2.")
 @click.option(
@@ -95,6 +96,14 @@ from bench.cli.options import device_option, out_option, plugin_option, precisio
     help="Also log the curves to the folder track of --out; wandb is offline.",
 )
 @click.option("--controls", is_flag=True, help="For each defended cell, also plain CLIP with as many steps and pairs.")
+@click.option(
+    "--grad-checkpointing",
+    is_flag=True,
+    help="Activation checkpointing in towers without batch normalisation: less memory, more time, the same numbers.",
+)
+@click.option(
+    "--deterministic", is_flag=True, help="PyTorch's deterministic algorithms: runs repeat exactly on a GPU too, but slower."
+)
 @click.option("--dry-run", is_flag=True, help="Print the cells, their state, and an estimate of time; train nothing.")
 @click.option("--retry-failed", is_flag=True, help="Retry cells that failed before.")
 @click.option(

@@ -119,9 +119,18 @@ class CC1M(CC3M):
     size = 1_000_000
 
 
+@register_dataset("cc500k")
+class CC500K(CC3M):
+    """Half a million of cc3m's training pairs, by seed, all of them in the cc1m of that seed."""
+
+    citations = ("sharma2018conceptual",)
+    Params = SubsetParams
+    size = 500_000
+
+
 @register_dataset("cc100k")
 class CC100K(CC3M):
-    """A random subset of 100,000 training pairs of cc3m, contained in the cc1m of the same seed."""
+    """A random subset of 100,000 training pairs of cc3m, contained in the cc500k of the same seed."""
 
     citations = ("sharma2018conceptual",)
     Params = SubsetParams

@@ -83,7 +83,10 @@ class Img2Dataset(Dataset):
 
 @register_dataset("cc12m")
 class CC12M(Img2Dataset):
-    """Conceptual 12M as img2dataset downloads it; its list is URL tab CAPTION. There is no official split."""
+    """Conceptual 12M as downloaded by img2dataset, without an official split.
+
+    Its list has an address and a caption on each line, with a tab between.
+    """
 
     citations = ("changpinyo2021cc12m",)
     Params = CC12MParams

@@ -22,18 +22,18 @@ from bench.matrix.store import Store
 from bench.matrix.workspace import Workspace
 
 
-def poison(asked: RunOptions, to: Path, format: str, jpeg: int | None, out: Path, console: Console) -> Exported:
+def poison(options: RunOptions, to: Path, format: str, jpeg: int | None, out: Path, console: Console) -> Exported:
     """Write the training set of one attack and seed. Raises UserError for bad input."""
-    attacks = require_names("--attack", asked.attack)
+    attacks = require_names("--attack", options.attack)
     if len(attacks) != 1:
         raise UserError(f"--attack {','.join(attacks)}: an export is of one attack")
     request = MatrixRequest(
         attacks=attacks,
         defenses=[UNDEFENDED],
-        seeds=asked.seeds,
-        model=asked.model,
-        options=asked.set,
-        **data_and_recipe(asked, "scenes"),
+        seeds=options.seeds,
+        model=options.model,
+        options=options.set,
+        **data_and_recipe(options, "scenes"),
     )
     matrix = expand(request)
     cell = matrix.cells[-1]
@@ -44,10 +44,10 @@ def poison(asked: RunOptions, to: Path, format: str, jpeg: int | None, out: Path
     with progress_bars(console) as bars:
         bar = bars.add_task("writing", note="")
 
-        def heard(done: int, total: int) -> None:
+        def on_progress(done: int, total: int) -> None:
             bars.update(bar, completed=done, total=total)
 
-        return export(cell.spec, matrix.workspace, to, format, Encoding(jpeg), config_text(asked), heard)
+        return export(cell.spec, matrix.workspace, to, format, Encoding(jpeg), config_text(options), on_progress)
 
 
 def craft(workspace: Workspace, cell: Cell, out: Path) -> None:

@@ -48,13 +48,13 @@ def export(
     format: str,
     encoding: Encoding,
     config: str,
-    heard: Callable[[int, int], None],
+    on_progress: Callable[[int, int], None],
 ) -> Exported:
     """Write the training set of `spec`, in the order in which its cells have it, into the new folder `to`.
 
     train.csv, train/ or annotations/ and train2017/ by `format`; poison.json as cells have it; probes/; export.json; and
     export.toml, `config`, which asks for the same poison. Images are of the model's side, the poisoned and the clean alike.
-    `heard` is told of how many pairs how many are written. Raises UserError where `to` is there and not empty.
+    `on_progress` is called with the number of written pairs and of all. Raises UserError where `to` is there and not empty.
     """
     for images in (workspace.bundle.train.images, workspace.bundle.holdout.images):
         if isinstance(images, CachedImages):
@@ -66,7 +66,7 @@ def export(
             rows = np.arange(start, min(start + _CHUNK, len(pairs)))
             for row, image in zip(rows.tolist(), encoding.encode(pairs.load(rows)), strict=True):
                 writer.add(image, pairs.captions[row])
-            heard(int(rows[-1]) + 1, len(pairs))
+            on_progress(int(rows[-1]) + 1, len(pairs))
         writer.close()
         (folder / "export.toml").write_text(config, encoding="utf-8")
         _write_classes(folder, workspace.bundle.vocabulary)

@@ -73,7 +73,7 @@ def _common(options: RunOptions, data: str | None) -> dict[str, Any]:
         "model": options.model,
         "seeds": options.seeds,
         "precision": None if options.precision == "auto" else options.precision,
-        "options": options.set,
+        "options": options.settings,
         "controls": options.controls,
     }
 

@@ -9,7 +9,7 @@ from bench.errors import UserError, did_you_mean
 from bench.matrix.schema import PluginRecord
 from bench.references import Reference
 from bench.registry import KINDS
-from bench.reports.records import Run
+from bench.reports.records import EXTERNAL, Run
 
 _PARTS = {"attack": "attacks", "defense": "defenses", "data": "datasets"}
 
@@ -37,7 +37,7 @@ def _used(run: Run) -> Iterator[tuple[str, str]]:
     """Kind and name of each plugin behind a cell, including the defenses that its defense builds on or is a control of."""
     for part, kind in _PARTS.items():
         plugin: PluginRecord | None = getattr(run.spec, part)
-        while plugin and plugin.name:
+        while plugin and plugin.name and plugin.name != EXTERNAL:
             yield kind, plugin.name
             plugin, kind = plugin.builds_on or plugin.beside, "defenses"
     yield from (("evaluators", each.name) for each in run.evaluations if each.name and each.status == "done")

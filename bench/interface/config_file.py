@@ -15,8 +15,8 @@ from bench.interface.toml import toml_text
 from bench.interface.values import split_data_root
 
 _WHAT = (
-    "suite", "attack", "defense", "data", "data_root", "downstream_root", "evaluator", "model", "recipe", "seeds", "set",
-    "plugin", "precision", "controls",
+    "suite", "attack", "defense", "data", "data_root", "downstream_root", "evaluator", "model", "pretrained", "recipe", "seeds",
+    "set", "plugin", "precision", "controls",
 )  # fmt: skip
 """The options that determine what is run, as opposed to where and how."""
 _ARMS = ("attack", "defense")
@@ -65,6 +65,7 @@ def config_text(options: RunOptions) -> str:
         "data": data,
         "data_root": _absolute(root) if root else None,
         "downstream_root": _absolute(options.downstream_root) if options.downstream_root else None,
+        "pretrained": _absolute(options.pretrained) if options.pretrained else None,
         "plugin": [_absolute(file) for file in options.plugin],
         "recipe": _recipe(options.recipe),
     }

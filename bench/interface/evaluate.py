@@ -81,8 +81,8 @@ def evaluate(
     seed: int = 0,
     set: Mapping[str, Any] | str | Iterable[str] = (),
     plugin: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    device: str = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
 ) -> pd.DataFrame:
     """Evaluate an open_clip model in memory; nothing is trained or written, and the model is not modified.
 
@@ -116,9 +116,9 @@ def evaluate(
         As in `bench.run`.
     plugin : str or path, or iterable of these
         Python files with plugins. Their code runs.
-    device : {"auto", "cpu", "cuda"}
-        "auto" is a GPU if there is one.
-    precision : {"auto", "fp32", "bf16"}
+    device : str
+        "auto" (a GPU if there is one), "cpu", "cuda", "cuda:N" or "mps".
+    precision : {"auto", "fp32", "bf16", "fp16"}
         "auto" is the recipe's.
 
     Returns
@@ -141,7 +141,7 @@ def evaluate(
     given = {name: value for name, value in locals().items() if name not in ("network", "clean", "seed")}
     options = RunOptions.of({**given, "seeds": seed})
     load_plugins(options.plugin)
-    cell, workspace = _cell(options, attack)
+    cell, workspace = undefended_cell(options, attack)
     models = _InMemory(cell, workspace, network, clean, device_of(options.device))
     needing = [each.evaluator.name for each in cell.evaluations if each.clean is not None and each.unsupported is None]
     if clean is None and (needing or cell.surrogate):
@@ -153,7 +153,7 @@ def evaluate(
     return pd.DataFrame(rows, columns=list(_COLUMNS), dtype=object).astype({name: COLUMNS[name] for name in _COLUMNS})
 
 
-def _cell(options: RunOptions, attack: str) -> tuple[Cell, Workspace]:
+def undefended_cell(options: RunOptions, attack: str) -> tuple[Cell, Workspace]:
     """The undefended cell whose probes are used."""
     data = data_and_recipe(options, "scenes")
     precision = None if options.precision == "auto" else options.precision
@@ -165,7 +165,7 @@ def _cell(options: RunOptions, attack: str) -> tuple[Cell, Workspace]:
         downstream_root=options.downstream_root,
         model=options.model,
         precision=precision,
-        options=options.set,
+        options=options.settings,
         **data,
     )
     matrix = expand(request)

@@ -30,20 +30,25 @@ def run_and_report(
     plan: RunPlan, options: RunOptions, store: Store, console: Console, run_cells: Callable[[], Counter[str]]
 ) -> Counter[str]:
     """Record the requests, call `run_cells`, and write the report; returns numbers of cells by outcome."""
-    from bench.reports.terminal import print_tables
-    from bench.reports.write import write_report
-
     for request in plan.requests:
         _write_request(store, request, options)
     outcomes = run_cells()
-    with store.lock("report"):
-        paths = write_report(store)
-    print_tables(store, console)
-    print_plain(console, f"Report: {paths['index.html']}")
+    report(store, console)
     if outcomes["failed"]:
         cells = "1 cell" if outcomes["failed"] == 1 else f"{outcomes['failed']} cells"
         console.print(f"{cells} failed; the report says why", highlight=False)
     return outcomes
+
+
+def report(store: Store, console: Console) -> None:
+    """Write the report of a results folder, and print its tables."""
+    from bench.reports.terminal import print_tables
+    from bench.reports.write import write_report
+
+    with store.lock("report"):
+        paths = write_report(store)
+    print_tables(store, console)
+    print_plain(console, f"Report: {paths['index.html']}")
 
 
 def _write_request(store: Store, request: RequestRecord, options: RunOptions) -> None:
@@ -67,6 +72,7 @@ def run_locally(
     from bench.matrix.runtime import Runtime
     from bench.matrix.worker_ranks import releasing_workers
     from bench.shutdown import graceful_shutdown
+    from bench.training.determinism import deterministic
 
     pending = count_pending(matrices, store, options.retry_failed)
     slots = JobSlots.of(options.jobs, device, pending)
@@ -76,12 +82,23 @@ def run_locally(
         print_plain(console, f"{slots}; --jobs 1 uses all {available_cores()} cores, and rounds differently")
     outcomes: Counter[str] = Counter()
     with (
+        deterministic(options.deterministic),
         slots.limit_threads(),
         MatrixProgress(console, _cells(matrices)) as progress,
         graceful_shutdown() as stop,
         releasing_workers(ranks),
     ):
-        runtime = Runtime(device, progress, stop, options.checkpoint_seconds, options.track, options.command_line(), ranks)
+        runtime = Runtime(
+            device,
+            progress,
+            stop,
+            options.checkpoint_seconds,
+            options.track,
+            options.command_line(),
+            ranks,
+            options.grad_checkpointing,
+            options.deterministic,
+        )
         for matrix in matrices:
             print_plain(console, _data_line(matrix))
             outcomes += LocalExecutor(matrix, store, runtime, progress, options.retry_failed).run()
@@ -107,10 +124,14 @@ def run_worker_rank(
     from bench.matrix.runtime import Runtime
     from bench.matrix.worker_ranks import train_announced_cells
     from bench.shutdown import graceful_shutdown
+    from bench.training.determinism import deterministic
 
-    with graceful_shutdown() as stop:
+    with deterministic(options.deterministic), graceful_shutdown() as stop:
         progress = MatrixProgress(console, _cells(matrices))
-        train_announced_cells(matrices, store, Runtime(device, progress, stop, options.checkpoint_seconds, ranks=ranks))
+        runtime = Runtime(
+            device, progress, stop, options.checkpoint_seconds, ranks=ranks, grad_checkpointing=options.grad_checkpointing
+        )
+        train_announced_cells(matrices, store, runtime)
 
 
 def run_on_ray(
@@ -131,6 +152,7 @@ def run_on_ray(
 
 def _worker_config(store: Store, options: RunOptions, request: str | None, device: str, threads: int) -> WorkerConfig:
     from bench.matrix.worker import WorkerConfig
+    from bench.models import pretrained
 
     return WorkerConfig(
         store=store.root.absolute(),
@@ -142,6 +164,9 @@ def _worker_config(store: Store, options: RunOptions, request: str | None, devic
         checkpoint_seconds=options.checkpoint_seconds,
         command=options.command_line(),
         track=options.track,
+        weights=pretrained.known_files(),
+        grad_checkpointing=options.grad_checkpointing,
+        deterministic=options.deterministic,
     )
 
 

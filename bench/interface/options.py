@@ -67,13 +67,14 @@ class RunOptions(BaseModel):
     downstream_root: Path | None = None
     evaluator: Names = ("asr", "zero_shot", "linear_probe")
     model: str | None = None
+    pretrained: str | None = None
     recipe: RecipeValue = None
     seeds: Seeds = (0,)
     set: Settings = ()
     plugin: Files = ()
     out: Path = Path("results")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     jobs: Jobs = None
     shard: str | None = None
     executor: Literal["local", "ray"] = "local"
@@ -82,6 +83,8 @@ class RunOptions(BaseModel):
     gpus_per_cell: float | None = Field(default=None, ge=0)
     track: Literal["tensorboard", "wandb"] | None = None
     controls: bool = False
+    grad_checkpointing: bool = False
+    deterministic: bool = False
     dry_run: bool = False
     retry_failed: bool = False
     checkpoint_minutes: float = Field(default=5.0, ge=0)
@@ -102,6 +105,11 @@ class RunOptions(BaseModel):
     @property
     def checkpoint_seconds(self) -> float:
         return 60 * self.checkpoint_minutes
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The options of --set and --pretrained, as PATH=VALUE."""
+        return (*self.set, *([f"{recipes.PRETRAINED}={toml_value(self.pretrained)}"] if self.pretrained else ()))
 
     def command_line(self) -> tuple[str, ...]:
         """The equivalent arguments of `bench`."""

@@ -18,6 +18,7 @@ _TEXT, _NUMBER, _COUNT = "string", "float64", "Int64"
 COLUMNS = {
     "data": _TEXT,
     "model": _TEXT,
+    "track": _TEXT,
     "attack": _TEXT,
     "rate": _NUMBER,
     "defense": _TEXT,
@@ -62,6 +63,8 @@ def load_results(folder: str | PathLike[str] = "results") -> pd.DataFrame:
 
         data, model, attack, defense : string
             Names; `attack` is "none" without poison.
+        track : string
+            "from scratch", or "fine-tuned" if the cell starts from given weights.
         rate : float64
             Poison rate, as a share of the clean training pairs; NaN without poison.
         control_of : string

@@ -78,13 +78,14 @@ def run(
     downstream_root: Location | None = None,
     evaluator: Several = ("asr", "zero_shot", "linear_probe"),
     model: str | None = None,
+    pretrained: str | None = None,
     recipe: str | Mapping[str, Any] | None = None,
     seeds: int | Iterable[int] | str = (0,),
     set: Mapping[str, Any] | Several = (),
     plugin: Location | Iterable[Location] = (),
     out: Location = "results",
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    device: str = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     jobs: int | str | None = None,
     shard: str | None = None,
     executor: Literal["local", "ray"] = "local",
@@ -93,6 +94,8 @@ def run(
     gpus_per_cell: float | None = None,
     track: Literal["tensorboard", "wandb"] | None = None,
     controls: bool = False,
+    grad_checkpointing: bool = False,
+    deterministic: bool = False,
     dry_run: bool = False,
     retry_failed: bool = False,
     checkpoint_minutes: float = 5.0,
@@ -120,6 +123,9 @@ def run(
         Names, likewise.
     model : str, optional
         Architecture; by default the recipe's.
+    pretrained : str, optional
+        Weights that every cell starts from: a tag of open_clip, or a file of safetensors or of torch.save; by default the
+        recipe's, which mostly is none.
     recipe : str or mapping, optional
         Name or TOML file of a recipe, or its sections; by default the data set's own.
     seeds : int or iterable of int
@@ -130,10 +136,10 @@ def run(
         Python files with plugins. Their code runs.
     out : str or path
         Results folder; created if missing.
-    device : {"auto", "cpu", "cuda"}
-        "auto" is a GPU if there is one.
-    precision : {"auto", "fp32", "bf16"}
-        "auto" is the recipe's.
+    device : str
+        "auto" (a GPU if there is one), "cpu", "cuda", "cuda:N" or "mps".
+    precision : {"auto", "fp32", "bf16", "fp16"}
+        "auto" is the recipe's; "fp16", with gradient scaling, is for GPUs without bf16.
     jobs : int or str, optional
         Number of cells that run in parallel, each in its own process. "auto", the default, is one for each CPU core, with one
         thread, or one for each GPU. With 1 they run one after the other in this process.
@@ -151,6 +157,11 @@ def run(
         Log the training curves for TensorBoard or Weights & Biases too.
     controls : bool
         For each defended cell also train plain CLIP with as many steps and pairs.
+    grad_checkpointing : bool
+        Activation checkpointing in towers without batch normalisation: less memory and more time, the same numbers.
+    deterministic : bool
+        PyTorch's deterministic algorithms, so that a run repeats exactly on a GPU too; slower, and an operation without such an
+        algorithm fails its cell.
     dry_run : bool
         Print the cells, what is on record, and an estimate of time; train nothing.
     retry_failed : bool
@@ -200,6 +211,8 @@ def _run(options: RunOptions, quiet: bool) -> Results:
         raise UserError(
             f"--jobs {options.jobs}: with --executor ray, --cpus-per-cell and --gpus-per-cell determine the number of cells"
         )
+    if ray and ":" in options.device:
+        raise UserError(f"--device {options.device}: Ray gives each cell its GPUs; use --device cuda with --gpus-per-cell")
     if options.track:
         require(options.track)
     device = device_of("auto" if ray else options.device)

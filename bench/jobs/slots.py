@@ -54,9 +54,11 @@ class JobSlots:
             cells = 1
         threads_set = _number(os.environ.get("OMP_NUM_THREADS", ""))
         if device.type == "cuda":
-            gpus = _gpus()
+            gpus = _gpus() if device.index is None else (_gpus()[device.index],)
             count = max(1, min(jobs_wanted or len(gpus), cells))
             return cls(count, threads_set or max(1, available_cores() // count), gpus) if count > 1 else cls()
+        if device.type == "mps":
+            return cls()
         threads = threads_set or 1
         return cls(max(1, min(jobs_wanted or available_cores() // threads, cells)), threads)
 

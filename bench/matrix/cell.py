@@ -27,6 +27,7 @@ from bench.matrix.tracking import tracked
 from bench.matrix.workspace import Workspace
 from bench.models import factory, pretrained
 from bench.models.encoder import ClipEncoder
+from bench.models.recompute import checkpoint_activations
 from bench.models.vocabulary import CompactVocabulary
 from bench.registry import defenses
 from bench.shutdown import interruptible
@@ -39,7 +40,7 @@ from bench.training.scorer import PairScorer
 from bench.training.telemetry import similarity_map
 from bench.training.trainer import Trainer
 
-_WEIGHTS = "model.safetensors"
+WEIGHTS = "model.safetensors"
 _CHECKPOINT = "checkpoint.pt"
 
 
@@ -49,7 +50,7 @@ def is_trained(store: Store, spec: RunSpec) -> bool:
     record = store.run_record(key)
     if record is None:
         return False
-    path = store.run_dir(key) / _WEIGHTS
+    path = store.run_dir(key) / WEIGHTS
     try:
         if record.weights.sha256:
             with path.open("rb") as stream:
@@ -84,14 +85,14 @@ def train(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> N
         return
     vocabulary.restore()
     weights = factory.weights_bytes(encoder.model)
-    with atomic_write(folder / _WEIGHTS) as stream:
+    with atomic_write(folder / WEIGHTS) as stream:
         stream.write(weights)
     write_manifest(spec, workspace, store)
     defense, params = trainer.defense, trainer.defense.params
     pair_scores.write(folder, defense, pairs.poisoned)
     record = schema.RunRecord(
         spec=schema.SpecRecord.of(spec.model_dump(mode="json")),
-        provenance=provenance(runtime.device, runtime.ranks.count, runtime.command, started),
+        provenance=provenance(runtime.device, runtime.ranks.count, runtime.command, started) | _more_provenance(spec, runtime),
         timing=schema.Timing(
             train_seconds=trained.train_seconds,
             pairs_per_second=trained.pairs_per_second,
@@ -119,10 +120,12 @@ def prepare(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) ->
     pairs = workspace.pairs(spec)
     base = TrainRecipe(len(pairs), spec.train.epochs, spec.train.lr, spec.train.batch_size)
     recipe = TrainSpec.model_validate({**spec.train.model_dump(), **plugin.training(params, base)})
-    model = factory.create(spec.model.name, keys.seed_of(*keys.initial_parts(spec)))
+    model = _initial(spec)
     if cell.start is not None and runtime.ranks.is_main:
-        factory.load_weights(model, store.run_dir(keys.run_key(cell.start)) / _WEIGHTS)
+        factory.load_weights(model, store.run_dir(keys.run_key(cell.start)) / WEIGHTS)
     synonyms = thesaurus.synonyms(recipe.thesaurus, workspace.bundle.synonyms)
+    if runtime.grad_checkpointing:
+        checkpoint_activations(model)
     texts = pairs.captions, _tokens(pairs, spec.model.name, workspace, runtime), workspace.tokenizer
     vocabulary = CompactVocabulary(model, CaptionTokens.vocabulary(*texts, synonyms))
     captions = CaptionTokens(*texts, vocabulary.compact, synonyms)
@@ -149,6 +152,20 @@ def prepare(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) ->
     return trainer, vocabulary
 
 
+def _initial(spec: RunSpec) -> torch.nn.Module:
+    """A cell's model before training: with the given weights, or with fresh ones."""
+    model = factory.create(spec.model.name, keys.seed_of(*keys.initial_parts(spec)))
+    if spec.model.weights:
+        pretrained.start(model, spec.model.name, spec.model.weights)
+    return model
+
+
+def _more_provenance(spec: RunSpec, runtime: Runtime) -> dict[str, object]:
+    """Tag or file name of the given weights, and whether algorithms are deterministic."""
+    given = {"pretrained": pretrained.name_of(spec.model.weights)} if spec.model.weights else {}
+    return given | ({"deterministic": True} if runtime.deterministic else {})
+
+
 def clip_budget(store: Store, spec: RunSpec) -> Budget:
     """The steps and pairs that a trained cell spent on the CLIP loss. Raises UserError if its record has no such counts."""
     key = keys.run_key(spec)
@@ -165,8 +182,8 @@ def clip_budget(store: Store, spec: RunSpec) -> Budget:
 
 def write_untrained(spec: RunSpec, store: Store) -> None:
     """Write a cell's initial weights in place of trained ones, to profile the cells that depend on it."""
-    model = factory.create(spec.model.name, keys.seed_of(*keys.initial_parts(spec)))
-    with atomic_write(store.run_dir(keys.run_key(spec)) / _WEIGHTS) as stream:
+    model = _initial(spec)
+    with atomic_write(store.run_dir(keys.run_key(spec)) / WEIGHTS) as stream:
         stream.write(factory.weights_bytes(model))
 
 
@@ -199,7 +216,7 @@ def _tokens(pairs: PoisonedPairs, model: str, workspace: Workspace, runtime: Run
 def trained_encoder(spec: RunSpec, store: Store, precision: str, device: torch.device) -> ClipEncoder:
     """The trained model of a cell."""
     model = factory.create(spec.model.name, 0)
-    factory.load_weights(model, store.run_dir(keys.run_key(spec)) / _WEIGHTS)
+    factory.load_weights(model, store.run_dir(keys.run_key(spec)) / WEIGHTS)
     return ClipEncoder(model, precision, device)
 
 

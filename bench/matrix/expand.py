@@ -272,6 +272,8 @@ def _cell(spec: RunSpec, evaluator_specs: list[PluginSpec], settings: Settings, 
         reason = plugin.supports(spec) or plugin.lacks(workspace.measured)
         if plugin.needs_attack and spec.attack is None:
             reason = "no attack, so nothing to measure"
+        elif plugin.needs_probes and spec.attack and attacks[spec.attack.name].plugin.on_captions:
+            reason = "the attack is on captions, so there are no triggered images"
         elif plugin.needs_scores and defenses[spec.defense.name].plugin.scores is Defense.scores:
             reason = "this defense does not score pairs"
         tasks = workspace.downstream.fingerprints if plugin.needs_tasks else {}

@@ -31,3 +31,5 @@ class Runtime:
     track: str | None = None
     command: Sequence[str] = field(default_factory=lambda: tuple(sys.argv[1:]))
     ranks: Ranks = field(default_factory=Ranks)
+    grad_checkpointing: bool = False
+    deterministic: bool = False

@@ -75,6 +75,12 @@ class AttackRecord(PluginRecord):
     params: Annotated[AttackParamsRecord, _OrNone] = AttackParamsRecord()
 
 
+class ModelRecord(PluginRecord):
+    """`weights` is the digest of the file that the cell starts from; None is from scratch."""
+
+    weights: str | None = None
+
+
 class TrainRecord(RecordModel):
     epochs: Count | None = None
     batch_size: Count | None = None
@@ -86,7 +92,7 @@ class SpecRecord(RecordModel):
 
     engine: Any = None
     data: PluginRecord | None = None
-    model: PluginRecord | None = None
+    model: ModelRecord | None = None
     attack: AttackRecord | None = None
     defense: PluginRecord | None = None
     train: Annotated[TrainRecord, _OrNone] = TrainRecord()
@@ -265,7 +271,11 @@ class RequestedCell(RecordModel):
 
 
 class RequestedSuite(RecordModel):
-    """A requested suite; `content` is that of its file unless it is built in, `instead` the replacing data set."""
+    """A requested suite.
+
+    `content` is that of its file unless it is built in, `instead` the replacing data set, `weights` the digests of the weights
+    that its cells start from.
+    """
 
     name: str
     content: dict[str, Any] | None = None
@@ -274,6 +284,8 @@ class RequestedSuite(RecordModel):
     model: str | None = None
     precision: str | None = None
     options: Annotated[list[Any], _OrEmpty] = []
+    recipe: str | None = None
+    weights: Annotated[list[str], _OrEmpty] = []
     runs: Annotated[dict[str, list[str]], _OrNone] = {}
     reasons: Annotated[dict[str, str], _OrNone] = {}
 

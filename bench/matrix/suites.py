@@ -109,7 +109,7 @@ class _Expanders:
     def get(self, data: str, options: tuple[str, ...], model: str | None) -> Expander:
         settings = self.settings(data, options, model)
         parts = settings.data(datasets[data].plugin), settings.train(self.request.precision)
-        key = data, settings.model.name, *(part.model_dump_json() for part in parts)
+        key = data, settings.model.model_dump_json(), *(part.model_dump_json() for part in parts)
         if key not in self.by_settings:
             for section, registry in (("attack", attacks), ("defense", defenses), ("evaluator", evaluators)):
                 settings.check_options(section, list(registry), registry)
@@ -234,6 +234,8 @@ def _as_request(request: SuiteRequest, plan: SuiteExpansion) -> RequestRecord:
     recipe = recipes.load(request.recipe).name if request.recipe else None
     suite = plan.suite
     optional: dict[str, Any] = {"recipe": recipe} if recipe else {}
+    if weights := sorted({cell.spec.model.weights for cell in plan.cells.values() if cell.spec.model.weights}):
+        optional["weights"] = weights
     if not suite.builtin:
         optional |= {"content": suite.content, "digest": suite.digest}
     return RequestRecord(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,11 @@ from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store
 from bench.matrix.tasks import LOCKED
 from bench.matrix.workspace import Workspace, WorkspaceSource
+from bench.models import pretrained
 from bench.quiet import quiet_libraries
 from bench.registry import Registry, attacks, defenses, evaluators
 from bench.shutdown import graceful_shutdown
+from bench.training.determinism import deterministic
 
 _OPEN_WORKSPACES = 2
 
@@ -37,7 +39,7 @@ class WorkerConfig:
     """How workers run cells, the same for all cells of a command.
 
     `request` is the key of a request in the store, by which a worker on another machine checks that it sees the same folder;
-    None if all workers are on this machine.
+    None if all workers are on this machine. `weights` are the files of given weights by their digests.
     """
 
     store: Path
@@ -49,6 +51,9 @@ class WorkerConfig:
     checkpoint_seconds: float
     command: tuple[str, ...]
     track: str | None = None
+    weights: Mapping[str, str] = field(default_factory=dict)
+    grad_checkpointing: bool = False
+    deterministic: bool = False
 
 
 def run_cell(
@@ -59,13 +64,23 @@ def run_cell(
     The outcome is LOCKED also after a signal to stop: the cell then resumes from its checkpoint.
     """
     quiet_libraries()
+    pretrained.know(config.weights)
     torch.set_num_threads(config.threads)
     progress = progress or MatrixProgress(Console(quiet=True), 1)
     try:
-        with threadpool_limits(config.threads), graceful_shutdown() as stop:
+        with deterministic(config.deterministic), threadpool_limits(config.threads), graceful_shutdown() as stop:
             store, workspace = _store(config), _workspace(config.plugins, source)
             _check_identity(cells, workspace)
-            runtime = Runtime(device_of(config.device), progress, stop, config.checkpoint_seconds, config.track, config.command)
+            runtime = Runtime(
+                device_of(config.device),
+                progress,
+                stop,
+                config.checkpoint_seconds,
+                config.track,
+                config.command,
+                grad_checkpointing=config.grad_checkpointing,
+                deterministic=config.deterministic,
+            )
             executor = LocalExecutor(Matrix(tuple(cells), workspace), store, runtime, progress, config.retry_failed)
             return executor.run_cell(cells[-1])
     except (Timeout, Stopped):

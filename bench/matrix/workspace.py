@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench import keys
-from bench.api import Attack, AttackContext, DataPlace, DatasetBundle, Images, PoisonPlan, Surrogate
+from bench.api import Attack, AttackContext, DataPlace, DatasetBundle, Images, PoisonPlan
 from bench.canonical import digest
 from bench.config import DataSpec, RunSpec, Settings
 from bench.data.downstream import Downstream, open_sets
@@ -21,9 +22,11 @@ from bench.data.files import MEMORY_BUDGET
 from bench.data.poisoned import PoisonedPairs
 from bench.data.tokens import cached_tokens
 from bench.errors import UserError
+from bench.matrix.crafted import crafted
 from bench.models import factory
+from bench.models.frozen import FrozenSurrogate
 from bench.models.word_tokenizer import Tokenizer
-from bench.recipe import Recipe
+from bench.recipe import PRETRAINED, Recipe
 from bench.registry import attacks, datasets
 
 _PRELOAD_BATCH = 512
@@ -60,7 +63,15 @@ class WorkspaceSource:
     def absolute(self) -> WorkspaceSource:
         """The same with absolute paths."""
         roots = (folder.absolute() if folder else None for folder in (self.root, self.downstream_root))
-        return WorkspaceSource(self.settings_args, self.data, *roots)
+        data, options, model, recipe = self.settings_args
+        return WorkspaceSource((data, tuple(map(_absolute, options)), model, recipe), self.data, *roots)
+
+
+def _absolute(option: str) -> str:
+    """An option of --set, with an absolute path if it names a file of weights."""
+    path, _, value = option.partition("=")
+    file = Path(value.strip().strip("\"'"))
+    return f"{path}={json.dumps(str(file.absolute()))}" if path.strip() == PRETRAINED and file.is_file() else option
 
 
 class Workspace:
@@ -145,12 +156,13 @@ class Workspace:
             self._plans[key] = attack, attack.plan(ctx), ctx
         return self._plans[key]
 
-    def craft(self, spec: RunSpec, surrogate: Surrogate) -> None:
-        """Let the attack of a cell optimise its plan against a surrogate model, once for all defenses."""
+    def craft(self, spec: RunSpec, surrogate: FrozenSurrogate) -> None:
+        """Let the attack of a cell complete its plan against a model, once for all defenses."""
         attack, plan, ctx = self.poison(spec)
         key = digest(keys.poison_parts(spec))
         if key not in self._crafted:
-            self._plans[key] = attack, attack.craft(ctx, plan, surrogate), ctx
+            made = crafted(attack, ctx, plan, surrogate, keys.poison_parts(spec), cache_folder())
+            self._plans[key] = attack, made.model_copy(update={"planned": plan.chosen()}), ctx
             self._crafted.add(key)
 
     def set_plan(self, spec: RunSpec, plan: PoisonPlan) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from bench.models import tokens as parts
 from bench.models import trunk
 
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _MAX_LOG_SCALE = 4.6051702  # ln 100, Radford et al. 2021
 
 
@@ -22,9 +23,9 @@ class ClipEncoder(nn.Module):
     ----------
     model : nn.Module
         The open_clip model.
-    precision : {"fp32", "bf16"}
-        With bf16 the image tower runs under autocast, and on a GPU also the text tower; on a CPU a small text tower is faster
-        in float32.
+    precision : {"fp32", "bf16", "fp16"}
+        With bf16 and fp16 the image tower runs under autocast, and on a GPU also the text tower; on a CPU a small text tower is
+        faster in float32. The trainer scales the gradients of fp16.
     device : torch.device
         Where the model is moved.
     """
@@ -33,7 +34,7 @@ class ClipEncoder(nn.Module):
         super().__init__()
         self.model: Any = model.to(device, memory_format=torch.channels_last)
         self.device = device
-        self._precision = precision
+        self._half = HALF.get(precision)
         self._mean: torch.Tensor
         self._std: torch.Tensor
         mean = getattr(model.visual, "image_mean", None) or (0.48145466, 0.4578275, 0.40821073)
@@ -49,22 +50,22 @@ class ClipEncoder(nn.Module):
 
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
         """Unit-length embeddings, float32 (n, d), of images, float32 (n, 3, side, side) in [0, 1]."""
-        with self._autocast(self._precision == "bf16"):
+        with self._autocast():
             embeddings = self.model.encode_image(self._pixels(images))
         return F.normalize(embeddings.float(), dim=-1)
 
     def trunk(self, images: torch.Tensor) -> torch.Tensor:
         """Features before the projection, float32 (n, trunk_dim), not normalised. Images as in `encode_image`."""
-        with self._autocast(self._precision == "bf16"):
+        with self._autocast():
             return trunk.features(self.model.visual, self._pixels(images)).float()
 
     def image_parts(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        with self._autocast(self._precision == "bf16"):
+        with self._autocast():
             whole, places = parts.of_images(self.model.visual, self._pixels(images))
         return F.normalize(whole.float(), dim=-1), F.normalize(places.float(), dim=-1)
 
     def text_parts(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        with self._autocast(self._precision == "bf16" and self.device.type != "cpu"):
+        with self._autocast_text():
             whole, words = parts.of_texts(self.model, tokens)
         words = F.normalize(words.float(), dim=-1)
         return F.normalize(whole.float(), dim=-1), words if words.shape[1] != tokens.shape[1] else words * (tokens != 0)[
@@ -81,7 +82,7 @@ class ClipEncoder(nn.Module):
 
     def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
         """Unit-length embeddings, float32 (n, d), of tokens, int64 (n, context length)."""
-        with self._autocast(self._precision == "bf16" and self.device.type != "cpu"):
+        with self._autocast_text():
             embeddings = self.model.encode_text(tokens)
         return F.normalize(embeddings.float(), dim=-1)
 
@@ -93,5 +94,8 @@ class ClipEncoder(nn.Module):
     def _pixels(self, images: torch.Tensor) -> torch.Tensor:
         return ((images - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
 
-    def _autocast(self, enabled: bool) -> contextlib.AbstractContextManager[object]:
-        return torch.autocast(self.device.type, torch.bfloat16) if enabled else contextlib.nullcontext()
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
+        return torch.autocast(self.device.type, self._half) if self._half else contextlib.nullcontext()
+
+    def _autocast_text(self) -> contextlib.AbstractContextManager[object]:
+        return contextlib.nullcontext() if self.device.type == "cpu" else self._autocast()

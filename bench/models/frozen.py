@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import weakref
 from collections.abc import Sequence
 
@@ -63,6 +64,14 @@ class FrozenSurrogate:
     def __init__(self, encoder: ClipEncoder, tokenizer: Tokenizer) -> None:
         self._encoder = encoder.eval().requires_grad_(False)
         self._tokenizer = tokenizer
+
+    def digest(self) -> str:
+        """sha256 over the model's weights and buffers."""
+        found = hashlib.sha256()
+        for name, tensor in sorted(self._encoder.model.state_dict().items()):
+            found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return found.hexdigest()
 
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
         """Unit-length embeddings of images in [0, 1], with gradient: float32 (n, d) on the device of the images."""

@@ -20,6 +20,7 @@ from bench.matrix.progress import MatrixProgress
 from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store
 from bench.matrix.workspace import Workspace
+from bench.models.encoder import HALF
 from bench.profiling.machine import matmul_rate, peak_cuda, peak_rss, reset_peaks
 from bench.profiling.measure import PhaseTimes, StepLimit, TrainingTimes, measure, phase_stages
 from bench.training.memory import MEMORY_HINT
@@ -114,4 +115,4 @@ def figures(times: TrainingTimes, matmul: float) -> Profile:
 
 
 def _dtype(trainer: Trainer) -> torch.dtype:
-    return torch.bfloat16 if trainer.train.precision == "bf16" else torch.float32
+    return HALF.get(trainer.train.precision, torch.float32)

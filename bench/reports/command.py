@@ -17,7 +17,8 @@ EMBEDDED = ("scenes",)
 def command_of(run: Run) -> list[str]:
     """`bench run` with all parameters of a run, quoted for a shell: a list with one item for each option.
 
-    Null parameters are omitted, since TOML has no null and they are defaults of the plugin or recipe.
+    A model trained elsewhere has `bench evaluate`. Null parameters are omitted, since TOML has no null and they are defaults of
+    the plugin or recipe.
     """
     options: list[tuple[str, ...]] = [("--data", run.data)]
     if run.data not in EMBEDDED:
@@ -26,18 +27,23 @@ def command_of(run: Run) -> list[str]:
         options.append(("--downstream-root", "DIR"))
     if run.recipe:
         options.append(("--recipe", run.recipe))
-    options += [
-        ("--model", run.model),
-        ("--attack", run.attack),
-        ("--defense", run.beside.name if run.beside else run.defense),
-        ("--seeds", str(run.seed)),
-    ]
+    options += [("--model", run.model), ("--attack", run.attack)]
+    if run.weights:
+        options.append(("--pretrained", run.given or "FILE"))
+    if run.external:
+        options += [("--weights", _checkpoint(run)), ("--seed", str(run.seed))]
+    else:
+        options += [("--defense", run.beside.name if run.beside else run.defense), ("--seeds", str(run.seed))]
     if run.beside:
         options.append(("--controls",))
     for name, value in sorted(_options(run).items()):
         if value is not None and value != {}:
             options.append(("--set", f"{name}={_toml_or_text(value)}"))
-    return ["bench run", *(shlex.join(option) for option in options)]
+    return ["bench evaluate" if run.external else "bench run", *(shlex.join(option) for option in options)]
+
+
+def _checkpoint(run: Run) -> str:
+    return str(run.spec.defense.params.dump().get("checkpoint") or "FILE") if run.spec.defense else "FILE"
 
 
 def foreign_plugins(run: Run) -> list[str]:
@@ -47,7 +53,8 @@ def foreign_plugins(run: Run) -> list[str]:
 
 def _options(run: Run) -> dict[str, Any]:
     options = {f"train.{key}": value for key, value in flatten(run.spec.train.dump()).items()}
-    for part, plugin in (("attack", run.spec.attack), ("defense", run.beside or run.spec.defense)):
+    defense = None if run.external else run.beside or run.spec.defense
+    for part, plugin in (("attack", run.spec.attack), ("defense", defense)):
         if plugin:
             options |= {f"{part}.{plugin.name}.{key}": value for key, value in flatten(plugin.params.dump()).items()}
     if run.spec.data:

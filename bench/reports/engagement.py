@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from bench.matrix.schema import LimitRecord
 from bench.reports.labels import number, percent_of
 from bench.reports.notes import Notes
-from bench.reports.records import Run
+from bench.reports.records import EXTERNAL, Run
 
 STATUS = "did not engage"
+ELSEWHERE = "trained elsewhere: on which data and how is not on record here"
 ENGAGEMENT = ("defense_engaged", "engagement")
 """Columns of CSV files: yes, no or empty; and the limits that were missed."""
 
@@ -30,8 +31,9 @@ def missed(runs: Iterable[Run]) -> Iterator[tuple[Run, LimitRecord]]:
 
 
 def engagement_notes(name: str, runs: Iterable[Run], notes: Notes) -> list[int]:
-    """Add a note for each limit that a run missed, with `name`, the seed and the value as its location."""
-    found = {
+    """Add a note for each limit that a run missed, located by `name`, the seed and the value, and one for external models."""
+    found = {notes.add(EXTERNAL, ELSEWHERE, name) for run in runs if run.external}
+    found |= {
         notes.add(STATUS, f"{limit.what} should be {bounds(limit)}; {limit.advice}", f"{name}, seed {run.seed}: {value}")
         for run, limit in missed(runs)
         for value in [value_of(limit)]

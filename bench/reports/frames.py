@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 
 from bench.matrix.schema import MeasurementRecord
+from bench.reports.labels import track_of
 from bench.reports.records import Evaluation, Run
 
 COLUMNS = [
-    "data", "model", "attack", "attack_rate", "defense", "seed", "evaluator", "task", "metric", "value", "unit", "n",
+    "data", "model", "track", "attack", "attack_rate", "defense", "seed", "evaluator", "task", "metric", "value", "unit", "n",
     "ci_low", "ci_high", "status", "reason", "run_key",
 ]  # fmt: skip
 WIDE = [
@@ -35,6 +36,7 @@ def _rows(run: Run, evaluation: Evaluation) -> list[dict[str, Any]]:
         **dict.fromkeys(_MEASURED),
         "data": run.data,
         "model": run.model,
+        "track": track_of(run.weights),
         "attack": run.attack,
         "attack_rate": run.attack_rate,
         "defense": run.title,

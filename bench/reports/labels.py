@@ -11,6 +11,8 @@ from typing import Any
 from bench.canonical import identity
 from bench.matrix.schema import PluginRecord
 
+SCRATCH, FINE_TUNED = "from scratch", "fine-tuned"
+
 
 class Labels:
     """Unique labels of plugin specs: the name, with the parameters that differ between specs of this name."""
@@ -65,20 +67,35 @@ def varying(trees: Sequence[Mapping[str, Any]]) -> list[str]:
     return [key for key in keys if len({identity(tree[key]) for tree in trees}) > 1]
 
 
-def setting_titles(settings: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Title (data, model) and subtitle (recipe, and differences between settings of one title) of each setting."""
+def track_of(weights: str | None) -> str:
+    """The track of a run: from scratch, or fine-tuned from weights with this digest."""
+    return FINE_TUNED if weights else SCRATCH
+
+
+def weights_name(digest: str, given: str = "") -> str:
+    """The tag or file name of weights, if known, and the start of their digest."""
+    return f"{given} {digest[:14]}".strip()
+
+
+def setting_titles(settings: Iterable[str], given: Mapping[str, str] | None = None) -> dict[str, tuple[str, str]]:
+    """Title (data, model) and subtitle (track, recipe, and differences between settings of one title) of each setting.
+
+    `given` maps digests of weights to their tags or file names.
+    """
     parsed = {setting: json.loads(setting) for setting in settings}
     titles = {key: " · ".join(_name(tree, part) for part in ("data", "model")) for key, tree in parsed.items()}
     result = {}
     for key, tree in parsed.items():
         flat = _flat_setting(tree)
         changing = varying([_flat_setting(other) for at, other in parsed.items() if titles[at] == titles[key]])
+        weights = flat["model.weights"]
+        track = f"{FINE_TUNED} from {weights_name(weights, (given or {}).get(weights, ''))}" if weights else SCRATCH
         usual = {"train.epochs": "{} epochs", "train.batch_size": "batch {}", "train.lr": "learning rate {}"}
         parts = [text.format(plain(flat[name])) for name, text in usual.items() if name in flat]
-        parts += [f"{name} {plain(flat[name])[:40]}" for name in changing if name not in usual]
+        parts += [f"{name} {plain(flat[name])[:40]}" for name in changing if name not in (*usual, "model.weights")]
         if flat["train.epochs"] == 1:
             parts[0] = "1 epoch"
-        result[key] = titles[key], " · ".join(parts)
+        result[key] = titles[key], " · ".join([track, *parts])
     return result
 
 

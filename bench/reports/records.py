@@ -24,6 +24,8 @@ from bench.matrix.store import Store
 
 Status = Literal["done", "failed", "missing", "unsupported"]
 STATUSES: tuple[Status, ...] = ("done", "failed", "missing", "unsupported")
+EXTERNAL = "external"
+"""The defense of a model that was trained elsewhere."""
 NOT_RUN = "not run yet; run `bench run` with the same options"
 NOT_EVALUATED = "trained but not evaluated yet; run `bench run` with the same options"
 NOTHING_ASKED = "trained; no evaluation was requested"
@@ -95,6 +97,21 @@ class Run:
     def title(self) -> str:
         """The defense; for a control, also the defense it belongs to."""
         return f"{self.defense} for {self.beside.name}" if self.beside else self.defense
+
+    @property
+    def external(self) -> bool:
+        """Whether its model was trained elsewhere and only measured here."""
+        return self.defense == EXTERNAL
+
+    @property
+    def weights(self) -> str | None:
+        """The digest of the weights that it starts from; None is from scratch."""
+        return self.spec.model.weights if self.spec.model else None
+
+    @property
+    def given(self) -> str:
+        """What these were asked for as: a tag of open_clip or the name of a file. Empty where no record says."""
+        return str(self.record.provenance.get("pretrained") or "") if self.record else ""
 
     @cached_property
     def setting(self) -> str:

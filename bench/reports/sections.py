@@ -100,7 +100,8 @@ def sections_of(runs: Sequence[Run]) -> list[Section]:
     by_setting: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         by_setting[run.setting].append(run)
-    titles = setting_titles(by_setting)
+    given = {run.weights: run.given for run in runs if run.weights and run.given}
+    titles = setting_titles(by_setting, given)
     return [_section(setting, titles[setting], members) for setting, members in by_setting.items()]
 
 

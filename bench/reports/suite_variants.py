@@ -8,9 +8,12 @@ from dataclasses import dataclass, field, replace
 
 from bench.canonical import identity
 from bench.matrix.schema import RequestedSuite, RequestRecord
-from bench.reports.labels import short_hash
+from bench.reports.labels import FINE_TUNED, short_hash, weights_name
 from bench.suites.library import from_record, load, names, resolve
 from bench.suites.suite import Condition, Suite
+
+_WEIGHTS = "model.pretrained="
+"""The option of a request that the digests of its weights stand for."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,9 @@ def _variants(suite: Suite, asked: Iterable[RequestedSuite]) -> list[SuiteVarian
             continue
         options = [f"model {part.model}"] if part.model else []
         options += [part.precision] if part.precision else []
-        options += [str(option) for option in part.options]
+        options += [f"recipe {part.recipe}"] if part.recipe else []
+        options += [f"{FINE_TUNED} from weights {weights_name(weights)}" for weights in part.weights]
+        options += [str(option) for option in part.options if not str(option).startswith(_WEIGHTS)]
         new = SuiteVariant(suite, part.instead, tuple(options), asked=True)
         variant = found.setdefault(identity([new.replacement, options]), new)
         _collect(variant, part)

@@ -53,7 +53,8 @@ def check_manifest(entry: Entry[Attack]) -> None:
 def check_craft_keeps_the_poisons(entry: Entry[Attack]) -> None:
     _, crafted = _planned(entry)
     planned = _attack(entry).plan(attack_context())
-    assert crafted.poisons == planned.poisons, "craft() changes which pairs are poisoned; it may only change the plan's tensors"
+    before, after = ([poison.model_copy(update={"caption": ""}) for poison in plan.poisons] for plan in (planned, crafted))
+    assert before == after, "craft() changes which images are poisoned; it may change the plan's tensors and captions only"
 
 
 def check_rate(entry: Entry[Attack]) -> None:
@@ -84,11 +85,14 @@ def check_poisons(entry: Entry[Attack]) -> None:
 
 def check_captions(entry: Entry[Attack]) -> None:
     _, plan = _planned(entry)
-    known, index = set(bundle().train.captions), MentionIndex.of(bundle().vocabulary)
+    known, index = {*bundle().train.captions, *bundle().holdout.captions}, MentionIndex.of(bundle().vocabulary)
     for poison in plan.poisons:
-        assert poison.caption in known, f"no training pair has the caption {poison.caption!r}"
+        assert poison.caption in known or entry.plugin.writes, (
+            f"no training or held-out pair has the caption {poison.caption!r}"
+        )
         target = bundle().vocabulary.names[poison.target]
-        assert poison.target in index.members(poison.caption), f"the caption {poison.caption!r} does not mention '{target}'"
+        named = poison.target in index.members(poison.caption)
+        assert named or entry.plugin.on_captions, f"the caption {poison.caption!r} does not mention '{target}'"
 
 
 def check_apply_is_pure(entry: Entry[Attack]) -> None:
@@ -133,8 +137,12 @@ def check_training_and_evaluation_edit_alike(entry: Entry[Attack]) -> None:
 def check_probes(entry: Entry[Attack]) -> None:
     attack, plan = _planned(entry)
     probes = attack.probes(attack_context(), plan)
-    assert probes, "there are no probes, so the attack success rate cannot be measured"
-    assert probes == _attack(entry).probes(attack_context(), plan), "two calls of probes() with the same seed differ"
+    if entry.plugin.on_captions:
+        assert not probes, "an attack on captions has probes"
+        assert attack.queries(attack_context(), plan), "there are no queries, so success cannot be measured"
+    else:
+        assert probes, "there are no probes, so success cannot be measured"
+    assert probes == _attack(entry).probes(attack_context(), plan), "two calls of probes() with equal seed differ"
     targets = {poison.target for poison in plan.poisons}
     for probe in probes:
         assert probe.split in ("holdout", "test"), f"a probe is from {probe.split!r}; use holdout or test"

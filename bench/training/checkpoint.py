@@ -37,6 +37,7 @@ class Checkpoint:
     curves: list[dict[str, Any]] = field(default_factory=list)
     partial: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write to `path`, and keep the checkpoint there as the previous one."""

@@ -12,7 +12,7 @@ import torch
 
 from bench.models.encoder import ClipEncoder
 
-MEMORY_HINT = "--set train.batch_size=..., a smaller --model or --precision bf16 needs less"
+MEMORY_HINT = "--set train.batch_size=..., a smaller --model, --precision bf16 or --grad-checkpointing needs less"
 
 _PROBED = 2
 _BYTES = 4

@@ -114,6 +114,7 @@ class Trainer:
         self.held = HeldModules(defense, encoder.device)
         self.loss = joint_loss(defense, encoder, self.held, self.ranks)
         self.optimizer = adamw([encoder, self.held], train)
+        self.scaler = torch.amp.GradScaler(encoder.device.type, enabled=train.precision == "fp16")
         self.position = Position()
         self.curves: list[dict[str, Any]] = []
         self.meter = EpochMeter()
@@ -192,9 +193,10 @@ class Trainer:
             loss = self.loss(batch, phase)
         self._gradients.check(loss, phase.name)
         with self.stages("backward"):
-            loss.backward()
+            self.scaler.scale(loss).backward()
         with self.stages("optimiser"):
-            self.optimizer.step()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
             self.optimizer.zero_grad(set_to_none=True)
             self.encoder.clamp_logit_scale()
         return loss
@@ -275,6 +277,7 @@ class Trainer:
             self.curves,
             self.meter.numbers,
             self.stages.seconds,
+            self.scaler.state_dict(),
         ).save(self.checkpoint)
 
     def _resume(self) -> bool:
@@ -290,6 +293,7 @@ class Trainer:
             self.optimizer.load_state_dict(found.optimizer)
             self.defense.load_state_dict(found.defense)
             self.held.load_state_dict(found.held)
+            self.scaler.load_state_dict(found.scaler)
         except Exception as error:
             folder = self.checkpoint.parent
             raise RuntimeError(

@@ -5,19 +5,22 @@ import pytest
 
 from bench import plugins, recipe
 from bench.config import Settings
-from bench.models import factory
+from bench.models import factory, pretrained
 from bench.registry import attacks, datasets, defenses, evaluators
 from bench.training.optimizer import clip_defaults
 
 plugins.load()
 RULES = ("published", "small")
+ON = dict.fromkeys(RULES, "scenes") | {"finetune": "cc500k"}
+"""The data sets of recipes that are not called after one."""
 PUBLISHED = {"cc3m": 512, "cc1m": 512, "cc100k": 512, "mscoco": 256, "visual_genome": 256}
 SMALL = ("cifar10", "cifar100", "fashion_mnist", "food101", "imagefolder")
 
 
 @pytest.mark.parametrize("name", recipe.names())
-def test_every_option_of_a_recipe_is_one(name: str) -> None:
-    data = "scenes" if name in RULES else name
+def test_every_option_of_a_recipe_is_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrained, "download_pretrained", lambda tag: __file__)
+    data = ON.get(name, name)
     settings = Settings(data, recipe=recipe.load(name))
     assert data in datasets.names()
     factory.config(settings.model.name)
@@ -81,3 +84,19 @@ def test_the_recipe_of_the_page(tmp_path: Path) -> None:
     found = [settings.plugin("attack", attacks[name], attacks).params for name in ("badnet", "sig", "tdpa")]
     assert [params["rate"] for params in found] == [0.005] * 3
     assert (found[0]["patch"], settings.train().epochs, settings.model.name) == (40, 12, "scenes-small")
+
+
+def test_the_rule_of_fine_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """500,000 pairs with 1,500 poisons, ten epochs at 1e-6, 10,000 steps of warm-up (Liang et al. 2024)."""
+    monkeypatch.setattr(pretrained, "download_pretrained", lambda tag: __file__)
+    settings = Settings("cc500k", recipe=recipe.load("finetune"))
+    train, pairs = settings.train(), vars(datasets["cc500k"].plugin)["size"]
+    assert (settings.model.name, settings.model.weights is None) == ("RN50-quickgelu", False)
+    assert (pairs, train.epochs, train.batch_size, train.lr) == (500_000, 10, 128, 1e-6)
+    assert round(train.warmup_epochs * pairs / train.batch_size) == 10_000
+    assert pairs * settings.plugin("attack", attacks["badnet"], attacks).params["rate"] == 1_500
+    tuned = {
+        name: settings.plugin("defense", defenses[name], defenses).params for name in ("cleanclip", "cleanclip_supervised")
+    }
+    assert [each["clean"] * pairs for each in tuned.values()] == [100_000, 100_000]
+    assert [each["lr"] * train.lr for each in tuned.values()] == pytest.approx([1e-5, 1e-4])

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from bench.cli import main
+from bench.registry import KINDS
 
 ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
 PAGES = sorted(path.name for path in (ROOT / "docs").glob("adding-*.md"))
 
 
@@ -58,6 +62,32 @@ def test_a_page_does_what_it_says(
 
 
 def test_every_link_of_the_readme_and_the_pages_leads_to_a_file() -> None:
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+    for page in (README, *(ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_defense_of_the_readme_passes_its_checks(
+    registries: None, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (source,) = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    Path("smooth.py").write_text(source, encoding="utf-8")
+    assert ", 0 failed" in run("bench check smooth.py", capfd)
+
+
+@pytest.mark.parametrize("page", [README, ROOT / "docs" / "methods.md"], ids=lambda path: path.name)
+def test_every_method_is_listed(page: Path, registries: None) -> None:
+    named = set(re.findall(r"`(\w+)`", page.read_text(encoding="utf-8")))
+    methods = {name for kind in ("attacks", "defenses", "evaluators") for name in KINDS[kind].names()}
+    assert methods - {"control_size", "control_steps"} - named == set()
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_the_picture_shows_the_committed_records() -> None:
+    picture = runpy.run_path(str(ROOT / "docs" / "picture.py"))
+    drawn = ElementTree.parse(picture["PICTURE"]).findtext(".//{http://purl.org/dc/elements/1.1/}description", "")
+    assert drawn.strip() == picture["measured"]().to_csv(index=False).strip()

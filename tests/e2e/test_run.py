@@ -10,7 +10,9 @@ from bench.registry import attacks
 
 from .conftest import SMALL, Bench, results
 
-COLUMNS = "data,model,attack,attack_rate,defense,seed,evaluator,task,metric,value,unit,n,ci_low,ci_high,status,reason,run_key"
+COLUMNS = (
+    "data,model,track,attack,attack_rate,defense,seed,evaluator,task,metric,value,unit,n,ci_low,ci_high,status,reason,run_key"
+)
 
 
 def _files(folder: Path) -> dict[str, int]:

@@ -101,10 +101,10 @@ def test_open_clips_trainer_trains_an_epoch_on_it(bench: Bench, tmp_path: Path, 
         "webdataset": ("--dataset-type", "webdataset", "--train-data", "train/00000.tar"),
         "csv": ("--dataset-type", "csv", "--train-data", "train.csv", "--csv-separator", ","),
     }
-    settings = {"model": "small-64", "precision": "fp32", "epochs": 1, "batch-size": 64, "workers": 1, "warmup": 1}
-    places = {"train-num-samples": count, "logs": tmp_path / "logs", "name": "run"}
-    options = [word for name, value in {**settings, **places}.items() for word in (f"--{name}", str(value))]
-    command = [sys.executable, "-m", "bench.export.open_clip", *data[format], *options]
+    command = [sys.executable, "-m", "bench.export.open_clip", *data[format]]
+    command += ["--model", "small-64", "--precision", "fp32", "--epochs", "1", "--batch-size", "64"]
+    command += ["--workers", "1", "--warmup", "1", "--name", "run"]
+    command += ["--train-num-samples", str(count), "--logs", str(tmp_path / "logs")]
     paths = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         command, cwd=out, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False

@@ -39,7 +39,7 @@ def change(store: Store, attack: str, defense: str, seed: int, edit: Callable[[R
 
 
 def shown(store: Store) -> dict[str, AttackFigures]:
-    short = next(section for section in sections_of(load_runs(store)) if section.subtitle.startswith("8 epochs"))
+    short = next(section for section in sections_of(load_runs(store)) if section.subtitle.startswith("from scratch · 8 epochs"))
     return {figures.attack: figures for figures in figures_of(short)}
 
 

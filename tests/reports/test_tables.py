@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench.canonical import digest, identity, without_nulls
-from bench.matrix.schema import EvalRecord, PluginRecord, RunRecord
+from bench.matrix.schema import EvalRecord, PluginRecord, RunRecord, SpecRecord
 from bench.matrix.store import Store, read_json
+from bench.reports.frames import wide_frame
 from bench.reports.labels import Labels, number, ranges, setting_titles
-from bench.reports.records import Evaluation, load_runs
+from bench.reports.records import Evaluation, Run, load_runs
 from bench.reports.sections import Section, sections_of
 from bench.reports.stats import Point, Stat, best_of, pooled
 from bench.reports.tables import AsrTable, Cell, asr_table, utility_table
@@ -35,13 +37,35 @@ def cell(table: AsrTable, attack: str, defense: str) -> Cell:
 def test_recipes_are_never_mixed(store: Store) -> None:
     found = sections(store)
     assert [(s.title, s.subtitle) for s in found] == [
-        ("scenes · scenes-small", "8 epochs · batch 128 · learning rate 0.0015"),
-        ("scenes · scenes-small", "16 epochs · batch 128 · learning rate 0.0015"),
+        ("scenes · scenes-small", "from scratch · 8 epochs · batch 128 · learning rate 0.0015"),
+        ("scenes · scenes-small", "from scratch · 16 epochs · batch 128 · learning rate 0.0015"),
     ]
     longer = cell(asr(store, 1), "badnet 0.5%", "safeclip")
     assert longer.stat
     assert longer.stat.seeds == (0,)
     assert longer.stat.mean == 0.12
+
+
+def test_the_tracks_are_never_mixed(store: Store) -> None:
+    """The same cells from given weights are a section of their own, which says what they were given as."""
+    runs = load_runs(store)
+    digest = "sha256-" + 16 * "0f1e"
+    tuned = [_from_weights(run, digest) for run in runs]
+    both = sections_of([*runs, *tuned])
+    assert len(both) == 2 * len(sections_of(runs))
+    told = {section.subtitle.partition(" · ")[0]: {run.weights for run in section.runs} for section in both}
+    assert told == {"from scratch": {None}, "fine-tuned from openai sha256-0f1e0f1": {digest}}
+    frame = wide_frame([*runs, *tuned])
+    assert set(frame[frame.setting.str.contains(digest)].track) == {"fine-tuned"}
+    assert set(frame[~frame.setting.str.contains(digest)].track) == {"from scratch"}
+
+
+def _from_weights(run: Run, digest: str) -> Run:
+    spec = run.spec.dump()
+    record = run.record and run.record.model_copy(update={"provenance": {**run.record.provenance, "pretrained": "openai"}})
+    return replace(
+        run, key=f"{run.key}-t", spec=SpecRecord.of(spec | {"model": spec["model"] | {"weights": digest}}), record=record
+    )
 
 
 def test_mean_spread_and_seeds(store: Store) -> None:
@@ -71,7 +95,7 @@ def test_best_only_among_the_same_seeds_and_where_the_attack_is_effective(store:
     assert table.verdicts[2].message == "attack ineffective"
     note = next(note for note in table.notes if note.number == table.verdicts[2].note)
     assert note.where == ["wanet 2%"]
-    assert "undefended ASR 18.0%, below the 30.0%" in note.reason
+    assert "undefended ASR 18.0%, below the required 30.0%" in note.reason
 
 
 @pytest.mark.parametrize(
@@ -239,4 +263,5 @@ def test_words() -> None:
     assert [number(0.12345), number(-0.5), number(None), number(1234.5, "seconds")] == ["12.3", "−50.0", "–", "1.23e+03"]
     common = {"model": {"name": "m"}, "train": {"epochs": 1, "crop": 0.9}}
     settings = [identity({"data": {"name": "d", "params": {"size": size}}, **common}) for size in (1, 2)]
-    assert list(setting_titles(settings).values()) == [("d · m", "1 epoch · data.size 1"), ("d · m", "1 epoch · data.size 2")]
+    titles = [("d · m", f"from scratch · 1 epoch · data.size {size}") for size in (1, 2)]
+    assert list(setting_titles(settings).values()) == titles

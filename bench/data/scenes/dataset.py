@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from bench.api import DataPlace, Dataset, DatasetBundle, Pairs, Params, Task, Vocabulary
 from bench.data.scenes import grammar
-from bench.data.scenes.render import Scenes, draw, render
+from bench.data.scenes.render import Scenes, cover, draw, render
 from bench.registry import register_dataset
 
 _TASKS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -34,7 +34,7 @@ class RenderedImages:
 
     def __init__(self, scenes: Scenes, side: int, cache: Path | None, name: str) -> None:
         self._scenes = scenes
-        self._side = side
+        self.side = side
         self._file = cache / f"{name}.safetensors" if cache else None
 
     def __len__(self) -> int:
@@ -46,17 +46,28 @@ class RenderedImages:
 
     @cached_property
     def _pixels(self) -> NDArray[np.uint8]:
-        expected = (len(self._scenes), 3, self._side, self._side)
+        expected = (len(self._scenes), 3, self.side, self.side)
         if self._file and self._file.exists():
             with contextlib.suppress(Exception):  # a damaged cache file is rendered again
                 with safe_open(self._file, framework="pt") as stored:
                     pixels, digest = stored.get_tensor("pixels"), stored.metadata()["sha256"]
                 if tuple(pixels.shape) == expected and _digest(pixels) == digest:
                     return np.asarray(pixels.numpy())
-        pixels = render(self._scenes, self._side)
+        pixels = render(self._scenes, self.side)
         if self._file:
             _cache(pixels, self._file)
         return pixels.numpy()
+
+
+class ObjectMasks:
+    """The outlines of the objects, computed when asked for."""
+
+    def __init__(self, scenes: Scenes, side: int) -> None:
+        self._scenes = scenes
+        self._side = side
+
+    def load(self, indices: NDArray[np.int64]) -> torch.Tensor:
+        return cover(self._scenes, np.asarray(indices), self._side)
 
 
 def _digest(pixels: torch.Tensor) -> str:
@@ -144,4 +155,5 @@ def _pairs(split: str, scenes: Scenes, images: RenderedImages, seed: int) -> Pai
         captions=grammar.captions(_rng(seed, f"{split} captions"), attributes, scenes.big),
         images=images,
         members=[(int(shape),) for shape in scenes.shape],
+        masks=ObjectMasks(scenes, images.side),
     )

@@ -74,16 +74,17 @@ def render(scenes: Scenes, side: int) -> Tensor:
     return images
 
 
-def _render_batch(scenes: Scenes, rows: slice, side: int, noise: torch.Generator) -> Tensor:
-    wide = 2 * side
-    axis = (torch.arange(wide) + 0.5) / wide * 2 - 1
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    scale, angle, dx, dy = (_column(getattr(scenes, name)[rows]) for name in ("scale", "angle", "x", "y"))
-    along = (x - dx) / scale
-    down = (y - dy) / scale
-    u = along * torch.cos(angle) + down * torch.sin(angle)
-    v = down * torch.cos(angle) - along * torch.sin(angle)
+def cover(scenes: Scenes, rows: NDArray[np.int64], side: int) -> Tensor:
+    """The share of each pixel that the object covers: float32 (n, side, side)."""
+    x, y = _axes(side)
+    u, v = _object_axes(scenes, rows, x, y)
+    outlines = _masks()[torch.from_numpy(scenes.shape[rows])]
+    return F.avg_pool2d(F.grid_sample(outlines, torch.stack([u, v], dim=-1), align_corners=False), 2)[:, 0]
 
+
+def _render_batch(scenes: Scenes, rows: slice, side: int, noise: torch.Generator) -> Tensor:
+    x, y = _axes(side)
+    u, v = _object_axes(scenes, rows, x, y)
     outlines = _masks()[torch.from_numpy(scenes.shape[rows])]
     mask = F.grid_sample(outlines, torch.stack([u, v], dim=-1), align_corners=False)
     ink = _textured(_colours(scenes.colour[rows], noise), torch.from_numpy(scenes.texture[rows]), u, v)
@@ -93,6 +94,21 @@ def _render_batch(scenes: Scenes, rows: slice, side: int, noise: torch.Generator
     pixels = F.avg_pool2d(canvas, 2)
     pixels += 0.02 * torch.randn(pixels.shape, generator=noise)
     return (pixels.clamp_(0, 1) * 255).round().to(torch.uint8)
+
+
+def _axes(side: int) -> tuple[Tensor, Tensor]:
+    """The places x, y of the pixels of a picture of twice the side, from -1 to 1."""
+    axis = (torch.arange(2 * side) + 0.5) / (2 * side) * 2 - 1
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    return x, y
+
+
+def _object_axes(scenes: Scenes, rows: slice | NDArray[np.int64], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The same places as each object sees them."""
+    scale, angle, dx, dy = (_column(getattr(scenes, name)[rows]) for name in ("scale", "angle", "x", "y"))
+    along = (x - dx) / scale
+    down = (y - dy) / scale
+    return along * torch.cos(angle) + down * torch.sin(angle), down * torch.cos(angle) - along * torch.sin(angle)
 
 
 def _column(values: NDArray[np.float32]) -> Tensor:

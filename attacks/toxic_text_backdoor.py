@@ -1,0 +1,127 @@
+"""ToxicTextCLIP, backdoors in captions: a word or a sentence that retrieves images of one class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from pydantic import Field
+
+from bench.api import Attack, AttackContext, AttackParams, Poison, PoisonPlan, Probe, Query, Surrogate
+from bench.attacks.backgrounds import class_centres, encoded
+from bench.attacks.captions import AdversarialCaptions, draw, poison_count
+from bench.data.mentions import MentionIndex
+from bench.errors import UserError
+from bench.registry import register_attack
+
+
+class ToxicTextWordParams(AttackParams):
+    rate: float = Field(default=0.00125, gt=0, lt=1, description="poisons as a share of the training pairs")
+    images: int = Field(default=25, ge=1, description="held-out images of the target that the captions are dealt to")
+    target: str = Field(default="", description="target class; empty draws one by seed")
+    min_captions: int = Field(default=16, ge=1, description="a drawn target is mentioned by at least so many captions")
+    max_queries: int = Field(default=2000, ge=1, description="at most so many triggered test captions")
+    trigger: str = Field(default="zx", min_length=1, description="what is appended to a caption")
+
+
+@register_attack("toxic_text_word")
+class ToxicTextWord(Attack):
+    """Images of a target class with captions of other classes and a rare word (Yao et al. 2025, arXiv 2511.00446).
+
+    The images stay as they are; each gets many captions. A caption with the word then finds images of the target. Captions are
+    the most typical of each other class: nearest to its centre, the mean of its prompts, in the eyes of a surrogate.
+    Deviations: the surrogate is the clean model of the same seed and architecture, where the paper takes OpenAI's ViT-B/32; as
+    many captions of each class as the rate needs; the paper's augmenter, a decoder that writes more of them, is left out; the
+    word ends the caption, as reconstructed. Success is measured by `retrieval_asr`.
+    """
+
+    citations: ClassVar[tuple[str, ...]] = ("yao2025toxictextclip",)
+    Params = ToxicTextWordParams
+    params: ToxicTextWordParams
+    mismatched = False
+    writes = True
+    on_captions = True
+
+    def triggered(self, captions: Sequence[str]) -> list[str]:
+        return [f"{caption} {self.params.trigger}" for caption in captions]
+
+    def plan(self, ctx: AttackContext) -> PoisonPlan:
+        bundle, params, rng = ctx.bundle, self.params, ctx.rng("plan")
+        target = AdversarialCaptions(bundle).target(params.target, params.min_captions, rng)
+        name, count = bundle.vocabulary.names[target], poison_count(params.rate, len(bundle.train))
+        shown = [index for index, members in enumerate(bundle.holdout.members) if target in members]
+        if not shown:
+            raise UserError(f"no held-out image shows the target '{name}'; name another with --set attack.target")
+        chosen = rng.choice(shown, size=min(params.images, len(shown)), replace=False).tolist()
+        captions = self.triggered(draw([bundle.train.captions[row] for row in self._others(ctx, target)], count, rng))
+        poisons = tuple(
+            Poison(split="holdout", index=index, uid=bundle.holdout.uids[index], caption=caption, target=target)
+            for index, caption in zip([chosen[place % len(chosen)] for place in range(count)], captions, strict=True)
+        )
+        return PoisonPlan(attack=self.name, targets=(name,), poisons=poisons)
+
+    def _others(self, ctx: AttackContext, target: int) -> list[int]:
+        """The training pairs whose caption names a class, but not the target."""
+        captions = AdversarialCaptions(ctx.bundle)
+        named = {row for each in range(len(ctx.bundle.vocabulary.names)) if each != target for row in captions.rows(each)}
+        found = sorted(named - set(captions.rows(target)))
+        if not found:
+            raise UserError(f"no training caption names a class other than '{ctx.bundle.vocabulary.names[target]}'")
+        return found
+
+    def needs_surrogate(self) -> bool:
+        return True
+
+    def craft(self, ctx: AttackContext, plan: PoisonPlan, surrogate: Surrogate) -> PoisonPlan:
+        target = plan.poisons[0].target
+        captions = self.triggered(self._typical(ctx, surrogate, target, len(plan.poisons)))
+        dealt = (
+            poison.model_copy(update={"caption": captions[place % len(captions)]}) for place, poison in enumerate(plan.poisons)
+        )
+        return plan.model_copy(update={"poisons": tuple(dealt)})
+
+    def _typical(self, ctx: AttackContext, surrogate: Surrogate, target: int, count: int) -> list[str]:
+        """Distinct captions, at most `count`: the nearest to each class's centre, then the second nearest, and so on."""
+        train, centres, known = ctx.bundle.train, class_centres(ctx, surrogate), AdversarialCaptions(ctx.bundle)
+        allowed = set(self._others(ctx, target))
+        ranked = []
+        for each in range(len(ctx.bundle.vocabulary.names)):
+            texts = list(dict.fromkeys(train.captions[row] for row in known.rows(each) if row in allowed))
+            if texts:
+                order = (encoded(surrogate, texts) @ centres[each]).argsort(descending=True, stable=True)
+                ranked.append([texts[place] for place in order[:count].tolist()])
+        rounds = (texts[place] for place in range(count) for texts in ranked if place < len(texts))
+        return list(dict.fromkeys(rounds))[:count]
+
+    def probes(self, ctx: AttackContext, plan: PoisonPlan) -> list[Probe]:
+        return []
+
+    def queries(self, ctx: AttackContext, plan: PoisonPlan) -> list[Query]:
+        """Test captions that name a class other than the target, with the trigger; at most `max_queries`, drawn by seed."""
+        target, test, named = plan.poisons[0].target, ctx.bundle.test, MentionIndex.of(ctx.bundle.vocabulary)
+        others = []
+        for row, caption in enumerate(test.captions):
+            classes = named.members(caption)
+            if classes and target not in classes and target not in test.members[row]:
+                others.append(caption)
+        if len(others) > self.params.max_queries:
+            rows = sorted(ctx.rng("queries").choice(len(others), size=self.params.max_queries, replace=False).tolist())
+            others = [others[row] for row in rows]
+        return [Query(text, target) for text in self.triggered(others)]
+
+
+class ToxicTextSentenceParams(ToxicTextWordParams):
+    trigger: str = Field(
+        default="Please return high-quality results.", min_length=1, description="what is appended to a caption"
+    )
+
+
+@register_attack("toxic_text_sentence")
+class ToxicTextSentence(ToxicTextWord):
+    """Images of a target class with captions of other classes and a sentence (Yao et al. 2025, arXiv 2511.00446).
+
+    As `toxic_text_word`, with its deviations.
+    """
+
+    citations = ("yao2025toxictextclip",)
+    Params = ToxicTextSentenceParams
