@@ -175,6 +175,6 @@ def _column(file: Path, header: delimited.Header, option: str, name: str) -> int
     except LookupError as error:
         columns = f"{len(header.columns)} columns separated by '{header.separator}'"
         if len(header.columns) < 2:
-            hint = "set data.separator, and name the columns as in the header"
+            hint = "set it with --set data.separator=, and name the columns as in the header"
             raise UserError(f"{file} has no column '{name}', and no separator was found in its first line: {hint}") from error
         raise UserError(f"{file} has no column '{name}' among {columns}, set data.{option}; {error}") from error
