@@ -122,7 +122,7 @@ def evaluate_checkpoint(
     asked = _asked(given | {"seeds": seed}, Path(poison) if poison is not None else None)
     load_plugins(asked.plugin)
     undefended, workspace = undefended_cell(asked, *asked.attack)
-    floor = _floor(undefended.measured_against, clean)
+    floor = _floor(undefended.evaluation_dependencies, clean)
     cell = _beside(undefended, workspace, _model_of(weights, name), floor)
     store, where = Store.create(asked.out), device_of(asked.device)
     _require(undefended, cell, floor is None, store)
@@ -195,7 +195,7 @@ def _beside(undefended: Cell, workspace: Workspace, model: PluginSpec, floor: Ru
 def _require(undefended: Cell, cell: Cell, trained_here: bool, store: Store) -> None:
     """Raise UserError where a model is not there that the evaluators or the attack need."""
     needy = [each.evaluator.name for each in cell.evaluations if each.clean is not None and each.unsupported is None]
-    wanted = [*(undefended.measured_against if needy and trained_here else ()), *filter(None, [undefended.surrogate])]
+    wanted = [*(undefended.evaluation_dependencies if needy and trained_here else ()), *filter(None, [undefended.surrogate])]
     for spec in wanted:
         if not cells.is_trained(store, spec):
             attack = undefended.spec.attack
