@@ -63,7 +63,7 @@ class AdversarialCaptions:
 @cache
 def _by_class(bundle: DatasetBundle) -> dict[int, array[int]]:
     """The training pairs whose caption mentions a class, by class."""
-    index = MentionIndex(bundle.vocabulary.names)
+    index = MentionIndex.of(bundle.vocabulary)
     rows: dict[int, array[int]] = {}
     for row, caption in enumerate(bundle.train.captions):
         for target in index.members(caption):

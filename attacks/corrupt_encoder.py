@@ -129,7 +129,7 @@ def _chosen(
     bundle: DatasetBundle, target: int, references: int, supports: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Held-out images: references whose caption names the target, supports that show it too, and all that do not."""
-    holdout, mentions = bundle.holdout, MentionIndex(bundle.vocabulary.names)
+    holdout, mentions = bundle.holdout, MentionIndex.of(bundle.vocabulary)
     shown = [index for index, members in enumerate(holdout.members) if target in members]
     named = [index for index in shown if target in mentions.members(holdout.captions[index])]
     if len(named) < references or len(shown) < references + supports:

@@ -98,7 +98,7 @@ class ToxicTextWord(Attack):
 
     def queries(self, ctx: AttackContext, plan: PoisonPlan) -> list[Query]:
         """Test captions that name a class other than the target, with the trigger; at most `max_queries`, drawn by seed."""
-        target, test, named = plan.poisons[0].target, ctx.bundle.test, MentionIndex(ctx.bundle.vocabulary.names)
+        target, test, named = plan.poisons[0].target, ctx.bundle.test, MentionIndex.of(ctx.bundle.vocabulary)
         others = []
         for row, caption in enumerate(test.captions):
             classes = named.members(caption)

@@ -50,7 +50,7 @@ class ActivationClustering(Filter):
 
 
 def cluster_shares(rows: NDArray[np.float32], dimensions: int, seed: int) -> NDArray[np.float64]:
-    """The share of rows (n, d) in the cluster, of two, that each is in: float64 (n,); 1 where there is nothing to part."""
+    """The size of each row's cluster, of two, as a share of the n rows (n, d): float64 (n,); 1 if all rows are equal."""
     values = rows.astype(np.float64)
     rank = int(np.linalg.matrix_rank(np.cov(values, rowvar=False), hermitian=True)) if len(values) > 1 else 0
     if not rank:

@@ -1,4 +1,4 @@
-"""CyCLIP: CLIP with consistent geometry within and across images and texts."""
+"""CyCLIP: CLIP with geometric consistency within and across modalities."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from bench.registry import register_defense
 
 
 class CyCLIPParams(Params):
-    in_modal: float = Field(default=0.25, ge=0, description="lambda 1: weight of in-modal consistency")
-    cross_modal: float = Field(default=0.25, ge=0, description="lambda 2: weight of cross-modal consistency")
+    in_modal: float = Field(default=0.25, ge=0, description="lambda 1: weight of the in-modal consistency loss")
+    cross_modal: float = Field(default=0.25, ge=0, description="lambda 2: weight of the cross-modal consistency loss")
 
 
 @register_defense("cyclip")
 class CyCLIP(CLIP):
-    """CLIP whose similarities are the same within both modalities and in both directions (Goel et al. 2022, NeurIPS).
+    """CLIP with in-modal and cross-modal consistency losses on its similarities (Goel et al. 2022, NeurIPS).
 
     L_CLIP + lambda_1/B sum_jk (<i_j, i_k> - <t_j, t_k>)^2 + lambda_2/B sum_jk (<i_j, t_k> - <i_k, t_j>)^2 over a batch of B
-    pairs, on cosines. Its paper does not claim a defense: here it shows whether a stricter geometry resists.
-    Deviation from the released code: there both weights are 0 unless given; here they are the published 0.25.
+    pairs, with unit-length embeddings. The paper does not propose it as a defense; here it shows whether stricter geometry
+    helps.
+
+    Deviations from the released code:
+    - Both weights are the published 0.25 by default; in that code they are 0 unless given.
     """
 
     citations = ("goel2022cyclip",)

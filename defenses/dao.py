@@ -1,4 +1,4 @@
-"""DAO: local outliers, weighed by the dimension of the place that they stand out from."""
+"""DAO: local outliers, weighted by the local intrinsic dimension of their neighbours."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ from bench.registry import register_defense
 
 @register_defense("dao")
 class DAO(DensityFilter):
-    """Drops the pairs of the largest dimensionality-aware outlier score, then trains anew (Huang et al. 2025, ICLR).
+    """Filter: drops pairs by the dimensionality-aware outlier score of their images, then retrains (Huang et al. 2025, ICLR).
 
-    The score is the mean over the k nearest images o of LID(o) ln( r_k(x) / r_k(o) ) (Anderberg et al. 2024): r_k is the
-    distance to the k-th nearest image in a random set of 2,048, with k = 16, LID the maximum likelihood estimate
-    -k / sum_i ln( r_i / r_k ) of the local intrinsic dimension, all in the embedding of plain CLIP trained on all pairs. The
-    share that is dropped, a tenth, is as reconstructed. A set with more than k poisons of one kind hides them.
-    Deviations: embeddings are of unit length, in the released code they are not. With `as_released` r_k(x) is the distance to
-    the (k+1)-th nearest other image, a neighbour behind the image's own place in the set is the one before it, LID(o) counts o
-    itself at distance 0, and its ratios have 1e-4 added, as there.
+    The score is the mean of LID(o) ln( r_k(x) / r_k(o) ) over the k nearest neighbours o (Anderberg et al. 2024), where r_k is
+    the distance to the k-th nearest neighbour (k = 16) within a random reference set of 2,048 images, and LID is the maximum
+    likelihood estimate -k / sum_i ln( r_i / r_k ) of the local intrinsic dimension. Embeddings are those of plain CLIP trained
+    on all pairs. A tenth of the pairs is dropped, as reconstructed. Poisons are not detected if more than k of one kind are in
+    a reference set.
+
+    Deviations from the released code:
+    - Embeddings have unit length.
+    - In that code, and with `as_released`, r_k(x) is the distance to the (k+1)-th nearest other image, a neighbour after the
+      image's own position in the set is replaced by the one before it (an off-by-one error), LID(o) includes o itself at
+      distance 0, and 1e-4 is added to its ratios.
     """
 
     citations = ("huang2025dao", "anderberg2024dao")
@@ -36,8 +40,8 @@ class DAO(DensityFilter):
 
 
 def lid(distances: torch.Tensor) -> torch.Tensor:
-    """Local intrinsic dimension by maximum likelihood (Amsaleg et al. 2015) from positive distances (n, k), ascending: (n,).
+    """Maximum likelihood estimate of the local intrinsic dimension (Amsaleg et al. 2015): float (n,).
 
-    It is finite, at most a million k, where all neighbours are equally far.
+    `distances` are positive and ascending, (n, k). If all neighbours are equally far, the estimate is limited to a million k.
     """
     return distances.shape[1] / (distances[:, -1:] / distances).log().sum(dim=1).clamp(min=1e-6)

@@ -49,10 +49,18 @@ class DeepKNN(Filter):
 
 @torch.no_grad()
 def outvoted(rows: torch.Tensor, classes: torch.Tensor, k: int) -> torch.Tensor:
-    """By what share of the votes another class has more of the k nearest other rows than a row's own class: float32 (n,).
+    """The margin by which the k nearest other rows outvote a row's own class, as a share of the votes: float32 (n,).
 
-    It is negative where the own class has most. rows: float32 (n, d), of unit length; classes: int64 (n,). k is cut to
-    1..n - 1.
+    It is negative if the own class has most votes.
+
+    Parameters
+    ----------
+    rows : float32 (n, d)
+        Unit-length embeddings.
+    classes : int64 (n,)
+        Their classes.
+    k : int
+        Number of neighbours, limited to 1..n - 1.
     """
     n = len(rows)
     if n < 2:

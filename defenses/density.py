@@ -1,4 +1,4 @@
-"""What filters by local density share: distances to neighbours within random reference sets."""
+"""Base of filters by local density: distances to neighbours within random reference sets."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from bench.defenses import split
 from bench.defenses.filtering import Filter
 
 _LEAST = 1e-6
-"""Distances of unit rows below this are those of copies."""
+"""Smaller distances of unit rows are those of copies."""
 
 
 class DensityParams(Params):
-    k: int = Field(default=16, ge=1, description="neighbours")
-    reference_size: int = Field(default=2048, ge=2, description="pairs of a random set, within which neighbours are sought")
-    drop: float = Field(default=0.1, ge=0, lt=1, description="share of the pairs that is dropped: those of the highest score")
-    as_released: bool = Field(default=False, description="neighbours and distances as the released code takes them")
+    k: int = Field(default=16, ge=1, description="number of neighbours")
+    reference_size: int = Field(default=2048, ge=2, description="size of the random reference sets")
+    drop: float = Field(default=0.1, ge=0, lt=1, description="share of the pairs dropped, those with the highest scores")
+    as_released: bool = Field(default=False, description="compute neighbours and distances as in the released code")
 
 
 class DensityFilter(Filter):
-    """Drops the pairs whose images lie in the sparsest places, then trains anew.
+    """Drops the pairs whose images are in the sparsest regions, then retrains.
 
-    Pairs are dealt at random to sets of about `reference_size`; the score of one follows from its neighbours in its set.
+    Pairs are divided at random into reference sets of about `reference_size`; a pair is scored by its neighbours in its set.
     """
 
     params: DensityParams
@@ -39,7 +39,7 @@ class DensityFilter(Filter):
 
     @abstractmethod
     def sparsity(self, rows: torch.Tensor, k: int) -> torch.Tensor:
-        """A score for each of one set's image embeddings: rows float32 (n, d), 0 < k < n - 1; float32 (n,)."""
+        """Score the image embeddings of a reference set, float32 (n, d), with 0 < k < n - 1: float32 (n,)."""
 
     def judge(self, scorer: Scorer) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         order = self.setup.rng("reference").permutation(self.setup.pairs)
@@ -62,18 +62,24 @@ class DensityFilter(Filter):
 
 
 def neighbours(rows: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Distances to the k nearest other rows, nearest first, at least 1e-6, and which they are: (n, k) each."""
+    """Distances to the k nearest other rows, ascending and at least 1e-6, and their indices: (n, k) each."""
     distances = _distances(rows).fill_diagonal_(torch.inf)
     nearest, found = distances.topk(k, dim=1, largest=False)
     return nearest.clamp(min=_LEAST), found
 
 
 def released_neighbours(rows: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What the released code has in place of `neighbours`, with its slips.
+    """The counterpart of `neighbours` in the released code, including its errors.
 
-    radius (n,): the distance to the (k+1)-th nearest other row. found (n, k): positions in the list without the row itself,
-    used as rows: every neighbour behind a row's own place is the one before it. around (n, k + 1): distances to the k + 1
-    nearest rows with the row itself, at 0, among them.
+    Returns
+    -------
+    radius : (n,)
+        Distance to the (k+1)-th nearest other row.
+    found : (n, k)
+        Indices of neighbours in the list without the row itself, used as row indices: a neighbour after the row's own position
+        is replaced by the one before it.
+    around : (n, k + 1)
+        Distances to the k + 1 nearest rows, including the row itself at 0.
     """
     distances = _distances(rows)
     others = distances[~torch.eye(len(rows), dtype=torch.bool, device=rows.device)].view(len(rows), -1)

@@ -18,7 +18,7 @@ _CHUNK = 8192
 
 
 class Filter(CLIP):
-    """Plain CLIP from fresh weights on the pairs that `judge` keeps."""
+    """Plain CLIP, trained from new initial weights on the pairs that `judge` keeps."""
 
     params: Any
 
@@ -45,7 +45,15 @@ class Filter(CLIP):
 
     @abstractmethod
     def judge(self, scorer: Scorer) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """How suspicious each pair is, float32 (pairs,), higher is more, and which are trained on, bool (pairs,)."""
+        """Score all pairs and decide which to keep.
+
+        Returns
+        -------
+        scores : float32 (pairs,)
+            Higher is more suspicious.
+        kept : bool (pairs,)
+            The pairs to train on.
+        """
 
     def select(self, scorer: Scorer) -> None:
         self._scores, self._kept = self.judge(scorer)

@@ -1,4 +1,4 @@
-"""k-distance: pairs whose images have no near neighbours are dropped."""
+"""k-distance: pairs whose images have distant neighbours are dropped."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from bench.registry import register_defense
 
 @register_defense("k_distance")
 class KDistance(DensityFilter):
-    """Drops the pairs whose k-th nearest image is farthest, then trains anew (Ramaswamy et al. 2000; Huang et al. 2025, ICLR).
+    """Filter: drops pairs by the distance to the k-th nearest image, then retrains (Ramaswamy et al. 2000; Huang et al. 2025).
 
-    The score is r_k(x), the distance from an image's embedding to the k-th nearest in a random set of 2,048, with k = 16, in
-    the embedding of plain CLIP trained on all pairs. The share that is dropped, a tenth, is as reconstructed. A set with more
-    than k poisons of one kind hides them: they are each other's neighbours.
-    Deviations: embeddings are of unit length, in the released code they are not; with `as_released` r is the distance to the
-    (k+1)-th nearest other image, as there.
+    The score is r_k(x), the distance of an image embedding to its k-th nearest neighbour (k = 16) within a random reference set
+    of 2,048 images (ICLR 2025). Embeddings are those of plain CLIP trained on all pairs. A tenth of the pairs is dropped, as
+    reconstructed. Poisons are not detected if more than k of one kind are in a reference set, since they are neighbours.
+
+    Deviations from the released code:
+    - Embeddings have unit length.
+    - r_k is the distance to the k-th nearest other image; in that code, and with `as_released`, to the (k+1)-th.
     """
 
     citations = ("huang2025dao", "ramaswamy2000outliers")

@@ -1,4 +1,4 @@
-"""PAR: fine-tuning a poisoned CLIP away from where it started, and back to good."""
+"""PAR, perturb and recover: fine-tuning that moves embeddings away from those of the poisoned CLIP."""
 
 from __future__ import annotations
 
@@ -16,24 +16,28 @@ from bench.registry import register_defense
 
 
 class PARParams(TuningParams):
-    tau: float = Field(default=2.15, ge=0, le=4, description="squared distance up to which embeddings are driven away")
+    tau: float = Field(default=2.15, ge=0, le=4, description="squared distance up to which embeddings are perturbed")
     clean: float = Field(default=1 / 12, gt=0, le=1, description="trusted clean pairs, as a share of the training pairs")
     batch_size: int = Field(default=2048, ge=2, description="batch size of fine-tuning")
-    lr: float = Field(default=0.06, gt=0, description="learning rate at the start, as a share of the recipe's")
-    weight_decay: float = Field(default=1e-4, ge=0, description="AdamW's")
+    lr: float = Field(default=0.06, gt=0, description="initial learning rate, as a share of the recipe's")
+    weight_decay: float = Field(default=1e-4, ge=0, description="weight decay of AdamW")
 
 
 @register_defense("par")
 class PAR(FineTuning):
-    """Perturb and recover: fine-tuning on clean pairs that drives embeddings away (Singh et al. 2024, arXiv:2412.00727).
+    """Fine-tunes the poisoned CLIP on clean pairs, away from its embeddings (perturb and recover; Singh et al. 2024).
 
-    L_CLIP - 1/2 ( [S_i <= tau] S_i + [S_t <= tau] S_t ), where S is the mean over a batch of the squared distance between unit
-    embeddings of the model and of the poisoned model that it started from, of images (i) and of texts (t). The learning rate
-    falls linearly to a tenth over the first half, then by a cosine to 0; the temperature is not trained. Defaults are the
-    published constants (10 epochs on 250,000 of 3M pairs, batch 2,048, lr 3e-5 as a share of CLIP's 5e-4, weight decay 1e-4,
-    beta2 0.98). It starts from plain CLIP's model of the same cell; the clean pairs are clean by assumption.
-    Deviations: images are not augmented, so that the poisoned model's embeddings are computed once; the rate is constant
-    within an epoch; weight decay is on all weights, in the released code not on vectors.
+    The loss is L_CLIP - 1/2 ( [S_i <= tau] S_i + [S_t <= tau] S_t ), where S is the mean squared distance over a batch between
+    the unit-length embeddings of the model and of the poisoned model, for images (i) and texts (t) (arXiv 2412.00727). The
+    learning rate decreases linearly to a tenth over the first half, then by a cosine to 0; the temperature is not trained.
+    Fine-tuning starts from plain CLIP trained on the same poisoned pairs; the clean pairs are clean by assumption. Defaults are
+    the published constants: 10 epochs on 250,000 of 3M pairs, batch size 2,048, a learning rate of 3e-5 relative to CLIP's
+    5e-4, weight decay 1e-4, beta2 0.98.
+
+    Deviations:
+    - Images are not augmented, so that the embeddings of the poisoned model are computed once.
+    - The learning rate is constant within an epoch.
+    - Weight decay applies to all weights; in the released code, not to vectors.
     """
 
     citations = ("singh2024par",)
@@ -92,10 +96,10 @@ class PAR(FineTuning):
 
 
 def drift(now: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
-    """Mean squared distance of unit rows (n, d) to those in the same place, a scalar in [0, 4]."""
+    """The mean squared distance between corresponding unit rows, (n, d) each: a scalar in [0, 4]."""
     return (now - start).square().sum(dim=1).mean()
 
 
 def falling(progress: float) -> float:
-    """Factor on the learning rate, `progress` in [0, 1]: from 1 linearly to 0.1 at one half, then by a cosine to 0."""
+    """Factor of the learning rate at `progress` in [0, 1]: linear from 1 to 0.1 at one half, then a cosine to 0."""
     return 1 - 1.8 * progress if progress < 0.5 else 0.05 * (1 + math.cos(math.pi * (2 * progress - 1)))

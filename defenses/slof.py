@@ -1,4 +1,4 @@
-"""SLOF: pairs whose images lie in a sparser place than their neighbours are dropped."""
+"""SLOF: pairs whose images are in a sparser region than their neighbours are dropped."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from bench.registry import register_defense
 
 @register_defense("slof")
 class SLOF(DensityFilter):
-    """Drops the pairs of the largest simplified local outlier factor, then trains anew (Huang et al. 2025, ICLR).
+    """Filter: drops pairs by the simplified local outlier factor of their images, then retrains (Huang et al. 2025, ICLR).
 
-    The score is the mean over the k nearest images o of r_k(x) / r_k(o), r_k the distance to the k-th nearest image in a
-    random set of 2,048, with k = 16 (Schubert et al. 2014), in the embedding of plain CLIP trained on all pairs. The share that
-    is dropped, a tenth, is as reconstructed. A set with more than k poisons of one kind hides them.
-    Deviations: embeddings are of unit length, in the released code they are not. With `as_released` r_k(x) is the distance to
-    the (k+1)-th nearest other image, and a neighbour behind the image's own place in the set is the one before it, as there.
+    The score is the mean of r_k(x) / r_k(o) over the k nearest neighbours o (Schubert et al. 2014), where r_k is the distance
+    to the k-th nearest neighbour (k = 16) within a random reference set of 2,048 images. Embeddings are those of plain CLIP
+    trained on all pairs. A tenth of the pairs is dropped, as reconstructed. Poisons are not detected if more than k of one kind
+    are in a reference set.
+
+    Deviations from the released code:
+    - Embeddings have unit length.
+    - In that code, and with `as_released`, r_k(x) is the distance to the (k+1)-th nearest other image, and a neighbour after
+      the image's own position in the set is replaced by the one before it (an off-by-one error).
     """
 
     citations = ("huang2025dao", "schubert2014slof")

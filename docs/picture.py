@@ -18,7 +18,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#0
 def measured() -> pd.DataFrame:
     """Cells that were measured, of effective attacks: one row for each attack and defense, in percent."""
     table = pd.read_csv(TABLE, keep_default_na=False, na_values=[""])
-    rows = table[(table.status == "done") & (table.attack != "none") & (table.attack_took == "yes")]
+    rows = table[(table.status == "done") & (table.attack != "none") & (table.attack_effective == "yes")]
     return rows[["attack", "defense"]].join((100 * rows[NUMBERS]).round(2)).reset_index(drop=True)
 
 

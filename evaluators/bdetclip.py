@@ -76,7 +76,7 @@ class BDetCLIP(Evaluator):
     def direction(self, ctx: EvalContext, rng: np.random.Generator) -> torch.Tensor:
         """What an image's embedding is multiplied with to give its score: float32 (d,)."""
         names, captions = ctx.bundle.vocabulary.names, ctx.bundle.train.captions
-        index, words = MentionIndex(names), dict[str, None]()
+        index, words = MentionIndex.of(ctx.bundle.vocabulary), dict[str, None]()
         of_class: list[list[str]] = [[] for _ in names]
         for caption in captions:
             words |= dict.fromkeys(caption.split())

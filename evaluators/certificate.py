@@ -77,7 +77,7 @@ class Certificate(Evaluator):
 
     def evaluate(self, ctx: EvalContext) -> list[Measurement]:
         rows, shown = self._points(ctx)
-        index = MentionIndex(ctx.bundle.vocabulary.names)
+        index = MentionIndex.of(ctx.bundle.vocabulary)
         named = np.array([(*index.members(caption), -1)[0] for caption in ctx.bundle.train.captions])
         classes, count = named[named >= 0], len(ctx.bundle.vocabulary.names)
         if not len(rows) or not len(classes):

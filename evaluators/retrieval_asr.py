@@ -57,7 +57,7 @@ def _searches(ctx: EvalContext, model: FrozenModel) -> Iterator[_Search]:
     """For each task its name, queries (n, d), their classes int64 (n,), the gallery (m, d) and the classes of its items."""
     pairs = ctx.bundle.test
     captions = list(dict.fromkeys(pairs.captions))
-    named = MentionIndex(ctx.bundle.vocabulary.names)
+    named = MentionIndex.of(ctx.bundle.vocabulary)
     if ctx.probes:
         wanted = torch.tensor([probe.label for probe in ctx.probes])
         members = [named.members(caption) for caption in captions]

@@ -81,7 +81,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "bench.text",
         "bench.training",
     ),
-    "bench.profiling": ("bench.api", "bench.console", "bench.errors", "bench.matrix", "bench.training"),
+    "bench.profiling": ("bench.api", "bench.console", "bench.errors", "bench.matrix", "bench.models", "bench.training"),
     "bench.jobs": (
         "bench.config",
         "bench.console",
@@ -127,6 +127,17 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "bench.shutdown",
         "bench.suites",
         "bench.training",
+    ),
+    "bench.export": (
+        "bench.__version__",
+        "bench.api",
+        "bench.config",
+        "bench.data",
+        "bench.disk",
+        "bench.errors",
+        "bench.interface",
+        "bench.matrix",
+        "bench.models",
     ),
     "bench.testing": (
         "bench.api",

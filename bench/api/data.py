@@ -36,10 +36,14 @@ class Masks(Protocol):
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Class names, and prompt templates in which `{}` stands for the name, for zero-shot classification."""
+    """Class names, and prompt templates in which `{}` stands for the name, for zero-shot classification.
+
+    synonyms: for each class other words for it in captions; empty if no class has any. No prompt uses them.
+    """
 
     names: tuple[str, ...]
     templates: tuple[str, ...]
+    synonyms: tuple[tuple[str, ...], ...] = ()
 
     def prompts(self) -> list[list[str]]:
         """One list of prompts per class."""
@@ -51,7 +55,7 @@ class Pairs:
     """Image-caption pairs.
 
     `members` has for each pair the indices of the classes in the bundle's vocabulary that the image shows, possibly none: from
-    labels, if there are any, else from whole-word mentions in any caption of the image. It is for the adversary's choice of
+    labels, if there are any, then from whole-word mentions in any caption of the image. It is for the adversary's choice of
     images and for excluding images of the target class, never for training. `masks`, if there are any, outline the object of
     each image, for attacks that cut it out.
     """

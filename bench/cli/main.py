@@ -21,6 +21,7 @@ _COMMANDS = {
     "report": "Make tables and an HTML report from a results folder.",
     "compare": "Test whether two defenses differ by more than noise.",
     "profile": "Profile training: time by stage, memory, FLOP/s.",
+    "poison": "Export a poisoned training set for another trainer.",
     "show": "Plot poisoned images: clean, poisoned, difference.",
     "list": "List attacks, defenses, evaluators, data sets, models and recipes.",
     "describe": "Describe one of them: paper, options, deviations, cost.",

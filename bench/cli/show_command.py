@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     import torch
 
     from bench.api import Poison
-    from bench.matrix.expand import Cell
-    from bench.matrix.workspace import Workspace
 
 _COLUMNS = 6
 _GAIN = 4
@@ -62,6 +60,7 @@ def command(
     _pyplot()
     load_plugins(plugin)
     from bench.data.poisoned import edited
+    from bench.export.command import craft
     from bench.matrix.expand import MatrixRequest, expand
 
     data, data_root = split_data_root(data, data_root)
@@ -69,7 +68,7 @@ def command(
     matrix = expand(replace(request, model=model, recipe=recipe))
     cell = matrix.cells[-1]
     if cell.surrogate is not None:
-        _craft(matrix.workspace, cell, out)
+        craft(matrix.workspace, cell, out)
     method, plan, _ = matrix.workspace.poison(cell.spec)
     shown = list({(poison.split, poison.index): poison for poison in plan.poisons}.values())[:_COLUMNS]
     bundle = matrix.workspace.bundle
@@ -80,24 +79,6 @@ def command(
     _draw(clean, poisoned, shown, f"{attack} on {data}, seed {seed}", path)
     click.echo(f"{path}: {len(shown)} of {len(plan.poisons)} poisons, target {', '.join(dict.fromkeys(plan.targets))}")
     click.echo(f"PSNR {_psnr(clean, poisoned)}, manifest {plan.hash()}")
-
-
-def _craft(workspace: Workspace, cell: Cell, out: Path) -> None:
-    import torch
-
-    from bench.matrix.cell import is_trained
-    from bench.matrix.evaluation import CellModels
-    from bench.matrix.store import Store
-
-    assert cell.surrogate is not None
-    store = Store.open(out) if out.is_dir() else None
-    if store is None or not is_trained(store, cell.surrogate):
-        name = cell.spec.attack.name if cell.spec.attack else ""
-        raise UserError(
-            f"{name} is optimised against the clean model of seed {cell.spec.seed}, which is not on record in {out}; "
-            f"`bench run --attack none --data {cell.spec.data.name} --seeds {cell.spec.seed} --out {out}` trains it"
-        )
-    workspace.craft(cell.spec, CellModels(workspace, store, torch.device("cpu")).surrogate(cell.surrogate))
 
 
 def _psnr(clean: list[torch.Tensor], poisoned: list[torch.Tensor]) -> str:

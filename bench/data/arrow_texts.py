@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,14 @@ def of_column(column: Any) -> tuple[Texts, NDArray[np.int64]]:
     texts = _stripped(pc.fill_null(pc.cast(column, pa.large_string()), ""))
     filled = np.flatnonzero(texts.lengths)
     return texts.select(filled), rows[filled]
+
+
+def of_columns(columns: Sequence[Any]) -> tuple[Texts, NDArray[np.int64]]:
+    """The same of several columns, those of a row in the order of the columns."""
+    found = [of_column(column) for column in columns]
+    row_of = np.concatenate([rows for _, rows in found])
+    order = np.argsort(row_of, kind="stable")
+    return Texts.joined([texts for texts, _ in found]).select(order) if found[1:] else found[0][0], row_of[order]
 
 
 def _stripped(strings: Any) -> Texts:

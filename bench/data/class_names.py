@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+from bench.api.data import Vocabulary
 from bench.data.mentions import MentionIndex
 from bench.data.vocabularies import imagenet
 from bench.errors import UserError, did_you_mean
@@ -40,12 +41,12 @@ def class_synonyms(names: Sequence[str], folders: Sequence[str], file: Path) -> 
 
     Raises UserError naming the line, for an unknown class or a synonym that mentions another class.
     """
-    indices = {_plain(text): index for texts in (folders, names) for index, text in enumerate(texts)}
+    indices = {plain(text): index for texts in (folders, names) for index, text in enumerate(texts)}
     found: list[tuple[str, ...]] = [()] * len(names)
     owners: dict[str, int] = {}
     mentions = MentionIndex(names)
-    for line, name, synonyms in _lines(file):
-        if (own := indices.get(_plain(name))) is None:
+    for line, name, synonyms in name_lines(file):
+        if (own := indices.get(plain(name))) is None:
             raise UserError(f"{file}, line {line}: no class is called '{name}'; {did_you_mean(name, names)}")
         for synonym in synonyms:
             others = [other for other in mentions.members(synonym) if names[other].casefold() != names[own].casefold()]
@@ -81,10 +82,10 @@ def _imagenet() -> Mapping[str, str]:
 
 def _given_names(folders: Sequence[str], file: Path) -> dict[str, str]:
     """Names by folder. WordNet ids without a folder are ignored, since such lists cover all of WordNet."""
-    known = {_plain(folder): folder for folder in folders}
+    known = {plain(folder): folder for folder in folders}
     given = {}
-    for line, key, texts in _lines(file):
-        if folder := known.get(_plain(key)):
+    for line, key, texts in name_lines(file):
+        if folder := known.get(plain(key)):
             if not texts:
                 raise UserError(f"{file}, line {line}: '{key}' has no name: write FOLDER,NAME")
             given[folder] = texts[0]
@@ -93,7 +94,7 @@ def _given_names(folders: Sequence[str], file: Path) -> dict[str, str]:
     return given
 
 
-def _lines(file: Path) -> Iterator[tuple[int, str, list[str]]]:
+def name_lines(file: Path) -> Iterator[tuple[int, str, list[str]]]:
     """Yield number, first field and further fields, separated by commas or tabs, of each line that is not blank.
 
     Raises UserError if the file cannot be read.
@@ -112,5 +113,17 @@ def _lines(file: Path) -> Iterator[tuple[int, str, list[str]]]:
             yield number, texts[0], texts[1:]
 
 
-def _plain(text: str) -> str:
+def class_places(vocabulary: Vocabulary) -> dict[str, int]:
+    """The class of each name, and of each synonym that is no name, as `plain` writes them."""
+    places: dict[str, int] = {}
+    for index, name in enumerate(vocabulary.names):
+        places.setdefault(plain(name), index)
+    for index, others in enumerate(vocabulary.synonyms):
+        for other in others:
+            places.setdefault(plain(other), index)
+    return places
+
+
+def plain(text: str) -> str:
+    """A name as it is compared."""
     return " ".join(unicodedata.normalize("NFC", text).casefold().replace("_", " ").replace("-", " ").split())

@@ -49,6 +49,14 @@ class Texts(Column[str]):
         self._starts = starts
         self._ends = ends
 
+    @classmethod
+    def joined(cls, parts: Sequence[Texts]) -> Texts:
+        """The texts of all, one after the other."""
+        begins = np.cumsum([0, *(len(each._buffer) for each in parts)])[:-1]
+        starts = [each._starts + begin for each, begin in zip(parts, begins, strict=True)]
+        ends = [each._ends + begin for each, begin in zip(parts, begins, strict=True)]
+        return cls(np.concatenate([each._buffer for each in parts]), np.concatenate(starts), np.concatenate(ends))
+
     def __len__(self) -> int:
         return len(self._starts)
 

@@ -11,21 +11,21 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from bench.api.data import DataPlace, Dataset, DatasetBundle, Pairs
+from bench.api.data import DataPlace, Dataset, DatasetBundle, Pairs, Vocabulary
 from bench.api.plugin import Params as PluginParams
-from bench.data import shards
+from bench.data import classes, shards
+from bench.data.classes import ClassParams
 from bench.data.decoding import PIXELS
 from bench.data.download import Download
 from bench.data.files import OnError
 from bench.data.mentions import LazyMembers, MentionIndex
-from bench.data.vocabularies import imagenet
 from bench.errors import UserError
 from bench.registry import register_dataset
 
 FORMAT = f"conceptual 2, {PIXELS}"
 
 
-class CC3MParams(PluginParams):
+class CC3MParams(ClassParams):
     layout: shards.Layout = Field(default="auto", description="folders of files or WebDataset tars; auto prefers files")
     train_images: str = Field(default="train", description="folder of the training shards within the data root")
     val_images: str = Field(default="val", description="folder of the validation shards within the data root")
@@ -55,8 +55,8 @@ class CC3M(Dataset):
     """Conceptual Captions 3M as downloaded by img2dataset, in folders of files or in WebDataset tars.
 
     train: the training shards. holdout and test: the validation shards, by default three quarters and one quarter of them.
-    Failed downloads and images in both folders are counted, but are not errors. Duplicate pairs count once. The vocabulary is
-    ImageNet's; an image shows the classes that its caption mentions.
+    Failed downloads and images in both folders are counted, but are not errors. Duplicate pairs count once. An image shows the
+    classes that its caption mentions.
     """
 
     citations = ("sharma2018conceptual",)
@@ -69,6 +69,7 @@ class CC3M(Dataset):
     def open(self, params: PluginParams, image_size: int, place: DataPlace) -> DatasetBundle:
         """Open ROOT/train/ and ROOT/val/, and the two TSV files of captions if there are any; see `Dataset.open`."""
         assert isinstance(params, CC3MParams)
+        vocabulary = classes.vocabulary(params.classes, _root(place), None)
         source = Download(_root(place), params.layout, params.on_error, place.cache, place.findings)
         train = source.part(params.train_images, params.train_tsv)
         val = source.part(params.val_images, params.val_tsv)
@@ -76,7 +77,7 @@ class CC3M(Dataset):
         train, image_of = source.apart(train if drop else self._subset(train, params, source), val, drop)
         train = self._subset(train, params, source) if drop else train
         settings = params.model_dump(include={"test_share", "on_error", "seed", "pairs"})
-        identity = [FORMAT, self.name, settings, image_size, train.digest(), val.digest()]
+        identity = [FORMAT, self.name, settings, image_size, train.digest(), val.digest(), *classes.identity(vocabulary)]
         fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         tested = max(1, round(params.test_share * len(val)))
         rank = np.random.default_rng(0).permutation(len(val))[image_of]
@@ -88,11 +89,11 @@ class CC3M(Dataset):
                 part = source.readable(part, f"{fingerprint}-{name}")
             if not len(part):
                 source.fail("empty", f"{part.folder} has no images for the part '{name}'", "put more shards there")
-            pairs[name] = _pairs(part, image_size)
+            pairs[name] = download_pairs(part, image_size, vocabulary, part.folder.name)
         reason = "Conceptual Captions has no labels"
         everything = (pairs["train"], pairs["holdout"], pairs["test"])
         return DatasetBundle(
-            fingerprint, image_size, imagenet(), *everything, tasks=(), task_reason=reason, facts=source.faults.facts
+            fingerprint, image_size, vocabulary, *everything, tasks=(), task_reason=reason, facts=source.faults.facts
         )
 
     def _subset(self, part: shards.Shards, params: CC3MParams, source: Download) -> shards.Shards:
@@ -145,10 +146,11 @@ def _root(place: DataPlace) -> Path:
     return place.root
 
 
-def _pairs(part: shards.Shards, image_size: int) -> Pairs:
+def download_pairs(part: shards.Shards, image_size: int, vocabulary: Vocabulary, prefix: str) -> Pairs:
+    """The pairs of shards; `prefix` begins their uids."""
     return Pairs(
-        uids=part.uids(part.folder.name),
+        uids=part.uids(prefix),
         captions=part.captions,
         images=part.images(image_size),
-        members=LazyMembers(part.captions, MentionIndex(imagenet().names)),
+        members=LazyMembers(part.captions, MentionIndex.of(vocabulary)),
     )

@@ -19,6 +19,8 @@ SEPARATORS = {"tab": "\t", ",": ",", ";": ";", "|": "|"}
 _SAMPLE = 1 << 16
 _MAX_LINES = 1000
 _EXCEL_SEPARATOR = re.compile(r"sep=(.)\r?\n?$")
+_FLICKR_LINE = re.compile(r"([^\t]+\.\w+)#\d+\t")
+"""A line of Flickr30k's list, IMAGE#NUMBER tab CAPTION, which has no header."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ def read(file: Path, separator: str, encoding: str, wanted: Sequence[str]) -> tu
 
     In a TSV every line is a row: quotes are ordinary characters, except that a field quoted as in CSV is unquoted. With other
     separators a quoted field may span lines, except over a line that looks like a row of its own, with an image name in the
-    first column of `wanted`; so a quote that is never closed spoils only its own line.
+    first column of `wanted`; so a quote that is never closed spoils only its own line. A list of Flickr30k, which has no
+    header, gets the columns `wanted[:2]`.
 
     Parameters
     ----------
@@ -63,6 +66,9 @@ def read(file: Path, separator: str, encoding: str, wanted: Sequence[str]) -> tu
     """
     lines = _lines(file, encoding)
     number, first = next(((number, line) for number, line in enumerate(lines, 1) if line.strip()), (0, ""))
+    if separator in ("auto", "tab") and _FLICKR_LINE.match(first):
+        images = (_FLICKR_LINE.sub(r"\1\t", line) for line in chain([first], lines))
+        return Header("tab", wanted[:2]), _of_tsv(images, number - 1)
     if declared := _EXCEL_SEPARATOR.match(first):
         separator = declared[1] if separator == "auto" else separator
         number, first = number + 1, next(lines, "")

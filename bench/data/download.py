@@ -48,7 +48,9 @@ class Download:
             problem = f"{part.folder} has {len(lacking)} images without a caption, the first {part.uids(folder)[lacking[0]]}"
             self._fault("captionless", f"{problem}; {self._captions_from(part, table)}", len(lacking), len(part))
         if table.rows:
-            self.faults.facts[f"not_downloaded_{folder}"] = max(0, table.rows - len(part))
+            self.faults.facts[f"not_downloaded_{folder}" if folder != "." else "not_downloaded"] = max(
+                0, table.rows - len(part)
+            )
         part = part.select(np.flatnonzero(part.captions.lengths))
         again = shard_duplicates.repeated_pairs(part, self._cache)
         if len(again):

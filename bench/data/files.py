@@ -66,6 +66,10 @@ class CachedImages(ABC):
             self._decoded[wanted] = True
         return torch.from_numpy(self._kept[indices])
 
+    def forget(self) -> None:
+        """Keep no image, from now on."""
+        self._kept = None
+
     def _decode(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         images = np.empty((len(indices), 3, self._side, self._side), dtype=np.uint8)
 
@@ -118,7 +122,7 @@ class Faults:
             self._findings.note(kind, problem, count)
         elif not self.skip:
             raise UserError(f"{problem}, {SKIP}")
-        self.facts[f"skipped_{kind}"] = int(self.facts[f"skipped_{kind}"]) + count
+        self.facts[f"skipped_{kind}"] = int(self.facts.get(f"skipped_{kind}", 0)) + count
 
 
 class Selection:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from io import BufferedReader
+from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import ijson
 
 from bench.data.files import Faults
 from bench.errors import UserError
@@ -74,3 +78,18 @@ def rows(
         else:
             problem = f"is {json.dumps(row[wrong])[:80]}" if wrong in row else "is missing"
             faults.note("malformed", f"{where}: the field '{wrong}' {problem}; {REMEDY}")
+
+
+def entries(stream: BufferedReader, path: str) -> Iterator[Any]:
+    """Yield the entries of a JSON list at an ijson path.
+
+    The fast parser fails at a lone low surrogate; the Python one goes on from there.
+    """
+    done = 0
+    try:
+        for entry in ijson.items(stream, path, use_float=True):
+            yield entry
+            done += 1
+    except UnicodeDecodeError:
+        stream.seek(0)
+        yield from islice(ijson.get_backend("python").items(stream, path, use_float=True), done, None)

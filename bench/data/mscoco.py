@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,14 +14,14 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from bench.api.data import DataPlace, Dataset, DatasetBundle, Findings, Pairs, Task, Vocabulary
+from bench.api.data import DataPlace, Dataset, DatasetBundle, Findings, Pairs, Vocabulary
 from bench.api.plugin import Params as PluginParams
-from bench.data import duplicates, json_rows
+from bench.data import classes, duplicates, json_rows
+from bench.data.classes import ClassParams
+from bench.data.coco_objects import objects_task, shown_classes
 from bench.data.decoding import PIXELS
-from bench.data.files import Faults, ImageFiles, OnError, Selection, file_size, readable
-from bench.data.labelled_pairs import TASK_TRAIN_IMAGES
+from bench.data.files import Faults, ImageFiles, OnError, file_size, readable
 from bench.data.mentions import MentionIndex
-from bench.data.vocabularies import imagenet
 from bench.errors import UserError
 from bench.registry import register_dataset
 
@@ -32,7 +32,7 @@ _DOWNLOAD = "get the annotations and images of https://cocodataset.org"
 _Id = int | str
 
 
-class MSCOCOParams(PluginParams):
+class MSCOCOParams(ClassParams):
     year: Literal["auto", "2014", "2017"] = Field(default="auto", description="release; auto prefers 2017")
     on_error: OnError = Field(default="error", description="skip drops what is missing, unreadable or malformed")
     caption_seed: int = Field(default=0, description="seed for choosing one caption of each image")
@@ -52,9 +52,10 @@ class MSCOCO(Dataset):
     """MS-COCO captions: photographs, each with one of its captions, chosen at random.
 
     train: the train split. holdout and test: two halves of the val split, without images that are also in train; val images
-    with the same bytes are in one half. The vocabulary is ImageNet's; an image shows the classes that any of its captions
-    mentions. Task `objects`: the category that covers the largest area of an image, without crowds and with categories of
-    equal name merged; at most 20,000 training images.
+    with the same bytes are in one half. An image shows the classes that any of its captions mentions and, unless these are
+    ImageNet's, those that its objects name. Task `objects`: the category that covers the largest area of an image, without
+    crowds and with categories of equal name merged; at most 20,000 training images. With a list of classes, only categories
+    in the list count.
     """
 
     citations = ("lin2014coco", "chen2015cococaptions")
@@ -67,7 +68,10 @@ class MSCOCO(Dataset):
         assert isinstance(params, MSCOCOParams)
         source = _Source(_root(place), params, image_size, place.findings)
         train, val = source.images("train"), source.images("val")
-        labels = {split: source.labels(split) for split in ("train", "val")}
+        objects = {split: source.objects(split) for split in ("train", "val")}
+        vocabulary = classes.vocabulary(params.classes, source.root, sorted(source.categories) or None)
+        if spoken := classes.identity(vocabulary):
+            source.digest.update(json.dumps(spoken).encode())
         fingerprint = source.digest.hexdigest()
         holdout, test = _halves(train, val)
         parts = {"train": train, "holdout": holdout, "test": test}
@@ -77,13 +81,19 @@ class MSCOCO(Dataset):
         for name, part in parts.items():
             if not part:
                 raise UserError(f"{source.root} has no images for the part '{name}': {_DOWNLOAD}")
-        pairs = {name: _pairs(part, image_size, params.caption_seed) for name, part in parts.items()}
-        task = _task(parts, pairs, labels["train"], labels["val"])
-        missing = [str(source.annotations(f"instances_{split}")) for split, found in labels.items() if not found]
+        shown = {split: shown_classes(found, vocabulary) if spoken else {} for split, found in objects.items()}
+        pairs = {
+            name: _pairs(part, image_size, params.caption_seed, vocabulary, shown["train" if name == "train" else "val"])
+            for name, part in parts.items()
+        }
+        own = vocabulary if spoken and params.classes != classes.CATEGORIES else None
+        ids = {name: [image.id for image in part] for name, part in parts.items()}
+        task = objects_task(ids, pairs, objects["train"], objects["val"], own)
+        missing = [str(source.annotations(f"instances_{split}")) for split, found in objects.items() if not found]
         return DatasetBundle(
             fingerprint,
             image_size,
-            imagenet(),
+            vocabulary,
             pairs["train"],
             pairs["holdout"],
             pairs["test"],
@@ -100,8 +110,9 @@ class _Source:
         self.root = root
         self.year = _year(root) if params.year == "auto" else params.year
         self.faults = Faults(params.on_error, _KINDS, findings)
-        identity = {**params.model_dump(), "year": self.year, "image_size": image_size, "format": FORMAT}
+        identity = {**params.model_dump(exclude={"classes"}), "year": self.year, "image_size": image_size, "format": FORMAT}
         self.digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
+        self.categories: set[str] = set()
 
     def annotations(self, kind: str) -> Path:
         return self.root / "annotations" / f"{kind}{self.year}.json"
@@ -129,14 +140,15 @@ class _Source:
         self.digest.update(json.dumps(sorted((image.uid, image.size) for image in found)).encode())
         return found
 
-    def labels(self, split: str) -> dict[_Id, str]:
-        """The category with the largest area, by image; empty without an instances file."""
+    def objects(self, split: str) -> dict[_Id, tuple[str, ...]]:
+        """The categories of each image, largest area first; empty without an instances file."""
         file = self.annotations(f"instances_{split}")
         if not file.exists():
             return {}
         table, faults = self._read(file), self.faults
         named = {"id": json_rows.identifier, "name": json_rows.text}
         categories = {row["id"]: row["name"] for _, row in json_rows.rows(file, table, "categories", named, faults)}
+        self.categories.update(categories.values())
         areas: dict[_Id, Counter[str]] = defaultdict(Counter)
         fields = {"image_id": json_rows.identifier, "category_id": json_rows.identifier, "area": json_rows.amount}
         for where, row in json_rows.rows(file, table, "annotations", fields, faults):
@@ -144,7 +156,7 @@ class _Source:
                 faults.note("malformed", f"{where}: there is no category {row['category_id']}; {json_rows.REMEDY}")
             elif not row.get("iscrowd"):
                 areas[row["image_id"]][categories[row["category_id"]]] += row["area"]
-        return {image: min(found, key=lambda name: (-found[name], name)) for image, found in areas.items()}
+        return {image: tuple(sorted(found, key=lambda name: (-found[name], name))) for image, found in areas.items()}
 
     def _read(self, file: Path) -> Any:
         try:
@@ -239,13 +251,16 @@ def _readable(images: list[_Image], faults: Faults, cache: Path | None, fingerpr
     return [image for image, reads in zip(images, fine, strict=True) if reads]
 
 
-def _pairs(images: list[_Image], image_size: int, caption_seed: int) -> Pairs:
-    mentions = MentionIndex(imagenet().names)
+def _pairs(
+    images: list[_Image], image_size: int, caption_seed: int, vocabulary: Vocabulary, shown: Mapping[_Id, Sequence[int]]
+) -> Pairs:
+    mentions = MentionIndex.of(vocabulary)
+    members = [dict.fromkeys((*shown.get(image.id, ()), *mentions.members(*image.captions))) for image in images]
     return Pairs(
         uids=[image.uid for image in images],
         captions=[_choose(image, caption_seed) for image in images],
         images=ImageFiles([image.path for image in images], image_size),
-        members=[mentions.members(*image.captions) for image in images],
+        members=[tuple(each) for each in members],
     )
 
 
@@ -253,29 +268,6 @@ def _choose(image: _Image, seed: int) -> str:
     """One of the captions at random, determined by the seed, the image's id and its captions."""
     draw = hashlib.sha256(f"{seed} {image.id}".encode()).digest()
     return image.captions[int.from_bytes(draw[:8]) % len(image.captions)]
-
-
-def _task(parts: dict[str, list[_Image]], pairs: dict[str, Pairs], train: dict[_Id, str], val: dict[_Id, str]) -> Task | None:
-    """The task `objects`; None if train and test share fewer than two categories."""
-    trained = [row for row, image in enumerate(parts["train"]) if image.id in train]
-    if len(trained) > TASK_TRAIN_IMAGES:
-        trained = sorted(np.random.default_rng(0).permutation(trained)[:TASK_TRAIN_IMAGES].tolist())
-    tested = [row for row, image in enumerate(parts["test"]) if image.id in val]
-    train_names = [train[parts["train"][row].id] for row in trained]
-    test_names = [val[parts["test"][row].id] for row in tested]
-    names = sorted(set(train_names) & set(test_names))
-    if len(names) < 2:
-        return None
-    train_images, train_labels = _labelled(pairs["train"], trained, train_names, names)
-    test_images, test_labels = _labelled(pairs["test"], tested, test_names, names)
-    vocabulary = Vocabulary(tuple(names), imagenet().templates)
-    return Task("objects", vocabulary, train_images, train_labels, test_images, test_labels)
-
-
-def _labelled(pairs: Pairs, rows: Sequence[int], labels: Sequence[str], names: Sequence[str]) -> tuple[Selection, np.ndarray]:
-    index = {name: position for position, name in enumerate(names)}
-    kept = [(row, index[label]) for row, label in zip(rows, labels, strict=True) if label in index]
-    return Selection(pairs.images, [row for row, _ in kept]), np.array([label for _, label in kept], dtype=np.int64)
 
 
 def _why_no_task(missing: Sequence[str]) -> str:

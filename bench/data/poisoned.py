@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.api import Attack, DatasetBundle, Edit, Images, PoisonPlan, Probe
+from bench.api import Attack, DatasetBundle, Edit, Images, PoisonPlan, Probe, Vocabulary
 from bench.data.captions import PoisonedCaptions
 from bench.data.mentions import MentionIndex
 from bench.data.trusted import TrustedPairs
@@ -81,9 +81,9 @@ class PoisonedPairs:
         members = [self._clean.members[self._clean_of[index]] if self._poison_of[index] < 0 else () for index in indices]
         return np.array([(*member, -1)[0] for member in members], dtype=np.int64)
 
-    def named(self, names: Sequence[str]) -> NDArray[np.int64]:
-        """The first of the classes `names` that each pair's caption mentions, int64 (pairs,); -1 if it mentions none."""
-        index = MentionIndex(names)
+    def named(self, vocabulary: Vocabulary) -> NDArray[np.int64]:
+        """The first class that each pair's caption mentions, int64 (pairs,); -1 if it mentions none."""
+        index = MentionIndex.of(vocabulary)
         return np.array([(*index.members(caption), -1)[0] for caption in self.captions], dtype=np.int64)
 
     def load(self, indices: NDArray[np.int64]) -> torch.Tensor:

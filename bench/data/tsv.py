@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from bench.data.columns import Texts
 from bench.errors import UserError
 
-_HEADER = (b"caption", b"url")
+_HEADERS = ({"caption", "url"}, {"caption", "image_url"})
 _BLOCK = 1 << 24
+_LOOK = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,10 @@ class CaptionTable:
 
 
 def read(file: Path) -> CaptionTable:
-    """Index a file with lines CAPTION tab URL. Raises UserError if it cannot be read, is empty, or is not UTF-8."""
+    """Index a file with lines CAPTION tab URL, as CC3M's, or URL tab CAPTION, as CC12M's.
+
+    Raises UserError if it cannot be read, is empty, or is not UTF-8.
+    """
     try:
         if not file.stat().st_size:
             raise UserError(f"{file} is empty: download it again from https://ai.google.com/research/ConceptualCaptions")
@@ -45,10 +49,17 @@ def read(file: Path) -> CaptionTable:
     fine = after - first == 1
     tab_at = starts.copy()
     tab_at[fine] = tabs[first[fine]]
-    captions, urls = Texts(data, starts, tab_at), Texts(data, np.where(fine, tab_at + 1, line_ends), line_ends)
-    header = fine[0] and (captions[0].encode(), urls[0].encode()) == _HEADER
+    left, right = Texts(data, starts, tab_at), Texts(data, np.where(fine, tab_at + 1, line_ends), line_ends)
+    header = bool(fine[0]) and {left[0].strip().lower(), right[0].strip().lower()} in _HEADERS
     rows = slice(int(header), None)
-    return CaptionTable(captions.select(rows), urls.select(rows))
+    captions, urls = left.select(rows), right.select(rows)
+    return CaptionTable(*((urls, captions) if _addresses_first(captions, urls) else (captions, urls)))
+
+
+def _addresses_first(left: Texts, right: Texts) -> bool:
+    """Whether most of the first lines are URL tab CAPTION."""
+    addresses = [[text.startswith(("http://", "https://")) for text in side[:_LOOK]] for side in (left, right)]
+    return sum(addresses[0]) > sum(addresses[1])
 
 
 def _scan(file: Path, data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,11 @@ from pydantic import Field
 
 from bench.api.data import DataPlace, Dataset, DatasetBundle, Pairs
 from bench.api.plugin import Params as PluginParams
-from bench.data import duplicates, json_rows
+from bench.data import classes, duplicates, json_rows
+from bench.data.classes import ClassParams
 from bench.data.decoding import PIXELS
 from bench.data.files import Faults, ImageFiles, OnError, readable
 from bench.data.mentions import MentionIndex
-from bench.data.vocabularies import imagenet
 from bench.errors import UserError
 from bench.registry import register_dataset
 
@@ -33,7 +32,7 @@ _KINDS = ("missing", "unreadable", "captionless", "duplicate", "malformed")
 _DOWNLOAD = "get it from https://homes.cs.washington.edu/~ranjay/visualgenome/api.html"
 
 
-class VisualGenomeParams(PluginParams):
+class VisualGenomeParams(ClassParams):
     regions: int = Field(default=5, ge=1, description="random region descriptions merged into an image's caption")
     caption_seed: int = Field(default=0, ge=0, description="seed for choosing the regions")
     holdout_share: float = Field(default=0.1, gt=0, lt=1, description="images kept from training, half holdout and half test")
@@ -53,8 +52,8 @@ class VisualGenome(Dataset):
     """Visual Genome: photographs, each with a caption merged from 5 random region descriptions.
 
     There is no official split: holdout and test are drawn by image, and files with the same bytes are one image. Regions are
-    drawn from an image's distinct descriptions; all of them are used if there are fewer. The vocabulary is ImageNet's; an image
-    shows the classes that any of its descriptions mentions.
+    drawn from an image's distinct descriptions; all of them are used if there are fewer. An image shows the classes that any of
+    its descriptions mentions.
     """
 
     citations = ("krishna2017visualgenome",)
@@ -66,12 +65,14 @@ class VisualGenome(Dataset):
         """Open ROOT/region_descriptions.json, ROOT/VG_100K/ and ROOT/VG_100K_2/; see `Dataset.open`."""
         assert isinstance(params, VisualGenomeParams)
         root = _root(place)
+        vocabulary = classes.vocabulary(params.classes, root, None)
         faults = Faults(params.on_error, _KINDS, place.findings)
         phrases, digest = _phrases(root / _FILE, faults)
         sizes = _sizes(root)
         images = _images(root, phrases, sizes, faults)
         found = sorted((image.uid, sizes[image.uid]) for image in images)
-        identity = [FORMAT, params.model_dump(), image_size, digest, found]
+        settings = params.model_dump(exclude={"classes"})
+        identity = [FORMAT, settings, image_size, digest, found, *classes.identity(vocabulary)]
         fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         parts, facts = _split(root / _FILE, images, sizes, params)
         if params.on_error == "skip":
@@ -83,11 +84,12 @@ class VisualGenome(Dataset):
         for name, part in parts.items():
             if not part:
                 raise UserError(f"{root} has no readable images for the part '{name}': give more images")
-        train, holdout, test = (_pairs(parts[name], image_size, params) for name in ("train", "holdout", "test"))
+        index = MentionIndex.of(vocabulary)
+        train, holdout, test = (_pairs(parts[name], image_size, params, index) for name in ("train", "holdout", "test"))
         return DatasetBundle(
             fingerprint,
             image_size,
-            imagenet(),
+            vocabulary,
             train,
             holdout,
             test,
@@ -123,7 +125,7 @@ def _distinct(file: Path, stream: BufferedReader, faults: Faults) -> dict[int, t
     if not stream.peek().lstrip().startswith(b"["):
         raise UserError(f"{file} is not a list of images with their regions: {_DOWNLOAD}")
     phrases: dict[int, tuple[str, ...]] = {}
-    for number, row in enumerate(_entries(stream)):
+    for number, row in enumerate(json_rows.entries(stream, "item")):
         where = f"{file}: [{number}]"
         image = json_rows.identifier(row.get("id")) if isinstance(row, dict) else None
         if not isinstance(image, int) or not isinstance(row.get("regions"), list):
@@ -137,18 +139,6 @@ def _distinct(file: Path, stream: BufferedReader, faults: Faults) -> dict[int, t
         else:
             phrases[image] = distinct
     return phrases
-
-
-def _entries(stream: BufferedReader) -> Iterator[Any]:
-    """Yield the entries of a JSON list. The fast parser fails at a lone low surrogate; the Python one goes on from there."""
-    done = 0
-    try:
-        for entry in ijson.items(stream, "item", use_float=True):
-            yield entry
-            done += 1
-    except UnicodeDecodeError:
-        stream.seek(0)
-        yield from islice(ijson.get_backend("python").items(stream, "item", use_float=True), done, None)
 
 
 def _texts(where: str, regions: list[Any], faults: Faults) -> Iterator[str]:
@@ -200,8 +190,7 @@ def _split(
     return {part: [images[row] for row in mine.tolist()] for part, mine in parts.items()}, duplicates.sharing_facts(image_of)
 
 
-def _pairs(images: list[_Image], image_size: int, params: VisualGenomeParams) -> Pairs:
-    mentions = MentionIndex(imagenet().names)
+def _pairs(images: list[_Image], image_size: int, params: VisualGenomeParams, mentions: MentionIndex) -> Pairs:
     return Pairs(
         uids=[image.uid for image in images],
         captions=[_merged(image, params) for image in images],

@@ -243,7 +243,7 @@ def _setup(spec: RunSpec, recipe: TrainSpec, pairs: PoisonedPairs, bundle: Datas
         rng=lambda purpose: keys.generator(seed, purpose),
         trusted=trusted.draw,
         labels=trusted.labels,
-        named=lambda: pairs.named(bundle.vocabulary.names),
+        named=lambda: pairs.named(bundle.vocabulary),
         classes=len(bundle.vocabulary.names),
     )
 

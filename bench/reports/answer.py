@@ -1,4 +1,4 @@
-"""The answer of a section: which defense stops which share of the attacks, and what it costs."""
+"""Summary of a section: which defenses stop which attacks, and at what cost."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from bench.statistics.families import holm
 from bench.statistics.paired import LEAST_SEEDS, Paired, paired
 
 MARGIN = 0.05
-"""An attack is stopped where its mean ASR is at most this above its floor."""
+"""An attack is stopped if its mean ASR is at most this much above its floor."""
 LEVEL = 0.05
-"""Of tests."""
+"""Significance level of tests."""
 ENOUGH = 5
-"""Seeds; with fewer a test of paired differences misses most that are not large."""
+"""Number of seeds below which a test of paired differences misses all but large ones."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One attack under one defense: means over seeds. p: of an ASR of MARGIN or more above the floor; None for one seed."""
+    """One attack under one defense, as means over seeds. p: for an ASR of MARGIN or more above the floor; None for one seed."""
 
     attack: str
     asr: float
@@ -42,9 +42,9 @@ class Outcome:
 class Verdict:
     """One defense against the effective attacks.
 
-    unmeasured: how many of them it was not run against. utility: mean over tasks and attacks. price: what plain CLIP has more
-    on the same seeds. time: seconds of training, as a multiple of plain CLIP's. front: no other defense has both a lower worst
-    ASR and a higher utility.
+    unmeasured: the number of effective attacks it was not run against. utility: mean over tasks and attacks. price: the loss of
+    utility against plain CLIP on the same seeds. time: training time relative to plain CLIP. front: whether it is
+    Pareto-optimal in worst-case ASR and utility.
     """
 
     defense: str
@@ -72,12 +72,12 @@ class Verdict:
 
     @property
     def shown(self) -> int:
-        """Attacks that are stopped beyond the noise of the seeds."""
+        """The number of attacks that are stopped significantly."""
         return sum(outcome.stopped and outcome.p is not None and outcome.p < LEVEL for outcome in self.outcomes)
 
     @property
     def sentence(self) -> str:
-        """What it does, in words: goes on after the name of the defense."""
+        """A summary that follows the name of the defense."""
         return f"{'; '.join(part for part in (self._stops, self._costs, self._takes) if part)}."
 
     @property
@@ -115,12 +115,12 @@ class Answer:
 
     @property
     def seeds(self) -> int:
-        """The most that a defense was run with."""
+        """The largest number of seeds of a defense."""
         return max(len(verdict.seeds) for verdict in self.verdicts if not verdict.undefended or len(self.verdicts) == 1)
 
     @property
     def caveat(self) -> str:
-        """What so few seeds can not show; empty with enough of them."""
+        """What a small number of seeds cannot show; empty if there are enough."""
         if self.seeds < LEAST_SEEDS:
             return (
                 "One seed: poison, initial weights and order were drawn once. No difference between defenses is claimed; "
@@ -135,7 +135,7 @@ class Answer:
 
 
 def answer(section: Section) -> Answer | None:
-    """None where no attack is effective, or no defense was measured on one that is."""
+    """The summary; None if no attack is effective, or no defense was measured on an effective one."""
     attacks = tuple(effective_attacks(section))
     verdicts = [verdict for name in section.defenses if (verdict := _verdict(section, name, attacks))]
     if not verdicts:
@@ -190,7 +190,7 @@ def _price(own: dict[int, float], other: dict[int, float]) -> Paired | float | N
 
 
 def _time(section: Section, defense: str, attacks: Sequence[str]) -> float | None:
-    """Mean over attacks and seeds of the training time of a run and what it builds on, over that of plain CLIP."""
+    """Training time relative to plain CLIP, including the runs it builds on: mean over attacks and seeds."""
     found = []
     for attack in attacks:
         base = {run.seed: run for run in _runs(section.groups.get((attack, plain(section))))}

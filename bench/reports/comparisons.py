@@ -1,4 +1,4 @@
-"""Which differences between defenses are more than noise: paired over seeds, p values adjusted within a family."""
+"""Significance of differences between defenses: paired over seeds, p values adjusted within a family (Holm)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.statistics.paired import LEAST_SEEDS, Paired, paired
 
 ALL_ATTACKS = "all attacks"
 POINT = 0.01
-"""A defense is as useful as plain CLIP where it costs less than this."""
+"""Equivalence margin: a smaller loss of utility does not count."""
 
 Values = dict[int, float]
 """One measure of one defense, by seed."""
@@ -67,9 +67,9 @@ class Comparison:
 
 
 def comparisons(section: Section) -> list[Comparison]:
-    """Of effective attacks, ASR against plain CLIP and against the best defense with several seeds; utility against plain CLIP.
+    """Compare the ASR under effective attacks with plain CLIP and with the best defense, and utility with plain CLIP.
 
-    What fewer than two common seeds measured is left out.
+    Comparisons with fewer than two common seeds are omitted.
     """
     found: list[Comparison] = []
     for attack in effective_attacks(section):
@@ -88,7 +88,7 @@ def comparisons(section: Section) -> list[Comparison]:
 
 
 def between(section: Section, defense: str, against: str, measures: Iterable[str]) -> list[Comparison]:
-    """One defense against another one: `comparisons` of the two alone, ineffective attacks included."""
+    """Compare two defenses, including ineffective attacks."""
     couple = (defense, against)
     found: list[Comparison] = []
     for measure in measures:
@@ -101,7 +101,7 @@ def between(section: Section, defense: str, against: str, measures: Iterable[str
 
 
 def plain(section: Section) -> str:
-    """The label of the undefended model; empty where none was run, or several settings of it."""
+    """The label of the undefended model; empty if none was run, or several variants of it."""
     found = {group.defense for group in section.groups.values() if group.undefended}
     return found.pop() if len(found) == 1 else ""
 
@@ -113,13 +113,13 @@ def effective_attacks(section: Section) -> list[str]:
 
 
 def asr_by_seed(section: Section, attack: str) -> dict[str, Values]:
-    """By defense."""
+    """The ASR under an attack, by defense and seed."""
     evaluators = asr_evaluators(section)
     return _by_defense(section, lambda group: stat_of(group, evaluators, ASR) if group.attack == attack else None)
 
 
 def utility_by_seed(section: Section, evaluator: str, names: Collection[str]) -> dict[str, Values]:
-    """By defense of `names` the evaluator's mean over tasks, of each seed the mean over the attacks that all were run with."""
+    """An evaluator's mean over tasks, by defense and seed, averaged over the attacks that all `names` were run with."""
     column = next((c for c in utility_columns(section) if c.name == evaluator and c.sums_up and c.better == "higher"), None)
     if column is None:
         return {}
@@ -130,7 +130,7 @@ def utility_by_seed(section: Section, evaluator: str, names: Collection[str]) ->
 
 
 def _by_defense(section: Section, stat: Callable[[Group], Stat | None]) -> dict[str, Values]:
-    """By defense and seed the mean over groups; seeds that one of them lacks are left out."""
+    """The mean over groups, by defense and seed; only seeds that all groups have."""
     found: dict[str, list[Values]] = {}
     for (_, defense), group in section.groups.items():
         measured = stat(group)
@@ -151,7 +151,7 @@ def _of_utility(section: Section, evaluator: str, couples: Iterable[tuple[str, s
 
 
 def _family(attack: str, measure: str, couples: Iterable[tuple[str, str, dict[str, Values]]]) -> list[Comparison]:
-    """Each couple with the values that it is compared on."""
+    """Test the pairs of defenses of one family; each comes with the values to compare."""
     tested = []
     for defense, against, values in couples:
         own, other = values.get(defense, {}), values.get(against, {})

@@ -25,16 +25,10 @@ class Cell:
 
     Attributes
     ----------
-    stat : Stat or None
-        The mean.
     word, reason : str
         The worst status of the seeds without a value, and its reason.
-    notes : list of int
-        Numbers of footnotes.
     expected : int
         The number of seeds requested.
-    best : bool
-        Whether it is marked as the best.
     anchor : str
         Anchor of the runs on the page; empty if no run was requested.
     floor, triggered : Stat or None

@@ -85,7 +85,7 @@ def check_poisons(entry: Entry[Attack]) -> None:
 
 def check_captions(entry: Entry[Attack]) -> None:
     _, plan = _planned(entry)
-    known, index = {*bundle().train.captions, *bundle().holdout.captions}, MentionIndex(bundle().vocabulary.names)
+    known, index = {*bundle().train.captions, *bundle().holdout.captions}, MentionIndex.of(bundle().vocabulary)
     for poison in plan.poisons:
         assert poison.caption in known or entry.plugin.writes, (
             f"no training or held-out pair has the caption {poison.caption!r}"

@@ -127,7 +127,7 @@ class TrainingFixture:
             rng=lambda purpose: keys.generator("small", "defense", purpose),
             trusted=known.draw,
             labels=known.labels,
-            named=lambda: self.pairs.named(small.bundle().vocabulary.names),
+            named=lambda: self.pairs.named(small.bundle().vocabulary),
             classes=len(small.bundle().vocabulary.names),
         )
         return construct(self._plugin, self.params, setup, "small")

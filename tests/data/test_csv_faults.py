@@ -51,7 +51,7 @@ def test_the_remedy_depends_on_the_cause(root: Path, monkeypatch: pytest.MonkeyP
         write(root / "train.csv", [HEADER, *([change(path), text] for path, text in table()[1:])])
         check_error(root, "lists 20 images that do not exist", *words)
     (root / "train.csv").write_text("filepath:title\nimages/1.png:a lemon")
-    check_error(root, "no separator was found", "data.separator=")
+    check_error(root, "no separator was found", "set data.separator")
     (root / "train.csv").write_text("filepath\ttitle\nimages/1.png\ta\tb")
     check_error(root, "has 3 fields", "remove tabs from captions")
 

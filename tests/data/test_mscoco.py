@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.data import mscoco
+from bench.data import coco_objects
 from bench.data.decoding import decode
 from bench.data.mscoco import MSCOCO
 from bench.data.vocabularies import imagenet
@@ -125,7 +125,7 @@ def test_only_shared_categories_and_a_cap(root: Path, monkeypatch: pytest.Monkey
     (task,) = opened(root).tasks
     assert task.vocabulary.names == ("fish", "fruit")
     assert len(task.train_images) == len(task.train_labels) == 23
-    monkeypatch.setattr(mscoco, "TASK_TRAIN_IMAGES", 10)
+    monkeypatch.setattr(coco_objects, "TASK_TRAIN_IMAGES", 10)
     first, second = (opened(root).tasks[0] for _ in range(2))
     assert 9 <= len(first.train_images) <= 10
     assert first.train_labels.tolist() == second.train_labels.tolist()

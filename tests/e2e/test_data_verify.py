@@ -63,7 +63,7 @@ def test_a_folder_of_classes(bench: Bench, tmp_path: Path) -> None:
     ):
         assert line in done.out.splitlines()
     assert "copy.png is identical to" in done.out
-    assert "hot_dog/0.png is no image" in done.out
+    assert "hot_dog/0.png is not an image" in done.out
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from bench.api import Vocabulary
-from bench.data import csv_pairs, files, mscoco
+from bench.data import classes, files
 from bench.matrix.progress import MatrixProgress
 from tests.data.coco_maker import make_coco
 
@@ -21,8 +21,7 @@ SMALL_64 = (
 def _few_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     """ImageNet's thousand classes, of which these files need three, take a minute a model."""
     few = Vocabulary(("tench", "goldfish", "banana", "lemon", "tank"), ("a photo of a {}.", "{}"))
-    for module in (mscoco, csv_pairs):
-        monkeypatch.setattr(module, "imagenet", lambda: few)
+    monkeypatch.setattr(classes, "imagenet", lambda: few)
 
 
 def test_mscoco(bench: Bench, tmp_path: Path) -> None:
@@ -61,7 +60,7 @@ def test_csv(bench: Bench, table: Path, tmp_path: Path) -> None:
     done = bench("run", "--data", "csv", "--data-root", table, *SMALL_64, *options, "--out", out)
     assert (done.code, done.err) == (0, "")
     rows = results(out)
-    assert {row["reason"] for row in rows if row["evaluator"] == "zero_shot"} == {"a CSV of captions has no labels"}
+    assert {row["reason"] for row in rows if row["evaluator"] == "zero_shot"} == {"a list without labels"}
     measured = [row for row in rows if row["status"] == "done"]
     assert {row["metric"] for row in measured} == {"asr", "asr_floor", "triggered_top1"}
 

@@ -54,7 +54,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
 
     def noted(self: Control, *arguments: Any) -> None:
         before(self, *arguments)
-        made[self.name] = self._set
+        made[self.name] = self._subset
 
     monkeypatch.setattr(Control, "__init__", noted)
     return made

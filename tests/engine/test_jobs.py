@@ -26,7 +26,7 @@ MANY = 100
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight cores and four GPUs; no thread count is given."""
-    monkeypatch.setattr(slots, "cores", lambda: 8)
+    monkeypatch.setattr(slots, "available_cores", lambda: 8)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     for name in ("BENCH_JOBS", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.api import Attack, AttackContext, AttackParams, DatasetBundle, Edit, Poison, PoisonPlan, Probe
+from bench.api import Attack, AttackContext, AttackParams, DatasetBundle, Edit, Poison, PoisonPlan, Probe, Vocabulary
 from bench.data.poisoned import PoisonedPairs, ProbeImages
 
 from .small import small_matrix
@@ -119,4 +119,4 @@ def test_the_first_class_that_a_caption_names(bundle: DatasetBundle) -> None:
     words = [set(caption.lower().replace(",", " ").replace(".", " ").split()) for caption in pairs.captions]
     expected = [next((n for n, name in enumerate(names) if name in each), -1) for each in words]
     assert len({*expected}) >= 4
-    assert pairs.named(names).tolist() == expected
+    assert pairs.named(Vocabulary(tuple(names), ("{}",))).tolist() == expected

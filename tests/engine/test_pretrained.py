@@ -62,7 +62,7 @@ def test_every_cell_of_a_matrix_starts_from_them(file: Path) -> None:
     option = f"model.pretrained={file}"
     matrix = small_matrix(option, attacks=["badnet", "sig"], defenses=["clip", "cleanclip", "deepknn"], evaluators=["asr"])
     assert {cell.spec.model.weights for cell in matrix.cells} == {_sha(file)}
-    needed = [spec for cell in matrix.cells for spec in cell.needs]
+    needed = [spec for cell in matrix.cells for spec in cell.dependencies]
     assert {spec.model.weights for spec in needed} == {_sha(file)}
     scratch = small_matrix(attacks=["badnet", "sig"], defenses=["clip", "cleanclip", "deepknn"], evaluators=["asr"])
     assert not {cell.key for cell in matrix.cells} & {cell.key for cell in scratch.cells}

@@ -94,7 +94,7 @@ def test_what_a_worker_gets_holds_the_recipe_itself(tmp_path: Path) -> None:
     file.unlink()
     after = pickle.loads(sent)
     assert (after, hash(after)) == (source, hash(source))
-    assert Settings(*after.args).train().epochs == 12
+    assert Settings(*after.settings_args).train().epochs == 12
     assert source != small("small").workspace.source.absolute()
 
 
@@ -103,7 +103,7 @@ def test_what_a_worker_gets_holds_the_recipe_itself(tmp_path: Path) -> None:
     [
         ("train = ", "mine.toml: is not TOML"),
         ('base = "smal"', "mine.toml: base = smal: no such recipe; did you mean 'small'?"),
-        ("base = 3", "mine.toml: base: the name or file"),
+        ("base = 3", "mine.toml: base: expected the name or file"),
         ('base = "mine.toml"', "its bases form a cycle: "),
         ('base = "none.toml"', "none.toml: no such file"),
         ('base = "small"\n[trian]\nepochs = 3', "mine.toml: unknown section 'trian'; did you mean 'train'"),
@@ -119,7 +119,7 @@ def test_what_a_worker_gets_holds_the_recipe_itself(tmp_path: Path) -> None:
         ('base = "small"\n[attack]\nrat = 1', "mine.toml: attack.rat: unknown option 'rat'; did you mean 'rate'"),
         ('base = "small"\n[attack]\nbadnets.rate = 1', "mine.toml: attack.badnets: unknown option 'badnets'; did you"),
         ('base = "small"\n[attack]\nbadnet = 1', "mine.toml: attack.badnet: append one of its options"),
-        ('base = "small"\n[attack]\nrate = 2', "mine.toml: attack.tdpa.rate: "),
+        ('base = "small"\n[attack]\nrate = 2', "mine.toml: attack.badnet.rate: "),
         ('base = "small"\n[attack.sig]\nfrequencies = 2', "mine.toml: attack.sig.frequencies: unknown option 'frequencies'"),
         ('base = "small"\n[defense.roclip]\nevery = "two"', "mine.toml: defense.roclip.every: "),
         ('base = "small"\n[evaluator]\nsteps = 2', "mine.toml: evaluator.steps: unknown option 'steps'"),

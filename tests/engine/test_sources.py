@@ -54,8 +54,8 @@ def test_the_code_is_the_pinned_one() -> None:
 
 def test_a_defense_whose_loss_is_changed_is_another(edit: Edit) -> None:
     before = _key("safeclip"), _key("clip")
-    edit("bench.defenses.safeclip", "return nn_contrastive_loss(", "return 3 * nn_contrastive_loss(")
-    assert pin.unversioned(sources.pinned(), pin.current()) == ["defense safeclip"]
+    edit("bench.defenses.unimodal", "return nn_contrastive_loss(", "return 3 * nn_contrastive_loss(")
+    assert pin.unversioned(sources.pinned(), pin.current()) == ["defense nnclr_warmup", "defense safeclip"]
     assert _key("safeclip") != before[0]
     assert _key("clip") == before[1]
 

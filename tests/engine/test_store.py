@@ -53,8 +53,8 @@ def test_a_writer_that_dies_leaves_the_old_file(tmp_path: Path) -> None:
     code = """
         import os, sys
         from pathlib import Path
-        from bench.matrix.store import atomic
-        with atomic(Path(sys.argv[1])) as stream:
+        from bench.disk import atomic_write
+        with atomic_write(Path(sys.argv[1])) as stream:
             stream.write(b'{"a": 2')
             stream.flush()
             os._exit(9)

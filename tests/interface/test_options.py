@@ -69,7 +69,7 @@ def test_ways_to_say_the_same(given: dict[str, object], same: dict[str, object])
         ({"jobs": True}, "--jobs: Input should be a valid string"),
         ({"set": [3]}, "--set [3]: expected PATH=VALUE"),
         ({"checkpoint_minutes": -1}, "--checkpoint-minutes: Input should be greater than or equal to 0, got -1"),
-        ({"recipe": {"trian": {}}}, "--recipe in place: unknown section 'trian'; did you mean 'train'?"),
+        ({"recipe": {"trian": {}}}, "--recipe inline: unknown section 'trian'; did you mean 'train'?"),
     ],
 )
 def test_bad_values(given: dict[str, object], words: str) -> None:
@@ -95,7 +95,7 @@ def test_words_are_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     heard = {}
     monkeypatch.setattr(bench, "run", lambda **given: heard.update(given) or bench.Results(Path(), (), {}), raising=False)
     with pytest.raises(SystemExit) as ended:
-        main(list(asked.words()))
+        main(list(asked.command_line()))
     assert ended.value.code == 0
     assert RunOptions.of(heard) == asked
     assert set(heard) == {"attack", "seeds", "set", "jobs", "controls", "checkpoint_minutes", "out"}

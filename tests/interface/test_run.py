@@ -81,7 +81,7 @@ def test_a_dry_run_makes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_bad_input_raises(tmp_path: Path) -> None:
     with pytest.raises(bench.UserError, match="unknown defense 'clipp'; did you mean 'clip'"):
         bench.run(defense="clipp", out=tmp_path)
-    with pytest.raises(bench.UserError, match="--device: "):
+    with pytest.raises(bench.UserError, match="--device gpu: expected auto"):
         bench.run(device="gpu", out=tmp_path)  # type: ignore[arg-type]
 
 

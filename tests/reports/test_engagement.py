@@ -97,7 +97,7 @@ def test_seeds_share_a_note(flagged: Store) -> None:
 def test_every_format_says_so(flagged: Store) -> None:
     paths = write_report(flagged, FORMATS)
     rows = list(csv.DictReader(io.StringIO(paths["table.csv"].read_text(encoding="utf-8"))))
-    said = {(r["attack"], r["defense"]): (r["defense_engaged"], r["engagement"]) for r in rows if r["setting"][:2] == "8 "}
+    said = {(r["attack"], r["defense"]): (r["defense_engaged"], r["engagement"]) for r in rows if "8 epochs" in r["setting"]}
     missed = f"{WHAT}: 94.1%, should be at most 90%; {ADVICE}"
     assert said["badnet 0.5%", SAFECLIP] == ("no", missed)
     assert said["wanet 2%", SAFECLIP] == ("yes", "")

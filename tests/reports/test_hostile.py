@@ -91,5 +91,5 @@ def test_harmful_records_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert stores.read_json(path) is None
     path.write_text("{}" + " " * 99)
     assert stores.read_json(path) == {}
-    monkeypatch.setattr(reading, "MAX_RECORD", 100)
+    monkeypatch.setattr(reading, "MAX_BYTES", 100)
     assert stores.read_json(path) is None

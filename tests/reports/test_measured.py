@@ -41,7 +41,7 @@ def _write(
 
 
 def _section(store: Store) -> Section:
-    return next(section for section in sections_of(load_runs(store)) if section.subtitle.startswith("8 epochs"))
+    return next(section for section in sections_of(load_runs(store)) if "8 epochs" in section.subtitle)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -203,7 +203,7 @@ def test_the_increase_of_time_counts_what_a_run_builds_on() -> None:
 
     assert increase(run(50)) == Point(pytest.approx(1.5))
     assert increase(run(50, "clip", builds_on_seconds=20)) == Point(pytest.approx(2.5))
-    assert increase(run(50, "clip")) == ("no value", "the run has no record of its times")  # an older record
+    assert increase(run(50, "clip")) == ("no value", "the run did not record its times")  # an older record
 
 
 def test_stages_are_those_that_the_defense_declares() -> None:

@@ -118,14 +118,14 @@ def test_its_paper_is_cited_and_distinguished_from_others(store: Store, run: Run
     run(MINE)
     paths = write_report(store, FORMATS)
     page, tex = (paths[name].read_text(encoding="utf-8") for name in ("index.html", "mine.tex"))
-    assert "Tables of Yang et al. 2024 and Doe et al. 2025 as they arrange them" in page
+    assert "Tables of Yang et al. 2024 and Doe et al. 2025 in their own layout" in page
     assert '<a href="https://example.org/abs/1">' in page
     assert "Table 7 of Doe et al. 2025. Defenses &lt;b&gt;&amp; more" in page
     assert "Table 1 of Yang et al. 2024. Attack success" in page
     assert r"(Table 7 of Doe et al. 2025~\cite{doe2025}, measured on scenes" in tex
     assert r"\cite" not in paths["table1.tex"].read_text()
     alone = write_report(store, ["html"], ["mine"])["index.html"].read_text(encoding="utf-8")
-    assert "Tables of Doe et al. 2025 as they arrange them" in alone
+    assert "Tables of Doe et al. 2025 in their own layout" in alone
     assert "Table 7. Defenses" in alone
     console = Console(width=100, record=True, file=io.StringIO())
     print_papers(tables(store, "mine"), console)
@@ -178,7 +178,7 @@ def test_two_versions_on_record_are_separate(store: Store, run: Run) -> None:
 @pytest.mark.parametrize(
     ("part", "value", "said"),
     [
-        ("name", "../mine", "no name for a suite"),
+        ("name", "../mine", "is not a valid suite name"),
         ("name", "table1", "built-in suite"),
         ("digest", "0" * 16, "has the digest"),
         ("digest", None, "has the digest"),

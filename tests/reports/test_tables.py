@@ -95,7 +95,7 @@ def test_best_only_among_the_same_seeds_and_where_the_attack_is_effective(store:
     assert table.verdicts[2].message == "attack ineffective"
     note = next(note for note in table.notes if note.number == table.verdicts[2].note)
     assert note.where == ["wanet 2%"]
-    assert "undefended ASR 18.0%, below the 30.0%" in note.reason
+    assert "undefended ASR 18.0%, below the required 30.0%" in note.reason
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_results_csv_holds_every_number_exactly(store: Store) -> None:
 
 def test_table_csv_against_means_by_hand(store: Store) -> None:
     rows = rows_of(write_report(store)["table.csv"])
-    short = {(r["attack"], r["defense"]): r for r in rows if r["setting"].startswith("8 epochs")}
+    short = {(r["attack"], r["defense"]): r for r in rows if "8 epochs" in r["setting"]}
     for (attack, defense), numbers in NUMBERS.items():
         rate = {"none": "", "badnet": " 0.5%", "wanet": " 2%", EVIL: " 1%"}[attack]
         name = f"safeclip (threshold={THRESHOLDS[defense]['threshold']})" if defense in THRESHOLDS else defense

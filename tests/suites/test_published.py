@@ -60,8 +60,8 @@ PRINTED: dict[tuple[str, str, str], float | str] = {
     ("table11", "Caltech-101", "test images"): 6085,
     ("table11", "Stanford Cars", "classes"): 196,
     ("table12", "CC3M", "safe set"): 17.79,
-    ("table12", "CC100K", "its poison rate"): 0.00176,
-    ("table12", "unfiltered", "its poison rate"): 0.05,
+    ("table12", "CC100K", "poison rate"): 0.00176,
+    ("table12", "unfiltered", "poison rate"): 0.05,
     ("table13", "ViT-B/32", "BadNet"): 0,
     ("table14", "CC3M", "batch size"): 512,
     ("table14", "VG", "lr_low"): 5e-6,
@@ -103,7 +103,7 @@ def _declared() -> set[str]:
 def test_every_cell_of_a_table_is_there_and_measured_by_something(number: int) -> None:
     cells = load(f"table{number}").cells()
     assert len(cells) == CELLS[number]
-    assert {cell.metric for cell in cells} <= METRICS.keys() | OF_RUNS | _declared() == set(get_args(MetricName))
+    assert {cell.metric for cell in cells} <= set(get_args(MetricName)) <= METRICS.keys() | OF_RUNS | _declared()
     assert all(cell.condition.data for cell in cells if cell.metric != "printed")
 
 

@@ -70,7 +70,7 @@ def test_the_cells_are_those_that_a_built_in_suite_would_have() -> None:
         ("title =", "titel = 1\ntitle =", "titel: unknown key; did you mean 'title'?"),
         ("title =", 'name = "x"\ntitle =', "unknown key 'name'; the name of a suite is that of its file"),
         ("[90, 30.5]", "[90]", "row 'CLIP': 1 published values for 2 columns"),
-        ("[90, 30.5]", '[90, "30"]', "row 'CLIP', value 2 of published: a number, \"-\" (blank in the paper) or"),
+        ("[90, 30.5]", '[90, "30"]', "row 'CLIP', value 2 of published: expected a number, \"-\" (blank in the paper) or"),
         ("[90, 30.5]", "[true, 30]", "row 'CLIP', value 1 of published"),
         ("[90, 30.5]", "[nan, 30]", "row 'CLIP', value 1 of published"),
         ('["RoCLIP"]', '"RoCLIP"', "row 'RoCLIP', label: Input should be a list"),
@@ -82,7 +82,11 @@ def test_the_cells_are_those_that_a_built_in_suite_would_have() -> None:
         ('data = "cc3m", ', "", "row 'CLIP', column 'ASR': no data set"),
         ('"zero_shot"', '"zero_shoot"', "column 'CA', metric: unknown metric 'zero_shoot'; did you mean 'zero_shot'?"),
         ("year = 2025", "", "paper.year is missing"),
-        ("year = 2025", 'year = 2025\nlink = "javascript:alert(1)"', "paper.link: an address that begins with https://"),
+        (
+            "year = 2025",
+            'year = 2025\nlink = "javascript:alert(1)"',
+            "paper.link: expected an address that begins with https://",
+        ),
         ("year = 2025", "year = 2025\ncite = 'a}b'", "paper.cite: expected a BibTeX key"),
         ('[paper]\nauthors = "Doe et al."\nyear = 2025', 'paper = "safecilp"', "did you mean 'safeclip'?"),
         ('data = "cc3m"', 'data = "cc3m", model = "RN51"', "--model RN51: unknown model; did you mean 'RN50'?"),
@@ -103,7 +107,7 @@ def test_errors_are_one_sentence_with_their_position(old: str, new: str, words: 
     [
         (
             VARIANT + "shares.unimodal = 5",
-            "shares and epochs refer to the epochs of the paper: give paper.epochs",
+            "shares and epochs refer to the epochs of the paper: set paper.epochs",
         ),
         (VARIANT + "set.unimodel = 5", "[defenses.\"x\"] set: safeclip has no option 'unimodel'; did you mean 'unimodal'?"),
         (VARIANT + "set.unimodal = 'a'", '[defenses."x"] set: unimodal: Input should be a valid number'),
@@ -142,16 +146,16 @@ def test_invalid_files_and_names() -> None:
 
 
 def test_what_no_plugin_provides_is_declared_and_runs_where_one_does() -> None:
-    text = MINE.replace('"roclip"', '"par"') + '[unsupported]\ndefenses = ["par"]\n'
+    text = MINE.replace('"roclip"', '"semantic_shield"') + '[unsupported]\ndefenses = ["semantic_shield"]\n'
     (planned,) = plan_of(text.replace('["-", ""]', "[7, 8]")).suites
-    assert planned.reasons == {"cc3m | badnet | par": "no plugin named par"}
+    assert planned.reasons == {"cc3m | badnet | semantic_shield": "no plugin named semantic_shield"}
     assert "cc3m | badnet | clip" in planned.runs
     from bench.defenses.clip import CLIP
 
-    register_defense("par")(type("Par", (CLIP,), {"__module__": CLIP.__module__}))
+    register_defense("semantic_shield")(type("Par", (CLIP,), {"__module__": CLIP.__module__}))
     (planned,) = plan_of(text.replace('["-", ""]', "[7, 8]")).suites
     assert planned.reasons == {}
-    assert "cc3m | badnet | par" in planned.runs
+    assert "cc3m | badnet | semantic_shield" in planned.runs
 
 
 def test_a_suite_without_any_supported_method_is_stored_too() -> None:

@@ -1,0 +1,1 @@
+"""Poisoned training sets as files, for other trainers."""

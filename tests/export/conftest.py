@@ -1,0 +1,1 @@
+from tests.e2e.conftest import bench  # noqa: F401  a fixture
