@@ -13,8 +13,6 @@ import torch
 from safetensors.torch import load_file
 
 import bench
-from bench.interface.config_file import config_text
-from bench.interface.options import RunOptions
 from bench.matrix.store import Store
 from bench.reports.command import command_of
 from bench.reports.records import Run, load_runs
@@ -115,23 +113,22 @@ def test_a_pickle_that_calls_a_function_is_refused(option: str, out: Path, tmp_p
     assert "external" not in _runs(out)
 
 
-def _exported(out: Path, folder: Path) -> Path:
-    """What an export of the poison of the poisoned cell says of it."""
-    folder.mkdir()
-    (folder / "export.toml").write_text(config_text(RunOptions.of({"attack": "badnet", "data": "scenes", "set": SET})))
-    shutil.copy(out / "runs" / _runs(out)["badnet"].key / "poison.json", folder / "poison.json")
+@pytest.fixture
+def exported(command_line: Bench, tmp_path: Path) -> Path:  # noqa: F811
+    """What `bench poison` writes of the poison of the poisoned cell."""
+    folder = tmp_path / "export"
+    assert command_line("poison", "--attack", "badnet", "--format", "csv", "--to", folder, *SMALL).code == 0
     return folder
 
 
-def test_an_exported_set_says_what_to_measure_on(out: Path, tmp_path: Path) -> None:
-    folder = _exported(out, tmp_path / "export")
+def test_an_exported_set_says_what_to_measure_on(exported: Path, out: Path, tmp_path: Path) -> None:
     file = _checkpoint(out, "badnet", tmp_path / "theirs.pt")
-    bench.evaluate_checkpoint(file, poison=folder, evaluator="asr,zero_shot", out=out, quiet=True)
+    bench.evaluate_checkpoint(file, poison=exported, evaluator="asr,zero_shot", out=out, quiet=True)
     pd.testing.assert_frame_equal(_rows(out, "external"), _rows(out, "clip"))
 
 
-def test_an_export_of_other_poison_is_refused(out: Path, tmp_path: Path) -> None:
-    folder = _exported(out, tmp_path / "export")
+def test_an_export_of_other_poison_is_refused(exported: Path, out: Path, tmp_path: Path) -> None:
+    folder = exported
     content = json.loads((folder / "poison.json").read_text())
     (folder / "poison.json").write_text(json.dumps(content | {"hash": "0" * 16}))
     file = _checkpoint(out, "badnet", tmp_path / "theirs.pt")
