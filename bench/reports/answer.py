@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from bench.reports.comparisons import asr_by_seed, effective_attacks, plain, utility_by_seed
+from bench.reports.engagement import engaged
 from bench.reports.labels import number
 from bench.reports.measures import UTILITY, point_for
 from bench.reports.records import Run
@@ -26,16 +27,25 @@ ENOUGH = 5
 
 @dataclass(frozen=True)
 class Outcome:
-    """One attack under one defense, as means over seeds. p: for an ASR of MARGIN or more above the floor; None for one seed."""
+    """One attack under one defense, as means over seeds.
+
+    p: for an ASR of MARGIN or more above the floor; None for one seed. engaged: False if the defense missed one of its limits.
+    """
 
     attack: str
     asr: float
     floor: float
+    engaged: bool
     p: float | None
 
     @property
     def stopped(self) -> bool:
-        return self.asr <= self.floor + MARGIN
+        """No defense is credited that did not engage."""
+        return self.engaged and self.asr <= self.floor + MARGIN
+
+    @property
+    def text(self) -> str:
+        return f"{self.attack} ({number(self.asr)}%{'' if self.engaged else ', did not engage'})"
 
 
 @dataclass(frozen=True)
@@ -43,8 +53,8 @@ class Verdict:
     """One defense against the effective attacks.
 
     unmeasured: the number of effective attacks it was not run against. utility: mean over tasks and attacks. price: the loss of
-    utility against plain CLIP on the same seeds. time: training time relative to plain CLIP. front: whether it is
-    Pareto-optimal in worst-case ASR and utility.
+    utility against plain CLIP on the same seeds. time: training time relative to plain CLIP. front: whether it
+    engaged throughout and is Pareto-optimal in worst-case ASR and utility.
     """
 
     defense: str
@@ -84,9 +94,9 @@ class Verdict:
     def _stops(self) -> str:
         if self.undefended:
             return f"is the undefended model: {_count(len(self.outcomes), 'attack')} with a mean ASR of {number(self.mean)}%"
-        left = [f"{o.attack} ({number(o.asr)}%)" for o in self.outcomes if not o.stopped]
+        left = [outcome.text for outcome in self.outcomes if not outcome.stopped]
         stops = f"stops {len(self.stopped)} of {_count(len(self.outcomes), 'attack')}"
-        if self.stopped and self.outcomes[0].p is not None:
+        if any(outcome.p is not None for outcome in self.stopped):
             stops += f" ({self.shown} beyond the noise of the seeds)"
         if self.unmeasured:
             stops += f", {self.unmeasured} not measured"
@@ -167,15 +177,15 @@ def _verdict(section: Section, defense: str, attacks: Sequence[str]) -> Verdict 
 
 def _outcomes(section: Section, defense: str, attacks: Sequence[str]) -> list[Outcome]:
     evaluators = asr_evaluators(section)
-    known: list[tuple[str, float, float]] = []
+    known: list[tuple[str, float, float, bool]] = []
     above: list[Paired | None] = []
     for attack in attacks:
         group, values = section.groups.get((attack, defense)), asr_by_seed(section, attack).get(defense)
         floor = stat_of(group, evaluators, FLOOR) if group else None
-        if values and floor:
+        if group and values and floor:
             floors = dict(zip(floor.seeds, (point.value for point in floor.points), strict=True))
             seeds = [seed for seed in values if seed in floors]
-            known.append((attack, fmean(values.values()), floor.mean))
+            known.append((attack, fmean(values.values()), floor.mean, engaged(group.runs) != "no"))
             enough = len(seeds) >= LEAST_SEEDS
             above.append(paired([values[s] for s in seeds], [floors[s] for s in seeds]) if enough else None)
     adjusted = iter(holm([result.at_most(MARGIN) for result in above if result]))
@@ -205,15 +215,14 @@ def _runs(group: Group | None) -> Sequence[Run]:
 
 
 def _with_front(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    def beaten(one: Verdict) -> bool:
-        return any(
-            other.worst.asr <= one.worst.asr
-            and (other.utility or 0) >= (one.utility or 0)
-            and (other.worst.asr, other.utility) != (one.worst.asr, one.utility)
-            for other in verdicts
-        )
+    able = [verdict for verdict in verdicts if verdict.utility is not None and all(o.engaged for o in verdict.outcomes)]
+    points = {verdict.defense: (-verdict.worst.asr, verdict.utility or 0.0) for verdict in able}
 
-    return [replace(verdict, front=verdict.utility is not None and not beaten(verdict)) for verdict in verdicts]
+    def beaten(point: tuple[float, float]) -> bool:
+        return any(other != point and other[0] >= point[0] and other[1] >= point[1] for other in points.values())
+
+    front = {defense for defense, point in points.items() if not beaten(point)}
+    return [replace(verdict, front=verdict.defense in front) for verdict in verdicts]
 
 
 def _count(n: int, noun: str) -> str:

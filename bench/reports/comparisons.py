@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from bench.reports.engagement import engaged
 from bench.reports.measures import UTILITY
 from bench.reports.notes import Notes
 from bench.reports.sections import Group, Section
@@ -76,7 +77,8 @@ def comparisons(section: Section) -> list[Comparison]:
         values = asr_by_seed(section, attack)
         means = {name: fmean(of.values()) for name, of in values.items() if name != plain(section)}
         couples = [(name, plain(section)) for name in means]
-        repeated = [name for name in means if len(values[name]) >= LEAST_SEEDS]
+        able = [name for name in means if engaged(section.groups[attack, name].runs) != "no"]
+        repeated = [name for name in able if len(values[name]) >= LEAST_SEEDS]
         if repeated:
             best = min(repeated, key=means.__getitem__)
             couples += [(name, best) for name in means if name != best]
@@ -123,10 +125,12 @@ def utility_by_seed(section: Section, evaluator: str, names: Collection[str]) ->
     column = next((c for c in utility_columns(section) if c.name == evaluator and c.sums_up and c.better == "higher"), None)
     if column is None:
         return {}
-    stats = {key: utility_cell(section, group, column, Notes()).stat for key, group in section.groups.items()}
+    stats = {
+        key: utility_cell(section, group, column, Notes()).stat for key, group in section.groups.items() if key[1] in names
+    }
     measured = [{attack for (attack, defense), stat in stats.items() if defense == name and stat} for name in names]
     common = set.intersection(*measured)
-    return _by_defense(section, lambda group: stats[group.attack, group.defense] if group.attack in common else None)
+    return _by_defense(section, lambda group: stats.get((group.attack, group.defense)) if group.attack in common else None)
 
 
 def _by_defense(section: Section, stat: Callable[[Group], Stat | None]) -> dict[str, Values]:

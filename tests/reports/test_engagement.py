@@ -12,6 +12,8 @@ from rich.console import Console
 
 from bench.matrix.schema import LimitRecord, RunRecord
 from bench.matrix.store import Store, read_json, write_json
+from bench.reports.answer import answer
+from bench.reports.comparisons import comparisons
 from bench.reports.engagement import bounds, value_of
 from bench.reports.paper_terminal import print_papers
 from bench.reports.records import load_runs
@@ -76,6 +78,16 @@ def test_the_cell_has_a_note_and_is_not_the_best(flagged: Store) -> None:
     assert _where(utility, row.notes) == [note]
     assert not any(cell.best for cell in row.cells)
     assert _row(utility, SAFECLIP, "wanet 2%").notes == []
+
+
+def test_the_answer_credits_nobody_who_did_not_engage(flagged: Store) -> None:
+    (section,) = [section for section in sections_of(load_runs(flagged)) if "8 epochs" in section.subtitle]
+    found = answer(section)
+    assert found
+    verdict = next(each for each in found.verdicts if each.defense == SAFECLIP)
+    assert (verdict.stopped, verdict.front) == ([], False)
+    assert "stops 0 of 1 attack, but not badnet 0.5% (11.5%, did not engage)" in verdict.sentence
+    assert not any(row.against == SAFECLIP for row in comparisons(section))
 
 
 def test_who_engaged_can_be_the_best(flagged: Store) -> None:
