@@ -28,6 +28,14 @@ def output_file(context: click.Context, option: click.Parameter, path: Path | No
     return path
 
 
+data_option = click.option("--data", default="scenes", show_default=True, metavar="NAME", help="Data set.")
+data_root_option = click.option(
+    "--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the data set; or --data NAME:DIR."
+)
+image_model_option = click.option(
+    "--model", metavar="NAME", help="Model, which determines the image size; by default the recipe's."
+)
+poison_seed_option = click.option("--seed", default=0, show_default=True, help="Seed of the poison.")
 recipe_option = click.option(
     "--recipe",
     metavar="NAME|FILE",

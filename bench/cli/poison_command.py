@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from bench.cli.options import out_option, plugin_option, recipe_option
+from bench.cli.options import (
+    data_option,
+    data_root_option,
+    image_model_option,
+    out_option,
+    plugin_option,
+    poison_seed_option,
+    recipe_option,
+)
 from bench.console import print_plain
 from bench.interface.plugins import load_plugins
 
@@ -18,11 +26,11 @@ if TYPE_CHECKING:
 
 @click.command("poison", short_help="Write a poisoned training set for another trainer.")
 @click.option("--attack", required=True, metavar="NAME", help="Attack, or none for the clean training set.")
-@click.option("--data", default="scenes", show_default=True, metavar="NAME", help="Data set.")
-@click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the data set; or --data NAME:DIR.")
-@click.option("--model", metavar="NAME", help="Model, which determines the image size; by default the recipe's.")
+@data_option
+@data_root_option
+@image_model_option
 @recipe_option
-@click.option("--seed", default=0, show_default=True, help="Seed of the poison.")
+@poison_seed_option
 @click.option("--set", "options", multiple=True, metavar="PATH=VALUE", help="Set an option, e.g. attack.rate=0.002.")
 @click.option("--format", type=click.Choice(["webdataset", "csv", "coco"]), default="webdataset", show_default=True)
 @click.option("--jpeg", type=click.IntRange(1, 100), metavar="QUALITY", help="JPEG in place of PNG, which keeps every pixel.")

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import out_option, output_file, plugin_option, recipe_option
+from bench.cli.options import (
+    data_option,
+    data_root_option,
+    image_model_option,
+    out_option,
+    output_file,
+    plugin_option,
+    poison_seed_option,
+    recipe_option,
+)
 from bench.errors import UserError
 from bench.interface.plugins import load_plugins
 from bench.interface.values import split_data_root
@@ -25,11 +34,11 @@ _GAIN = 4
 
 @click.command("show")
 @click.argument("attack")
-@click.option("--data", default="scenes", show_default=True, metavar="NAME", help="Data set.")
-@click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the data set; or --data NAME:DIR.")
-@click.option("--model", metavar="NAME", help="Model, which determines the image size; by default the recipe's.")
+@data_option
+@data_root_option
+@image_model_option
 @recipe_option
-@click.option("--seed", default=0, show_default=True, help="Seed of the poison.")
+@poison_seed_option
 @click.option("--set", "options", multiple=True, metavar="PATH=VALUE", help="Set an option, e.g. attack.patch=32.")
 @click.option(
     "--picture",

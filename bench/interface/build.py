@@ -15,7 +15,7 @@ from bench.interface.values import require_names, split_data_root
 
 if TYPE_CHECKING:
     from bench.matrix.expand import Matrix
-    from bench.matrix.schema import RequestRecord
+    from bench.matrix.request_schema import RequestRecord
 
 
 class RunPlan(NamedTuple):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from bench.jobs.slots import JobSlots
     from bench.matrix.expand import Matrix
-    from bench.matrix.schema import RequestRecord
+    from bench.matrix.request_schema import RequestRecord
     from bench.matrix.store import Store
     from bench.matrix.worker import WorkerConfig
     from bench.training.ranks import Ranks

@@ -29,7 +29,8 @@ from bench.matrix.device import device_of
 from bench.matrix.evaluation import CellEvalContext, CellModels, evaluate
 from bench.matrix.expand import NO_ATTACK, Cell
 from bench.matrix.provenance import provenance
-from bench.matrix.schema import RequestRecord, RunRecord, SpecRecord, Weights
+from bench.matrix.request_schema import RequestRecord
+from bench.matrix.schema import RunRecord, SpecRecord, Weights
 from bench.matrix.store import Store, read_json
 from bench.matrix.workspace import Workspace
 from bench.models import checkpoint, factory

@@ -12,7 +12,8 @@ from bench import recipe as recipes
 from bench.api import Attack, Budget, Defense, Evaluator, Guide
 from bench.config import PluginSpec, RunSpec, Settings, TrainSpec
 from bench.data import thesaurus
-from bench.matrix.schema import RequestedCell, RequestedEvaluation, RequestRecord, SpecRecord
+from bench.matrix.request_schema import RequestedCell, RequestedEvaluation, RequestRecord
+from bench.matrix.schema import SpecRecord
 from bench.matrix.workspace import Workspace
 from bench.recipe import Recipe
 from bench.registry import Entry, P, Registry, attacks, defenses, evaluators

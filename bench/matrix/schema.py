@@ -10,13 +10,11 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WrapValidator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WrapValidator
 
-from bench.canonical import digest, identity
-from bench.errors import UserError
+from bench.canonical import identity
 from bench.matrix.reading import Damaged
 from bench.meaning import Meaning
-from bench.suites.library import from_record
 
 SCHEMA = 2
 """Version that is written. Schema 1 is read too; its run keys hold no engine version and no digests."""
@@ -28,8 +26,8 @@ Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST), WrapValidator(lambda v
 Count = Annotated[int, Field(ge=0)]
 Key = Annotated[str, Field(pattern=r"^[\w-]{1,64}$")]
 """The name of a folder."""
-_OrNone = BeforeValidator(lambda value: {} if value is None else value)
-_OrEmpty = BeforeValidator(lambda value: [] if value is None else value)
+OrNone = BeforeValidator(lambda value: {} if value is None else value)
+OrEmpty = BeforeValidator(lambda value: [] if value is None else value)
 
 
 class RecordModel(BaseModel):
@@ -58,7 +56,7 @@ class PluginRecord(RecordModel):
     name: str
     version: Any = None
     source: Any = None
-    params: Annotated[ParamsRecord, _OrNone] = ParamsRecord()
+    params: Annotated[ParamsRecord, OrNone] = ParamsRecord()
     builds_on: PluginRecord | None = None
     beside: PluginRecord | None = None
 
@@ -72,7 +70,7 @@ class AttackParamsRecord(ParamsRecord):
 
 
 class AttackRecord(PluginRecord):
-    params: Annotated[AttackParamsRecord, _OrNone] = AttackParamsRecord()
+    params: Annotated[AttackParamsRecord, OrNone] = AttackParamsRecord()
 
 
 class ModelRecord(PluginRecord):
@@ -95,7 +93,7 @@ class SpecRecord(RecordModel):
     model: ModelRecord | None = None
     attack: AttackRecord | None = None
     defense: PluginRecord | None = None
-    train: Annotated[TrainRecord, _OrNone] = TrainRecord()
+    train: Annotated[TrainRecord, OrNone] = TrainRecord()
     seed: int = 0
 
 
@@ -105,7 +103,7 @@ class Timing(RecordModel):
     train_seconds: Number | None = None
     pairs_per_second: Number | None = None
     builds_on_seconds: Number | None = None
-    stages: Annotated[dict[str, Number], _OrNone] = {}
+    stages: Annotated[dict[str, Number], OrNone] = {}
 
 
 class CurvePoint(RecordModel):
@@ -169,8 +167,8 @@ class PoisonSummary(RecordModel):
     hash: Any = None
     added: Count = 0
     replaced: Count = 0
-    targets: Annotated[list[str], _OrEmpty] = []
-    captions: Annotated[list[str], _OrEmpty] = []
+    targets: Annotated[list[str], OrEmpty] = []
+    captions: Annotated[list[str], OrEmpty] = []
 
     @property
     def pairs(self) -> int:
@@ -179,7 +177,7 @@ class PoisonSummary(RecordModel):
 
 class TrainingData(RecordModel):
     train_pairs: Count | None = None
-    facts: Annotated[dict[str, Any], _OrNone] = {}
+    facts: Annotated[dict[str, Any], OrNone] = {}
 
 
 class Weights(RecordModel):
@@ -190,14 +188,14 @@ class RunRecord(RecordModel):
     """run.json"""
 
     spec: SpecRecord | None = None
-    provenance: Annotated[dict[str, Any], _OrNone] = {}
-    timing: Annotated[Timing, _OrNone] = Timing()
-    curves: Annotated[list[CurvePoint], _OrEmpty] = []
+    provenance: Annotated[dict[str, Any], OrNone] = {}
+    timing: Annotated[Timing, OrNone] = Timing()
+    curves: Annotated[list[CurvePoint], OrEmpty] = []
     meaning: Meaning | None = None
-    engagement: Annotated[list[LimitRecord], _OrEmpty] = []
+    engagement: Annotated[list[LimitRecord], OrEmpty] = []
     examples: Examples | None = None
     poison: PoisonSummary | None = None
-    data: Annotated[TrainingData, _OrNone] = TrainingData()
+    data: Annotated[TrainingData, OrNone] = TrainingData()
     weights: Weights = Weights(sha256="")
 
 
@@ -224,8 +222,8 @@ class MeasurementRecord(RecordModel):
 class DownstreamRecord(RecordModel):
     """Downstream sets that were skipped or are incomplete, each with the reason."""
 
-    skipped: Annotated[dict[str, str], _OrNone] = {}
-    partial: Annotated[dict[str, str], _OrNone] = {}
+    skipped: Annotated[dict[str, str], OrNone] = {}
+    partial: Annotated[dict[str, str], OrNone] = {}
 
 
 class EvalRecord(RecordModel):
@@ -234,8 +232,8 @@ class EvalRecord(RecordModel):
     eval_key: Any = None
     evaluator: PluginRecord | None = None
     clean_run_key: Any = None
-    metrics: Annotated[list[MetricRecord], _OrEmpty] = []
-    measurements: Annotated[list[MeasurementRecord], _OrEmpty] = []
+    metrics: Annotated[list[MetricRecord], OrEmpty] = []
+    measurements: Annotated[list[MeasurementRecord], OrEmpty] = []
     downstream: DownstreamRecord | None = None
     finished: Any = None
 
@@ -246,67 +244,3 @@ class Failure(RecordModel):
     stage: str = ""
     error: str = ""
     traceback: str = ""
-
-
-class RequestedEvaluation(RecordModel):
-    name: str
-    eval_key: Any = None
-    unsupported: str | None = None
-
-
-class RequestedCell(RecordModel):
-    """A cell as reports need it, whether or not it has been run; `recipe` is the requested recipe."""
-
-    run_key: Key
-    data: str | None = None
-    model: str | None = None
-    attack: str | None = None
-    attack_rate: Number | None = None
-    defense: str | None = None
-    seed: int = 0
-    recipe: str | None = None
-    spec: SpecRecord | None = None
-    unsupported: str | None = None
-    evaluators: Annotated[list[RequestedEvaluation], _OrEmpty] = []
-
-
-class RequestedSuite(RecordModel):
-    """A requested suite.
-
-    `content` is that of its file unless it is built in, `instead` the replacing data set, `weights` the digests of the weights
-    that its cells start from.
-    """
-
-    name: str
-    content: dict[str, Any] | None = None
-    digest: str | None = None
-    instead: str | None = None
-    model: str | None = None
-    precision: str | None = None
-    options: Annotated[list[Any], _OrEmpty] = []
-    recipe: str | None = None
-    weights: Annotated[list[str], _OrEmpty] = []
-    runs: Annotated[dict[str, list[str]], _OrNone] = {}
-    reasons: Annotated[dict[str, str], _OrNone] = {}
-
-    @model_validator(mode="after")
-    def _reads(self) -> Self:
-        if self.content is not None:
-            try:
-                suite = from_record(self.name, self.content)
-            except UserError as error:
-                raise ValueError(str(error)) from None
-            if suite.digest != self.digest:
-                raise ValueError(f"the content has the digest {suite.digest}, not {self.digest}")
-        return self
-
-
-class RequestRecord(RecordModel):
-    """requests/KEY.json"""
-
-    cells: Annotated[list[RequestedCell], _OrEmpty] = []
-    suite: RequestedSuite | None = None
-
-    @property
-    def key(self) -> str:
-        return digest(self.dump())

@@ -24,7 +24,8 @@ from bench.canonical import digest, without_nulls
 from bench.disk import atomic_write, disk_errors
 from bench.errors import UserError
 from bench.matrix.reading import Damaged, read_object
-from bench.matrix.schema import READABLE, SCHEMA, EvalRecord, Failure, RecordModel, RequestRecord, RunRecord
+from bench.matrix.request_schema import RequestRecord
+from bench.matrix.schema import READABLE, SCHEMA, EvalRecord, Failure, RecordModel, RunRecord
 
 Record = TypeVar("Record", bound=RecordModel)
 

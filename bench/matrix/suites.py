@@ -14,7 +14,7 @@ from bench.api.plugin import Plugin
 from bench.config import PluginSpec, Settings, TrainSpec
 from bench.errors import UserError, did_you_mean
 from bench.matrix.expand import NO_ATTACK, Cell, Expander, Matrix, attack_spec, defense_spec, select_plugins
-from bench.matrix.schema import RequestedSuite, RequestRecord
+from bench.matrix.request_schema import RequestedSuite, RequestRecord
 from bench.matrix.suite_checks import check, missing_plugins
 from bench.recipe import Recipe
 from bench.registry import Registry, attacks, datasets, defenses, evaluators

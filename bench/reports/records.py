@@ -10,16 +10,8 @@ from functools import cached_property
 from typing import Any, Literal
 
 from bench.canonical import identity
-from bench.matrix.schema import (
-    EvalRecord,
-    Failure,
-    MeasurementRecord,
-    MetricRecord,
-    PluginRecord,
-    RequestedCell,
-    RunRecord,
-    SpecRecord,
-)
+from bench.matrix.request_schema import RequestedCell
+from bench.matrix.schema import EvalRecord, Failure, MeasurementRecord, MetricRecord, PluginRecord, RunRecord, SpecRecord
 from bench.matrix.store import Store
 
 Status = Literal["done", "failed", "missing", "unsupported"]

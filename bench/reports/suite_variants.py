@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from bench.canonical import identity
-from bench.matrix.schema import RequestedSuite, RequestRecord
+from bench.matrix.request_schema import RequestedSuite, RequestRecord
 from bench.reports.labels import FINE_TUNED, short_hash, weights_name
 from bench.suites.library import from_record, load, names, resolve
 from bench.suites.suite import Condition, Suite

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -37,6 +36,7 @@ from bench.training.scorer import PairScorer
 from bench.training.seeds import seed_everything
 from bench.training.stages import Stages
 from bench.training.telemetry import clip_steps, poison_telemetry, sampled_histograms
+from bench.training.trained import Trained
 from bench.training.views import StepIndex, Views
 
 CHECKPOINT_SECONDS = 300.0
@@ -47,20 +47,6 @@ _EXPLODED = 1e6
 
 class TrainingDiverged(RuntimeError):
     """The loss or a weight is not finite, or the loss has exploded."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    curves: list[dict[str, Any]]
-    seconds: dict[str, float]
-
-    @property
-    def train_seconds(self) -> float:
-        return sum(float(curve["seconds"]) for curve in self.curves)
-
-    @property
-    def pairs_per_second(self) -> float:
-        return sum(int(curve["pairs"]) for curve in self.curves) / max(self.train_seconds, 1e-9)
 
 
 class Trainer:

@@ -13,7 +13,8 @@ from filelock import Timeout
 from bench.canonical import digest, without_nulls
 from bench.disk import atomic_write
 from bench.errors import UserError
-from bench.matrix.schema import EvalRecord, Failure, RequestRecord, RunRecord
+from bench.matrix.request_schema import RequestRecord
+from bench.matrix.schema import EvalRecord, Failure, RunRecord
 from bench.matrix.store import SCHEMA, Store, read_json, write_json
 
 from .small import raw

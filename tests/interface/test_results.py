@@ -11,7 +11,7 @@ import pytest
 
 import bench
 from bench.interface.results import COLUMNS
-from bench.matrix.schema import RequestRecord
+from bench.matrix.request_schema import RequestRecord
 from tests.reports.records_maker import EVIL, FLOOR, NUMBERS, RATES, key_for, make, spec_of
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.canonical import digest, without_nulls
-from bench.matrix.schema import EvalRecord, Failure, RequestRecord, RunRecord
+from bench.matrix.request_schema import RequestRecord
+from bench.matrix.schema import EvalRecord, Failure, RunRecord
 from bench.matrix.store import Store
 
 if __package__:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bench.matrix.schema import RequestRecord
+from bench.matrix.request_schema import RequestRecord
 from bench.matrix.store import Store
 
 from .records_maker import cell_of, key_for, make

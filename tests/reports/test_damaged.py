@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from bench.cli.status_command import _state
-from bench.matrix.schema import Failure, RequestRecord
+from bench.matrix.request_schema import RequestRecord
+from bench.matrix.schema import Failure
 from bench.matrix.store import Store
 from bench.reports.records import load_runs
 from bench.reports.write import write_report

@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench.matrix.schema import Failure, RequestRecord
+from bench.matrix.request_schema import RequestRecord
+from bench.matrix.schema import Failure
 from bench.matrix.store import SCHEMA, Store
 from bench.reports.frames import WIDE, wide_frame
 from bench.reports.records import load_runs

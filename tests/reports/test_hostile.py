@@ -9,7 +9,8 @@ import pytest
 from bench.canonical import digest, without_nulls
 from bench.matrix import reading
 from bench.matrix import store as stores
-from bench.matrix.schema import Failure, RequestRecord
+from bench.matrix.request_schema import RequestRecord
+from bench.matrix.schema import Failure
 from bench.matrix.store import Store
 from bench.reports.latex import escaped
 from bench.reports.page import render_page

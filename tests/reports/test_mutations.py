@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bench.cli.main import cli
-from bench.matrix.schema import Failure, RequestRecord
+from bench.matrix.request_schema import RequestRecord
+from bench.matrix.schema import Failure
 from bench.matrix.store import Store
 
 from .mutations import mutate

@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 from bench.cli.status_command import command
 from bench.matrix.heartbeat import Heartbeat, HeartbeatState, is_locked, read_heartbeat
-from bench.matrix.schema import Failure, RequestRecord
+from bench.matrix.request_schema import RequestRecord
+from bench.matrix.schema import Failure
 from bench.matrix.store import Store
 
 from .records_maker import cell_of, key_for, write_evals, write_training

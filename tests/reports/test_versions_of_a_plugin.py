@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bench.matrix.schema import RequestRecord
+from bench.matrix.request_schema import RequestRecord
 from bench.matrix.store import Store
 from bench.reports.records import load_runs
 from bench.reports.sections import sections_of
