@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -100,13 +101,20 @@ def test_no_effective_attack_is_no_answer(store: Store, monkeypatch: pytest.Monk
     assert answer(section_of(maker.make(store.root.parent / "weak"))) is None
 
 
-def test_labels_of_the_drawing_do_not_lie_over_one_another(store: Store) -> None:
+def test_the_drawing_names_what_it_shows(store: Store) -> None:
     drawing = scatter(found(store))
     assert drawing is not None
     assert len(drawing.marks) == 4
-    heights = sorted(mark.label_y for mark in drawing.marks if mark.anchor == "start")
-    assert all(second - first >= APART - 1e-6 for first, second in pairwise(heights))
     assert "safeclip (threshold=0.9): worst ASR 11.5%, zero_shot 70.8%" in drawing.title
+
+
+def test_labels_of_equal_defenses_do_not_lie_over_one_another(store: Store) -> None:
+    made = found(store)
+    equal = [replace(made.verdicts[0], defense=name) for name in ("one", "two", "three")]
+    drawing = scatter(replace(made, verdicts=tuple(equal)))
+    assert drawing is not None
+    heights = sorted(mark.label_y for mark in drawing.marks)
+    assert all(second - first >= APART - 1e-6 for first, second in pairwise(heights))
 
 
 def test_rows_of_the_file_are_those_of_the_page(store: Store) -> None:
