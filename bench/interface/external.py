@@ -222,7 +222,7 @@ def _adopt(spec: RunSpec, file: Path, store: Store, device: torch.device, comman
         origin = {"trained": "elsewhere", "file": file.name, "sha256": _digest(file)}
         record = RunRecord(
             spec=SpecRecord.of(spec.model_dump(mode="json")),
-            provenance=provenance(device, 1, command, started) | origin,
+            provenance=provenance(device, 1, command, started, **origin),
             weights=Weights(sha256=hashlib.sha256(content).hexdigest()),
         )
         store.write_run(key, record)

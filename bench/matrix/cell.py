@@ -92,7 +92,7 @@ def train(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> N
     pair_scores.write(folder, defense, pairs.poisoned)
     record = schema.RunRecord(
         spec=schema.SpecRecord.of(spec.model_dump(mode="json")),
-        provenance=provenance(runtime.device, runtime.ranks.count, runtime.command, started) | _more_provenance(spec, runtime),
+        provenance=provenance(runtime.device, runtime.ranks.count, runtime.command, started, **_more_provenance(spec, runtime)),
         timing=schema.Timing(
             train_seconds=trained.train_seconds,
             pairs_per_second=trained.pairs_per_second,

@@ -159,9 +159,9 @@ def _verdict(section: Section, defense: str, attacks: Sequence[str]) -> Verdict 
         return None
     couple = (defense, plain(section) or defense)
     by_measure = {name: values for name in UTILITY if (values := utility_by_seed(section, name, couple))}
-    measure, utility = next(iter(by_measure.items()), ("", {}))
-    own, other = utility.get(defense, {}), utility.get(plain(section), {})
-    seeds = sorted({seed for attack in attacks for seed in asr_by_seed(section, attack).get(defense, {})})
+    measure = next(iter(by_measure), "")
+    own, other = (by_measure[measure][name] for name in couple) if measure else ({}, {})
+    seeds = sorted({seed for attack in attacks for seed in asr_by_seed(section, attack)[defense]})
     return Verdict(
         defense=defense,
         undefended=defense == plain(section),
@@ -180,7 +180,7 @@ def _outcomes(section: Section, defense: str, attacks: Sequence[str]) -> list[Ou
     known: list[tuple[str, float, float, bool]] = []
     above: list[Paired | None] = []
     for attack in attacks:
-        group, values = section.groups.get((attack, defense)), asr_by_seed(section, attack).get(defense)
+        group, values = section.group(attack, defense), asr_by_seed(section, attack)[defense]
         floor = stat_of(group, evaluators, FLOOR) if group else None
         if group and values and floor:
             floors = dict(zip(floor.seeds, (point.value for point in floor.points), strict=True))
@@ -203,8 +203,8 @@ def _time(section: Section, defense: str, attacks: Sequence[str]) -> float | Non
     """Training time relative to plain CLIP, including the runs it builds on: mean over attacks and seeds."""
     found = []
     for attack in attacks:
-        base = {run.seed: run for run in _runs(section.groups.get((attack, plain(section))))}
-        for run in _runs(section.groups.get((attack, defense))):
+        base = {run.seed: run for run in _runs(section.group(attack, plain(section)))}
+        for run in _runs(section.group(attack, defense)):
             point = point_for(run, base.get(run.seed), "time.increase", "")
             found += [1 + point.value] if isinstance(point, Point) else []
     return fmean(found) if found else None

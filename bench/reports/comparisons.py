@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from bench.reports.engagement import engaged
 from bench.reports.measures import UTILITY
 from bench.reports.notes import Notes
-from bench.reports.sections import Group, Section
+from bench.reports.sections import Section
 from bench.reports.stats import Stat
 from bench.reports.tables import ASR, asr_evaluators, attack_verdict, stat_of, utility_cell, utility_columns
 from bench.statistics.families import holm
@@ -117,32 +118,28 @@ def effective_attacks(section: Section) -> list[str]:
 def asr_by_seed(section: Section, attack: str) -> dict[str, Values]:
     """The ASR under an attack, by defense and seed."""
     evaluators = asr_evaluators(section)
-    return _by_defense(section, lambda group: stat_of(group, evaluators, ASR) if group.attack == attack else None)
+    groups = [group for group in section.groups.values() if group.attack == attack]
+    return _by_defense((group.defense, stat) for group in groups if (stat := stat_of(group, evaluators, ASR)))
 
 
 def utility_by_seed(section: Section, evaluator: str, names: Collection[str]) -> dict[str, Values]:
     """An evaluator's mean over tasks, by defense and seed, averaged over the attacks that all `names` were run with."""
     column = next((c for c in utility_columns(section) if c.name == evaluator and c.sums_up and c.better == "higher"), None)
     if column is None:
-        return {}
-    stats = {
-        key: utility_cell(section, group, column, Notes()).stat for key, group in section.groups.items() if key[1] in names
-    }
-    measured = [{attack for (attack, defense), stat in stats.items() if defense == name and stat} for name in names]
-    common = set.intersection(*measured)
-    return _by_defense(section, lambda group: stats.get((group.attack, group.defense)) if group.attack in common else None)
+        return _by_defense([])
+    groups = [group for group in section.groups.values() if group.defense in names]
+    stats = [(group, stat) for group in groups if (stat := utility_cell(section, group, column, Notes()).stat)]
+    common = set.intersection(*({group.attack for group, _ in stats if group.defense == name} for name in names))
+    return _by_defense((group.defense, stat) for group, stat in stats if group.attack in common)
 
 
-def _by_defense(section: Section, stat: Callable[[Group], Stat | None]) -> dict[str, Values]:
-    """The mean over groups, by defense and seed; only seeds that all groups have."""
-    found: dict[str, list[Values]] = {}
-    for (_, defense), group in section.groups.items():
-        measured = stat(group)
-        if measured:
-            values = {seed: point.value for seed, point in zip(measured.seeds, measured.points, strict=True)}
-            found.setdefault(defense, []).append(values)
-    means = {defense: _mean(groups) for defense, groups in found.items()}
-    return {defense: values for defense, values in means.items() if values}
+def _by_defense(stats: Iterable[tuple[str, Stat]]) -> dict[str, Values]:
+    """The mean over the statistics of each defense, by seed; only seeds that all have. A defense without any has no values."""
+    found: dict[str, list[Values]] = defaultdict(list)
+    for defense, stat in stats:
+        found[defense].append({seed: point.value for seed, point in zip(stat.seeds, stat.points, strict=True)})
+    means = {defense: _mean(values) for defense, values in found.items()}
+    return defaultdict(dict, {defense: values for defense, values in means.items() if values})
 
 
 def _mean(groups: Sequence[Values]) -> Values:
@@ -158,7 +155,7 @@ def _family(attack: str, measure: str, couples: Iterable[tuple[str, str, dict[st
     """Test the pairs of defenses of one family; each comes with the values to compare."""
     tested = []
     for defense, against, values in couples:
-        own, other = values.get(defense, {}), values.get(against, {})
+        own, other = values[defense], values[against]
         seeds = sorted(own.keys() & other.keys())
         if len(seeds) >= LEAST_SEEDS:
             tested.append((defense, against, paired([own[seed] for seed in seeds], [other[seed] for seed in seeds])))

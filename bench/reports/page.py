@@ -176,7 +176,7 @@ def spec_of(run: Run) -> list[tuple[str, str]]:
 
 
 def provenance_of(run: Run) -> list[tuple[str, str]]:
-    flat = labels.flatten({"run key": run.key, **(run.record.provenance if run.record else {})})
+    flat = labels.flatten({"run key": run.key, **(run.record.provenance.dump() if run.record else {})})
     return [(key, labels.plain(value)) for key, value in flat.items()]
 
 

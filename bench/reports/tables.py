@@ -133,7 +133,7 @@ def asr_table(section: Section) -> AsrTable | None:
     notes, names = Notes(), asr_evaluators(section)
     rows = []
     for defense in section.defenses:
-        groups = [section.groups.get((attack, defense)) for attack in attacks]
+        groups = [section.group(attack, defense) for attack in attacks]
         if any(groups):
             rows.append(Row("", defense, [asr_cell(group, names, notes) for group in groups]))
     verdicts = [attack_verdict(section, attack, names, notes) for attack in attacks]

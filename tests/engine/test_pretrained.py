@@ -98,7 +98,7 @@ def test_a_run_says_what_it_started_from(file: Path, tmp_path: Path) -> None:
     assert record.spec
     assert record.spec.model
     assert record.spec.model.weights == _sha(file)
-    assert record.provenance["pretrained"] == "given.pt"
+    assert record.provenance.pretrained == "given.pt"
     trained = load_file(store.run_dir(matrix.cells[0].key) / "model.safetensors")
     start, fresh = torch.load(file), factory.create(MODEL, 0).state_dict()
     name = "positional_embedding"

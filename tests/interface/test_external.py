@@ -66,7 +66,7 @@ def test_the_numbers_are_those_of_the_cell_whose_weights_it_has(out: Path, tmp_p
     assert found.runs == (run.key,)
     assert run.record
     told = run.record.provenance
-    assert (told["trained"], told["file"], len(told["sha256"])) == ("elsewhere", "theirs.pt", 64)
+    assert (told.trained, told.file, len(told.sha256)) == ("elsewhere", "theirs.pt", 64)
     (section,) = sections_of(load_runs(Store.open(out)))
     table = asr_table(section)
     assert table

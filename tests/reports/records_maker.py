@@ -112,6 +112,10 @@ def write_training(store: Store, attack: str, defense: str, seed: int, epochs: i
     )  # fmt: skip
 
 
+def with_provenance(record: RunRecord, **changes: str) -> RunRecord:
+    return record.model_copy(update={"provenance": record.provenance.model_copy(update=changes)})
+
+
 def examples_of(attack: str, defense: str) -> Record:
     return similar.examples(defense, EVIL if EVIL in (attack, defense) else similar.LABELS[0])
 
