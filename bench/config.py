@@ -134,9 +134,9 @@ class Settings:
         config = digest(factory.config(name))
         return ModelSpec(name=name, config=config, weights=self._weights(name, options.pretrained))
 
-    def _weights(self, model: str, asked: str | None) -> str | None:
+    def _weights(self, model: str, name: str | None) -> str | None:
         try:
-            return pretrained.given(model, asked) if asked else None
+            return pretrained.digest_of(model, name) if name else None
         except UserError as error:
             raise UserError(f"{self._named('model', 'pretrained')}: {error}") from None
 

@@ -156,7 +156,7 @@ def _initial(spec: RunSpec) -> torch.nn.Module:
     """A cell's model before training: with the given weights, or with fresh ones."""
     model = factory.create(spec.model.name, keys.seed_of(*keys.initial_parts(spec)))
     if spec.model.weights:
-        pretrained.start(model, spec.model.name, spec.model.weights)
+        pretrained.load_weights(model, spec.model.name, spec.model.weights)
     return model
 
 
