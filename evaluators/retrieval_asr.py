@@ -16,12 +16,13 @@ from bench.registry import register_evaluator
 class RetrievalASR(Evaluator):
     """Share of the attack's queries that retrieve the adversary's class, Hit@k (Yang et al. 2023, ICML; Yao et al. 2025).
 
-    Task `image_to_text`: a query is a probe image, with its trigger or targeted, and a hit where one of the k most similar
-    held-out captions names the adversary's class. Task `text_to_image`, for attacks on captions: a query is a caption with its
-    trigger, and a hit where one of the k most similar held-out images shows the class. Of equal similarities those of another
-    class come first. The floor is that of the undefended model trained without poison. Deviations: the gallery is the data
-    set's `test` pairs, each distinct caption once; queries whose class has nothing in it are left out; all queries count, where
-    released code of Yao et al. 2025 ranks the last batch alone.
+    `image_to_text`: a probe image, triggered or targeted, is a hit if one of the k most similar held-out captions names the
+    adversary's class. `text_to_image`, for attacks on captions: a triggered caption is a hit if one of the k most similar
+    held-out images shows the class. In a tie other classes come first. The floor is that of the clean model.
+
+    Deviations:
+    - The gallery is the data set's test pairs, each distinct caption once. Queries whose class is not in it are left out.
+    - All queries count; the released code of Yao et al. 2025 ranks the last batch alone.
     """
 
     citations = ("yang2023multimodal", "yao2025toxictextclip")
@@ -43,9 +44,9 @@ class RetrievalASR(Evaluator):
                 for item, classes in enumerate(members):
                     shown[list(classes), item] = True
                 right = shown[labels]
-                asked = right.any(dim=1)
-                if asked.any():
-                    ranks = best_ranks(queries[asked], gallery, right[asked].__getitem__)
+                answerable = right.any(dim=1)
+                if answerable.any():
+                    ranks = best_ranks(queries[answerable], gallery, right[answerable].__getitem__)
                     measurements += shares(metric, task, ranks)
         return measurements
 
@@ -54,7 +55,7 @@ _Search = tuple[str, torch.Tensor, torch.Tensor, torch.Tensor, Sequence[tuple[in
 
 
 def _searches(ctx: EvalContext, model: FrozenModel) -> Iterator[_Search]:
-    """For each task its name, queries (n, d), their classes int64 (n,), the gallery (m, d) and the classes of its items."""
+    """For each task: name, queries (n, d), their classes int64 (n,), the gallery (m, d) and the classes of its items."""
     pairs = ctx.bundle.test
     captions = list(dict.fromkeys(pairs.captions))
     named = MentionIndex.of(ctx.bundle.vocabulary)
