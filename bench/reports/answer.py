@@ -45,7 +45,7 @@ class Outcome:
 
     @property
     def text(self) -> str:
-        return f"{self.attack} ({number(self.asr)}%{'' if self.engaged else ', did not engage'})"
+        return f"{self.attack} ({number(self.asr)}%)"
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,16 @@ class Verdict:
     def _stops(self) -> str:
         if self.undefended:
             return f"is the undefended model: {_count(len(self.outcomes), 'attack')} with a mean ASR of {number(self.mean)}%"
-        left = [outcome.text for outcome in self.outcomes if not outcome.stopped]
-        stops = f"stops {len(self.stopped)} of {_count(len(self.outcomes), 'attack')}"
+        left = [outcome.text for outcome in self.outcomes if outcome.engaged and not outcome.stopped]
+        idle = [outcome.text for outcome in self.outcomes if not outcome.engaged]
+        stops = f"stops {len(self.stopped) or 'none'} of {_count(len(self.outcomes), 'attack')}"
         if any(outcome.p is not None for outcome in self.stopped):
-            stops += f" ({self.shown} beyond the noise of the seeds)"
+            stops += f" ({self.shown or 'none'} beyond the noise of the seeds)"
         if self.unmeasured:
             stops += f", {self.unmeasured} not measured"
-        return f"{stops}, but not {', '.join(left)}" if left else stops
+        if left:
+            stops += f"{', but not' if self.stopped else ':'} {', '.join(left)}"
+        return f"{stops}; did not engage against {', '.join(idle)}" if idle else stops
 
     @property
     def _costs(self) -> str:
@@ -139,7 +142,7 @@ class Answer:
         if self.seeds < ENOUGH:
             return (
                 f"{self.seeds} seeds: only differences larger than those named as detectable are found in four of five cases; "
-                f"that two defenses are equal can not be claimed. {ENOUGH} seeds tell more."
+                f"that two defenses are equal cannot be claimed. {ENOUGH} seeds tell more."
             )
         return ""
 
