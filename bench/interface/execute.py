@@ -67,6 +67,7 @@ def run_locally(
 ) -> Counter[str]:
     """Run every cell in this process, as rank 0, or in worker processes; returns numbers of cells by outcome."""
     from bench.jobs.slots import JobSlots, available_cores
+    from bench.matrix.device import emulates_bf16
     from bench.matrix.local import LocalExecutor, count_pending
     from bench.matrix.progress import MatrixProgress
     from bench.matrix.runtime import Runtime
@@ -76,6 +77,12 @@ def run_locally(
 
     pending = count_pending(matrices, store, options.retry_failed)
     slots = JobSlots.of(options.jobs, device, pending)
+    if (
+        pending
+        and emulates_bf16(device)
+        and any(cell.spec.train.precision == "bf16" for matrix in matrices for cell in matrix.cells)
+    ):
+        print_plain(console, "This CPU has no bf16 instructions: --precision fp32 is faster here, with run keys of its own")
     if slots.count > 1:
         return _run_in_parallel(matrices, store, options, device, slots, console)
     if pending and slots.leaves_cores_idle:
