@@ -79,7 +79,7 @@ class SubmititExecutor(ClusterExecutor):
         options: SlurmOptions,
     ) -> None:
         super().__init__(matrices, store, config, progress, stop)
-        self._slurm = _auto_executor(store, options)
+        self._slurm = auto_executor(store, options)
         self._collected: list[CellTask] = []
 
     def _send(self, task: CellTask) -> bool:
@@ -99,7 +99,7 @@ class SubmititExecutor(ClusterExecutor):
         held = [task for task in collected if is_locked(self.store, task.cell.key)]
         free = [task for task in collected if task not in held]
         if free:
-            jobs = _submitted(self._slurm, [CellJob(self.config, task.source, task.cells) for task in free])
+            jobs = submit(self._slurm, [CellJob(self.config, task.source, task.cells) for task in free])
             self._running.update(zip(jobs, free, strict=True))
         yield from ((task, LOCKED) for task in held)
 
@@ -123,7 +123,7 @@ class SubmititExecutor(ClusterExecutor):
             job.cancel(check=False)
 
 
-def _auto_executor(store: Store, options: SlurmOptions) -> AutoExecutor:
+def auto_executor(store: Store, options: SlurmOptions) -> AutoExecutor:
     """Raises UserError for a bad value of --slurm, and where there is no Slurm."""
     folder = store.root.absolute() / _FOLDER / "%j"
     try:
@@ -139,7 +139,8 @@ def _auto_executor(store: Store, options: SlurmOptions) -> AutoExecutor:
     return executor
 
 
-def _submitted(executor: AutoExecutor, jobs: Sequence[CellJob]) -> list[Job[str | UserError]]:
+def submit(executor: AutoExecutor, jobs: Sequence[CellJob]) -> list[Job[str | UserError]]:
+    """Submit jobs as an array. Raises UserError with what sbatch said if it refuses them."""
     try:
         return executor.submit_array(jobs)
     except (FailedJobError, FailedSubmissionError, OSError) as error:
