@@ -155,7 +155,9 @@ def test_a_class_that_nobody_mentions(bench: Bench, tmp_path: Path) -> None:
     assert "mentioned by 1000 training captions" in _refused(bench, tmp_path / "out", *drawn)
 
 
-def test_jobs_and_ray_exclude_each_other(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_and_a_cluster_exclude_each_other(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.cluster.options.find_spec", lambda name: name)
     said = _refused(bench, tmp_path / "out", "--executor", "ray", "--jobs", 2)
     assert "--jobs 2: with --executor ray, --cpus-per-cell and --gpus-per-cell determine the number of cells" in said
+    said = _refused(bench, tmp_path / "out", "--executor", "submitit", "--jobs", 2)
+    assert "--jobs 2: with --executor submitit, --slurm array_parallelism=N determines the number of cells" in said
