@@ -62,6 +62,7 @@ def test_a_bad_parameter(given: str, words: str) -> None:
     assert str(raised.value).startswith(words)
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_cells_are_one_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("submitit")
     from bench.cluster.submitit_executor import auto_executor, submit
