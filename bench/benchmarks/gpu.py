@@ -80,7 +80,7 @@ def flop_per_pair(trainer: Trainer) -> float:
     """FLOP of a step, forward and backward, by pair."""
     with FlopCounterMode(display=False) as counter:
         run_steps(trainer, (trainer.defense.phases(0), 0, 0), 1)
-    return counter.get_total_flops() / trainer.train.batch_size
+    return int(counter.get_total_flops()) / trainer.train.batch_size
 
 
 @contextmanager
@@ -134,7 +134,7 @@ class DeviceWaits(Stages):
 def _between(first: torch.cuda.Event | float, second: torch.cuda.Event | float) -> float:
     if isinstance(first, float) or isinstance(second, float):
         return float(second) - float(first)  # type: ignore[arg-type]
-    return first.elapsed_time(second) / 1000
+    return float(first.elapsed_time(second)) / 1000
 
 
 def report(training: Training, device: torch.device, found: dict[str, Measured], flop: float) -> None:
