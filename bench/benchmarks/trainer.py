@@ -27,9 +27,8 @@ import torch
 
 import bench
 from bench.benchmarks import pairs, run
-from bench.benchmarks.training import WARM, Training, pairs_per_second, trainer_of
+from bench.benchmarks.training import WARM, Training, matrix_of, pairs_per_second, trainer_of
 from bench.errors import UserError
-from bench.matrix.expand import expand
 
 CPU = torch.device("cpu")
 OPEN_CLIP, FROM_FILES, IN_MEMORY = "open_clip", "ours, from files", "ours, in memory"
@@ -84,7 +83,7 @@ def export(training: Training, data: str, root: Path | None, format: str, steps:
     """Write the first training pairs of a data set, enough for a run. Raises UserError if it has too few."""
     count = ceil(training.pairs(steps) / pairs.TRAIN_SHARE) + training.batch_size
     options = (f"data.train={count}",) if data == "scenes" else ()
-    bundle = expand(training.request(data, root, options)).workspace.bundle
+    bundle = matrix_of(training.request(data, root, options)).workspace.bundle
     if len(bundle.train.captions) < count:
         raise UserError(
             f"--data {data}: its {len(bundle.train.captions):,} training pairs are fewer than the {count:,} of a run; "

@@ -18,7 +18,7 @@ from bench.errors import UserError
 from bench.interface.plugins import load_plugins
 from bench.matrix.cell import prepare
 from bench.matrix.device import synchronize
-from bench.matrix.expand import NO_ATTACK, UNDEFENDED, MatrixRequest, expand
+from bench.matrix.expand import NO_ATTACK, UNDEFENDED, Matrix, MatrixRequest, expand
 from bench.matrix.progress import MatrixProgress
 from bench.matrix.runtime import Runtime
 from bench.matrix.store import Store
@@ -55,11 +55,15 @@ class Training:
         )
 
 
+def matrix_of(request: MatrixRequest) -> Matrix:
+    load_plugins(())
+    return expand(request)
+
+
 @contextmanager
 def trainer_of(request: MatrixRequest, device: torch.device, in_memory: bool = False) -> Iterator[Trainer]:
     """The trainer of the request's only cell; its images are decoded in advance, or else whenever a batch needs them."""
-    load_plugins(())
-    matrix = expand(request)
+    matrix = matrix_of(request)
     (cell,) = matrix.cells
     images = matrix.workspace.bundle.train.images
     if in_memory:

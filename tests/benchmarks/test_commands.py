@@ -17,6 +17,7 @@ from PIL import Image
 from bench.benchmarks import gpu, millions, pairs, trainer
 from bench.benchmarks.training import WARM, Training, pairs_per_second, trainer_of
 from bench.errors import UserError
+from tests.e2e.conftest import started
 
 TRAINING = Training("scenes-small", 8, "fp32")
 STEPS = 3
@@ -69,6 +70,13 @@ def test_ratios_are_of_the_runs_of_one_round(
         found = re.search(rf"ours {title}: (\d+) .*ours {title} relative to open_clip: ([\d.]+) ", said, re.DOTALL)
         assert found, said
         assert float(found[2]) == pytest.approx(int(found[1]) / 100, abs=0.011)
+
+
+def test_bad_input_is_one_sentence_and_exit_code_2() -> None:
+    done = started("--data", "mscoco", start="import sys; from bench.benchmarks import run, trainer; run(trainer.main)")
+    said, errors = done.communicate(timeout=120)
+    assert (done.returncode, said) == (2, "")
+    assert errors == "bench: --data mscoco: give its folder with --data-root DIR\n"
 
 
 def test_a_spread_is_median_minimum_and_maximum() -> None:
