@@ -1,6 +1,7 @@
 """What --slurm accepts, and what sbatch is told."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from bench.cluster.options import SlurmOptions
 from bench.errors import UserError
 from bench.interface.options import RunOptions
 from bench.matrix.store import Store
+from bench.shutdown import graceful_shutdown
 
 SBATCH = '#!/bin/sh\ncp "$1" "$0.script"\necho "Submitted batch job 7"\n'
 
@@ -92,3 +94,28 @@ def test_cells_are_one_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def _nothing() -> str:
     return "done"
+
+
+@pytest.mark.parametrize(("outcome", "said"), [("locked", [True, signal.SIGUSR2]), ("done", [True])])
+def test_a_preempted_job_is_requeued_once_its_cell_has_stopped(
+    monkeypatch: pytest.MonkeyPatch, outcome: str, said: list[object]
+) -> None:
+    pytest.importorskip("submitit")
+    from bench.cluster import submitit_executor
+
+    heard: list[object] = []
+
+    def run_cell(*_: object) -> str:
+        with graceful_shutdown() as stop:
+            signal.raise_signal(signal.SIGUSR2)
+            heard.append(stop())
+        return outcome
+
+    monkeypatch.setattr(submitit_executor, "run_cell", run_cell)
+    before = signal.signal(signal.SIGUSR2, lambda number, frame: heard.append(number))  # submitit's own
+    try:
+        job = submitit_executor.CellJob(None, None, ())  # type: ignore[arg-type]
+        assert (job(), heard) == (outcome, said)
+        assert job.checkpoint().function is job
+    finally:
+        signal.signal(signal.SIGUSR2, before)
