@@ -45,6 +45,17 @@ def _refused(bench: Bench, out: Path, *arguments: object) -> str:
         (["--set", "attack.rate=1e-5"], "attack.rate=1e-05 poisons none of the 256 training pairs"),
         (["--set", "attack.target=unicorn"], "attack.target=unicorn: no such class"),
         (["--attack", "badnet", "--set", "attack.rate=0.9"], "lower the rate"),
+        (
+            [
+                "--attack",
+                "toxic_text_word",
+                "--set",
+                "attack.rate=0.05",
+                "--set",
+                f"attack.toxic_text_word.trigger={'zx ' * 14}",
+            ],
+            "the model's context has no room for it",
+        ),
         (["--seeds", "a"], "--seeds a: expected integers"),
         (["--seeds", "1.5"], "--seeds 1.5: expected integers"),
         (["--seeds", "0..3"], "--seeds 0..3: expected integers"),

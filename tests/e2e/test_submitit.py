@@ -117,13 +117,12 @@ def test_preempted_and_interrupted(bench: Bench, trace: Path, tmp_path: Path, mo
     command = started(*on_slurm)
     os.kill(_begun(trace, "begin"), signal.SIGUSR2)
     _begun(trace, "resumed")
-    assert len(list((out / "slurm").iterdir())) == 1
+    assert len([path for path in (out / "slurm").iterdir() if path.name.isdecimal()]) == 1
     assert command.poll() is None
     command.send_signal(signal.SIGINT)
-    assert (command.communicate(timeout=300)[1], command.returncode) == (
-        "bench: interrupted; run the same command again to resume\n",
-        130,
-    )
+    errors = command.communicate(timeout=300)[1]  # and, of submitit's local executor, what its jobs print when cancelled
+    assert "bench: interrupted; run the same command again to resume\n" in errors
+    assert command.returncode == 130
     assert list(out.glob("runs/*/checkpoint.pt"))
 
     monkeypatch.delenv("WAIT")
