@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.data import tar_header
 from bench.data.tar_header import Header
 
 NAMES = ("0001.jpg", "a" * 99, "b" * 100, "c" * 101 + ".txt", "folder/0002.txt", f"{'d' * 120}/0003.txt", "grüße.txt", "old/")
@@ -64,7 +63,9 @@ def parsed(header: type[tarfile.TarInfo], block: bytes) -> object:
     return found.name, found.size, found.type, found.issparse()
 
 
-def test_a_plain_header_takes_the_fast_way() -> None:
+def test_a_plain_header_takes_the_fast_way(monkeypatch: pytest.MonkeyPatch) -> None:
     block = member("0001.jpg", tarfile.REGTYPE, 12_345).tobuf(tarfile.USTAR_FORMAT)
-    assert tar_header._plain_size(block) == 12_345
-    assert tar_header._plain_size(block[:-1]) is None
+    monkeypatch.delattr(tarfile.TarInfo, "frombuf")
+    assert Header.frombuf(block, "utf-8", "strict").size == 12_345
+    with pytest.raises(AttributeError):
+        Header.frombuf(block[:-1], "utf-8", "strict")
