@@ -52,6 +52,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "bench.recipe",
         "bench.registry",
         "bench.sources",
+        "bench.text",
     ),
     "bench.keys": ("bench.canonical", "bench.config"),
     "bench.suites": ("bench.canonical", "bench.errors"),
@@ -98,7 +99,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "bench.shutdown",
         "bench.training",
     ),
-    "bench.cluster": ("bench.console", "bench.errors", "bench.matrix"),
+    "bench.cluster": ("bench.console", "bench.errors", "bench.matrix", "bench.text"),
     "bench.reports": (
         "bench.__version__",
         "bench.canonical",

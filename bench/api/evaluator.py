@@ -67,7 +67,7 @@ class PairScores(Protocol):
     """What a defense made of its training pairs, and what is true of them.
 
     score: float32 (pairs,), higher is more suspicious, NaN where a pair was not scored; kept: the pairs that it trusts at its
-    own threshold, bool (pairs,), None where it has none; poisoned: bool (pairs,).
+    own threshold, bool (pairs,), None if it has none; poisoned: bool (pairs,).
     """
 
     @property
@@ -94,7 +94,7 @@ class EvalContext(Protocol):
 
     @property
     def queries(self) -> Sequence[Query]:
-        """The attack's evaluation texts; none where it has none."""
+        """The attack's evaluation texts; none if it has none."""
         ...
 
     @property
@@ -103,7 +103,7 @@ class EvalContext(Protocol):
         ...
 
     def pair_scores(self) -> PairScores:
-        """How suspicious the defense found each training pair. Raises UserError where the run kept none."""
+        """How suspicious the defense found each training pair. Raises UserError if the run kept none."""
         ...
 
     def surrogate(self) -> Surrogate:

@@ -52,7 +52,7 @@ class Labels:
     def as_classes(self, vocabulary: Vocabulary) -> NDArray[np.int64]:
         """The class of the vocabulary that each row's label names, -1 where it names none: int64 (n,).
 
-        Labels that are whole numbers, and no names of classes, count the classes from 0. Raises UserError where they cannot.
+        Labels that are whole numbers, and no names of classes, count the classes from 0. Raises UserError if they cannot.
         """
         spoken = class_places(vocabulary)
         places = [spoken.get(plain(name), -1) for name in self.names]
@@ -93,7 +93,7 @@ def class_task(
     """The task `classes`: images once each, at most 20,000 for training; or why there is none.
 
     It is over the vocabulary, and over the labels themselves where that is ImageNet's, which is nobody's choice of labels.
-    parts: pairs by part, and the row of each, int64. Raises UserError where labels are numbers without names.
+    parts: pairs by part, and the row of each, int64. Raises UserError if labels are numbers without names.
     """
     if vocabulary == imagenet():
         if labels.numbered:

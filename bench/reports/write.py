@@ -142,6 +142,6 @@ def price_csv(runs: list[Run]) -> str:
 
 
 def model_detection_csv(runs: list[Run]) -> str:
-    """One row a defense, attack and score of models, see `bench.reports.model_detection`; empty where nothing gives one."""
+    """One row a defense, attack and score of models, see `bench.reports.model_detection`; empty if nothing gives one."""
     rows = [{"section": section.id, **vars(found)} for section in sections_of(runs) for found in detection_of(section)]
     return as_csv(rows, list(rows[0])) if rows else ""

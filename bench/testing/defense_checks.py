@@ -80,7 +80,7 @@ def check_scores(entry: Entry[Defense]) -> None:
         return
     found, wanted = (str(scores.dtype), scores.shape), ("float32", (defense.setup.pairs,))
     assert found == wanted, f"scores() gives {found}, not {wanted}"
-    assert not np.isnan(scores).all(), "scores() scores no pair; give None where the defense does not score pairs"
+    assert not np.isnan(scores).all(), "scores() scores no pair; give None if the defense does not score pairs"
     assert not np.isinf(scores).any(), "scores() has infinite values; give NaN for a pair that was not scored"
 
 

@@ -79,7 +79,12 @@ def spec_of(entry: Entry[Any]) -> RunSpec:
 
 
 def attack_context(seed: int = 0) -> AttackContext:
-    return AttackContext(bundle(), lambda purpose: keys.generator("small", seed, purpose))
+    return AttackContext(bundle(), lambda purpose: keys.generator("small", seed, purpose), reads)
+
+
+def reads(texts: Sequence[str]) -> list[bool]:
+    """Whether `tokenize` keeps all words of each text."""
+    return [len(text.split()) <= _LENGTH for text in texts]
 
 
 class LinearClip(nn.Module):
