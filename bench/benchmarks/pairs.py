@@ -45,7 +45,7 @@ def pictures(count: int, side: int, rng: np.random.Generator) -> Iterator[bytes]
         number = min(_CHUNK, count - start)
         coarse = torch.from_numpy(rng.uniform(0, 255, (number, 3, _COARSE, _COARSE)).astype(np.float32))
         smooth = F.interpolate(coarse, side, mode="bilinear")
-        noise = torch.from_numpy(rng.normal(0, 8, smooth.shape).astype(np.float32))
+        noise = torch.from_numpy(rng.normal(0, 8, (1, 3, side, side)).astype(np.float32))
         yield from Encoding(QUALITY).encode((smooth + noise).clamp(0, 255).to(torch.uint8))
 
 
