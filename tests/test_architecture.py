@@ -22,6 +22,7 @@ RECORDS = (
     "bench.matrix.reading",
     "bench.matrix.store",
     "bench.matrix.old_records",
+    "bench.matrix.predictions",
 )
 
 # What each module and package of the engine may import, from the bottom up: an entry names entries above it alone.
@@ -168,6 +169,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "bench.matrix.reading": ("bench.text",),
     "bench.matrix.store": ("bench.canonical", "bench.disk", "bench.errors", *RECORDS[:3]),
     "bench.matrix.old_records": ("bench.matrix.schema", "bench.meaning"),
+    "bench.matrix.predictions": ("bench.errors",),
     "bench.reports": (*(name for name in LAYERS["bench.reports"] if name != "bench.matrix"), *RECORDS),
 }
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ def pack(columns: Mapping[str, Ints], lists: Mapping[str, Sequence[str]]) -> byt
 
 
 def unpack(content: bytes) -> pd.DataFrame:
-    """What is in a file, with the columns DTYPES. Raises ValueError, KeyError or BadZipFile for other content."""
+    """What is in a file, with the columns DTYPES; raises errors of several kinds for other content."""
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         arrays = dict(file)
     none = np.full(len(arrays["uid"]), -1)
@@ -74,7 +73,7 @@ def read(file: Path, sha256: str) -> pd.DataFrame:
         problem = "is not the file of its record, which has another sha256 digest"
     except OSError as error:
         problem = f"cannot be read ({error.strerror})"
-    except (ValueError, KeyError, zipfile.BadZipFile):
+    except Exception:  # zipfile, zlib, NumPy and pandas all raise their own errors
         problem = "is not a file of predictions"
     record = file.with_suffix(".json").name
     raise UserError(f"{file} {problem}: restore it, or delete {record} beside it and repeat the run, which measures again")
