@@ -233,10 +233,11 @@ def test_only_the_command_line_knows_the_command_line_and_the_checks() -> None:
     [
         "from bench.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass",
         "from bench.cli import main\ntry: main(['status', '--out', 'results/suites'])\nexcept SystemExit: pass",
+        "import bench; bench.load_predictions('results/reference')",
         "import pkgutil, importlib, bench.reports as r\n"
         "for m in pkgutil.walk_packages(r.__path__, 'bench.reports.'): importlib.import_module(m.name)",
     ],
-    ids=["bench --help", "bench status", "bench.reports"],
+    ids=["bench --help", "bench status", "bench.load_predictions", "bench.reports"],
 )
 def test_light_parts_import_neither_torch_nor_plugins(code: str) -> None:
     show = "\nimport sys; print('loaded:', *sorted(sys.modules))"

@@ -55,13 +55,15 @@ def unpack(content: bytes) -> pd.DataFrame:
 
 
 def joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The rows of one or more frames; a column stays categorical, with the categories of all of them."""
-    alone = [name for name, kind in frames[0].dtypes.items() if kind == "category" and name not in CLASSES]
-    for columns in (CLASSES, *((name,) for name in alone)):
-        names = dict.fromkeys(name for frame in frames for column in columns for name in frame[column].cat.categories)
-        shared = pd.CategoricalDtype(pd.Index(list(names), dtype=object))
-        frames = [frame.astype(dict.fromkeys(columns, shared)) for frame in frames]
-    return pd.concat(frames, ignore_index=True)
+    """The rows of one or more frames; a column stays categorical, with the categories of all of them.
+
+    The class columns of a file share a list of names, so their categories stay the same.
+    """
+    kinds = {}
+    for column in frames[0].select_dtypes("category"):
+        names = dict.fromkeys(name for frame in frames for name in frame[column].cat.categories)
+        kinds[column] = pd.CategoricalDtype(pd.Index(list(names), dtype=object))
+    return pd.concat([frame.astype(kinds) for frame in frames], ignore_index=True)
 
 
 def read(file: Path, sha256: str) -> pd.DataFrame:
