@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torchvision.transforms.v2 import functional as tv
 
-from bench.api import EvalContext, Evaluator, Images, Measurement, Metric, Params, share, wilson
+from bench.api import EvalContext, Evaluator, Images, Measurement, Metric, Params, Predictions, share, wilson
 from bench.registry import register_evaluator
 
 _SMALL = 64
@@ -67,6 +67,8 @@ class Corruptions(Evaluator):
                 known = Corrupted(task.test_images, name, self.params.severity, ctx.seed)
                 images = corrupted.setdefault((id(task.test_images), name), known)
                 answers = (ctx.model.image_features(images) @ classes).argmax(dim=1).numpy()
+                names, uids = task.vocabulary.names, task.test_uids
+                ctx.keep(Predictions(task.name, names, uids, answers, true=task.test_labels, groups=name))
                 hits.append(answers == task.test_labels)
                 measurements.append(share(f"top1_{name}", task.name, hits[-1]))
             measurements.append(_mean("top1_corrupted", task.name, np.stack(hits)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.api import DatasetBundle, EvalContext, Evaluator, Measurement, Metric
+from bench.api import DatasetBundle, EvalContext, Evaluator, Measurement, Metric, Predictions
 from bench.evaluators.ranking import AT, best_ranks, numbered, shares
 from bench.registry import register_evaluator
 
@@ -34,5 +34,6 @@ class Retrieval(Evaluator):
         measurements = []
         for task, queries, gallery in (("text_to_image", texts, images), ("image_to_text", images, texts)):
             ranks = best_ranks(queries, gallery, lambda rows: same[rows, None] == same)
+            ctx.keep(Predictions(task, uids=pairs.uids, place=ranks))
             measurements += shares("recall_at_{}", task, ranks)
         return measurements

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
+import numpy as np
 import torch
 
-from bench.api import EvalContext, Evaluator, FrozenModel, Measurement, Metric
+from bench.api import EvalContext, Evaluator, FrozenModel, Measurement, Metric, Predictions
 from bench.data.mentions import MentionIndex
+from bench.evaluators import probes
 from bench.evaluators.ranking import AT, best_ranks, shares
 from bench.registry import register_evaluator
 
@@ -38,32 +41,42 @@ class RetrievalASR(Evaluator):
 
     def evaluate(self, ctx: EvalContext) -> list[Measurement]:
         measurements: list[Measurement] = []
+        own: dict[str, Predictions] = {}
         for metric, model in (("hit_at_{}", ctx.model), ("hit_at_{}_floor", ctx.clean_model())):
-            for task, queries, labels, gallery, members in _searches(ctx, model):
+            for task, asked, queries, gallery, members in _searches(ctx, model):
                 shown = torch.zeros(len(ctx.bundle.vocabulary.names), len(members), dtype=torch.bool)
                 for item, classes in enumerate(members):
                     shown[list(classes), item] = True
-                right = shown[labels]
-                answerable = right.any(dim=1)
-                if answerable.any():
-                    ranks = best_ranks(queries[answerable], gallery, right[answerable].__getitem__)
-                    measurements += shares(metric, task, ranks)
+                right = shown[[label for _, _, label in asked]]
+                rows = right.any(dim=1).nonzero().flatten()
+                if not len(rows):
+                    continue
+                ranks = best_ranks(queries[rows], gallery, right[rows].__getitem__)
+                measurements += shares(metric, task, ranks)
+                if task in own:
+                    ctx.keep(replace(own[task], place_clean=ranks))
+                else:
+                    uids, groups, labels = zip(*(asked[row] for row in rows), strict=True)
+                    names = ctx.bundle.vocabulary.names
+                    own[task] = Predictions(task, names, uids, target=np.array(labels), place=ranks, groups=groups)
         return measurements
 
 
-_Search = tuple[str, torch.Tensor, torch.Tensor, torch.Tensor, Sequence[tuple[int, ...]]]
+_Asked = tuple[str, str, int]
+"""Of a query its uid, its group and its class."""
+_Search = tuple[str, Sequence[_Asked], torch.Tensor, torch.Tensor, Sequence[tuple[int, ...]]]
 
 
 def _searches(ctx: EvalContext, model: FrozenModel) -> Iterator[_Search]:
-    """For each task: name, queries (n, d), their classes int64 (n,), the gallery (m, d) and the classes of its items."""
+    """For each task its name, what is asked, the queries (n, d), the gallery (m, d) and the classes of its items."""
     pairs = ctx.bundle.test
     captions = list(dict.fromkeys(pairs.captions))
     named = MentionIndex.of(ctx.bundle.vocabulary)
     if ctx.probes:
-        wanted = torch.tensor([probe.label for probe in ctx.probes])
+        asked = list(zip(probes.uids(ctx), probes.groups(ctx), (probe.label for probe in ctx.probes), strict=True))
         members = [named.members(caption) for caption in captions]
-        yield "image_to_text", model.image_features(ctx.probe_images()), wanted, model.text_features(captions), members
+        yield "image_to_text", asked, model.image_features(ctx.probe_images()), model.text_features(captions), members
     if ctx.queries:
+        asked = [(f"query/{number}", query.group, query.label) for number, query in enumerate(ctx.queries)]
         texts = model.text_features([query.text for query in ctx.queries])
-        wanted = torch.tensor([query.label for query in ctx.queries])
-        yield "text_to_image", texts, wanted, model.image_features(pairs.images), pairs.members
+        yield "text_to_image", asked, texts, model.image_features(pairs.images), pairs.members

@@ -16,6 +16,7 @@ from bench import intervals
 from .attack import Probe, Query, Surrogate
 from .data import DatasetBundle, Images, Vocabulary
 from .plugin import Params, Plugin
+from .predictions import Predictions
 
 
 class Metric(BaseModel):
@@ -116,6 +117,10 @@ class EvalContext(Protocol):
 
     def probe_images(self) -> Images:
         """The edited images of the probes, in their order."""
+        ...
+
+    def keep(self, predictions: Predictions) -> None:
+        """Keep what the images of a task were given in a file beside the record."""
         ...
 
 

@@ -235,8 +235,8 @@ def _measure(cell: Cell, workspace: Workspace, store: Store, models: CellModels)
         for each in cell.evaluations:
             if each.unsupported or store.eval_record(cell.key, each.evaluator.name, each.key):
                 continue
-            record = evaluate(each, CellEvalContext(cell.spec, each.clean, workspace, models))
-            store.write_eval(cell.key, each.evaluator.name, each.key, record)
+            measured = evaluate(each, CellEvalContext(cell.spec, each.clean, workspace, models))
+            store.write_eval(cell.key, each.evaluator.name, each.key, *measured)
 
 
 def _command(

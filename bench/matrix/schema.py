@@ -259,6 +259,13 @@ class DownstreamRecord(RecordModel):
     partial: Annotated[dict[str, str], OrNone] = {}
 
 
+class PredictionsRecord(RecordModel):
+    """evals/NAME-KEY.npz: its digest and its number of rows."""
+
+    sha256: str
+    rows: Count = 0
+
+
 class EvalRecord(RecordModel):
     """evals/NAME-KEY.json"""
 
@@ -268,6 +275,7 @@ class EvalRecord(RecordModel):
     metrics: Annotated[list[MetricRecord], OrEmpty] = []
     measurements: Annotated[list[MeasurementRecord], OrEmpty] = []
     downstream: DownstreamRecord | None = None
+    predictions: PredictionsRecord | None = None
     finished: Any = None
 
 

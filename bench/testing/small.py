@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -26,6 +26,7 @@ from bench.api import (
     Images,
     Poison,
     PoisonPlan,
+    Predictions,
     Probe,
     Query,
     Surrogate,
@@ -203,6 +204,10 @@ class SmallEvalContext:
     clean_model: Callable[[], FrozenModel]
     surrogate: Callable[[], Surrogate]
     pair_scores: Callable[[], SmallScores]
+    kept: list[Predictions] = field(default_factory=list)
+
+    def keep(self, predictions: Predictions) -> None:
+        self.kept.append(predictions)
 
 
 @cache

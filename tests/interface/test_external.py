@@ -58,10 +58,19 @@ def _rows(out: Path, defense: str) -> pd.DataFrame:
     return frame[(frame.attack == "badnet") & (frame.defense == defense)][MEASURED].reset_index(drop=True)
 
 
+def _predictions(out: Path, defense: str) -> pd.DataFrame:
+    frame = bench.load_predictions(out)
+    mine = frame[(frame.attack == "badnet") & (frame.defense == defense)]
+    return mine.drop(columns=["defense", "run_key"]).reset_index(drop=True)
+
+
 def test_the_numbers_are_those_of_the_cell_whose_weights_it_has(out: Path, tmp_path: Path) -> None:
     file = _checkpoint(out, "badnet", tmp_path / "theirs.pt")
     found = bench.evaluate_checkpoint(file, out=out, **ASKED)
     pd.testing.assert_frame_equal(_rows(out, "external"), _rows(out, "clip"))
+    own, theirs = _predictions(out, "clip"), _predictions(out, "external")
+    assert len(own) > 4 * 64, "the probes of the attack beside four tasks"
+    pd.testing.assert_frame_equal(theirs, own)
     run = _runs(out)["external"]
     assert found.runs == (run.key,)
     assert run.record

@@ -130,7 +130,7 @@ def test_rows_of_the_file_are_those_of_the_page(store: Store) -> None:
 def printed(store: Store) -> Callable[..., str]:
     def run(*names: str, metrics: tuple[str, ...] = ("asr", "zero_shot")) -> str:
         console = Console(file=io.StringIO(), width=80)
-        print_comparisons(sections_of(load_runs(store)), *names, metrics, console)
+        print_comparisons(store, sections_of(load_runs(store)), *names, metrics, console)
         return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
     return run
