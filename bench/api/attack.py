@@ -179,7 +179,7 @@ class Attack(Plugin):
         return plan
 
     def apply(self, images: torch.Tensor, edits: Sequence[Edit], plan: PoisonPlan) -> torch.Tensor:
-        """Edit images: uint8 (n, 3, side, side) -> the same shape. Pure; each row is independent of the others."""
+        """Edit images: uint8 (n, 3, side, side), on the CPU -> the same. Pure; each row is independent of the others."""
         return images
 
     @abstractmethod

@@ -49,7 +49,7 @@ class Measurement(BaseModel):
 
 
 class FrozenModel(Protocol):
-    """A trained model in evaluation mode; evaluators share its cache of features."""
+    """A trained model in evaluation mode; its features are on the CPU, and evaluators share its cache of them."""
 
     def image_features(self, images: Images) -> torch.Tensor:
         """Unit embeddings of all images: float32 (n, d)."""

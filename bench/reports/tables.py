@@ -260,7 +260,8 @@ def utility_columns(section: Section) -> list[Column]:
         if len(names) > 1 and names[0] not in OVERALL:
             columns.append(Column(label, name, metric, "", names, **about))
         columns += [Column(label, name, metric, task, names, **about) for task in names]
-    return sorted(columns, key=lambda column: (column.name, column.evaluator, column.metric))
+    order = {(e.name, m.name): place for e in evaluations if e.record for place, m in enumerate(e.record.metrics)}
+    return sorted(columns, key=lambda column: (column.name, column.evaluator, order.get((column.name, column.metric), -1)))
 
 
 def utility_table(section: Section) -> UtilityTable | None:

@@ -40,7 +40,7 @@ from bench.models.encoder import ClipEncoder
 from bench.models.frozen import FrozenClip, FrozenSurrogate
 from bench.registry import Entry
 
-EMBED_DIM = TRUNK_DIM = 16
+EMBED_DIM, TRUNK_DIM = 16, 24
 _SIDE, _WORDS, _LENGTH = 32, 1024, 16
 _RATE = 0.04
 CPU = torch.device("cpu")
@@ -88,12 +88,25 @@ def reads(texts: Sequence[str]) -> list[bool]:
     return [len(text.split()) <= _LENGTH for text in texts]
 
 
+class LinearTower(nn.Module):
+    """Linear features of pooled pixels, and their projection, which is off where `proj` is None."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Linear(3 * (_SIDE // 8) ** 2, TRUNK_DIM)
+        self.proj: nn.Parameter | None = nn.Parameter(torch.randn(TRUNK_DIM, EMBED_DIM) * TRUNK_DIM**-0.5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = torch.as_tensor(self.features(nn.functional.avg_pool2d(images, 8).flatten(1)))
+        return features if self.proj is None else features @ self.proj
+
+
 class LinearClip(nn.Module):
     """A minimal CLIP: a linear map of pooled pixels, and the mean of word embeddings."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.visual = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(3 * (_SIDE // 8) ** 2, EMBED_DIM))
+        self.visual = LinearTower()
         self.token_embedding = nn.Embedding(_WORDS, EMBED_DIM)
         self.logit_scale = nn.Parameter(torch.tensor(2.66))
 
