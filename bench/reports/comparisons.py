@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import fmean
 from typing import Any
 
@@ -114,6 +115,7 @@ def effective_attacks(section: Section) -> list[str]:
     return [attack for attack in attacked if attack_verdict(section, attack, evaluators, Notes()).state == "yes"]
 
 
+@lru_cache(maxsize=64)
 def asr_by_seed(section: Section, attack: str) -> dict[str, Values]:
     """The ASR under an attack, by defense and seed."""
     evaluators = asr_evaluators(section)
