@@ -124,15 +124,21 @@ def asr_by_seed(section: Section, attack: str) -> dict[str, Values]:
 
 def utility_by_seed(section: Section, evaluator: str, names: Collection[str]) -> dict[str, Values]:
     """An evaluator's mean over tasks, by defense and seed, averaged over the attacks that all `names` were run with."""
-    column = next((c for c in utility_columns(section) if c.name == evaluator and c.sums_up and c.better == "higher"), None)
-    if column is None:
+    stats = {key: stat for key, stat in _utility_stats(section, evaluator).items() if key[1] in names}
+    if not stats:
         return {}
-    stats = {
-        key: utility_cell(section, group, column, Notes()).stat for key, group in section.groups.items() if key[1] in names
-    }
     measured = [{attack for (attack, defense), stat in stats.items() if defense == name and stat} for name in names]
     common = set.intersection(*measured)
     return _by_defense(section, lambda group: stats.get((group.attack, group.defense)) if group.attack in common else None)
+
+
+@lru_cache(maxsize=64)
+def _utility_stats(section: Section, evaluator: str) -> dict[tuple[str, str], Stat | None]:
+    """An evaluator's mean over tasks for each group; empty if it has none of which more is better."""
+    column = next((c for c in utility_columns(section) if c.name == evaluator and c.sums_up and c.better == "higher"), None)
+    if column is None:
+        return {}
+    return {key: utility_cell(section, group, column, Notes()).stat for key, group in section.groups.items()}
 
 
 def _by_defense(section: Section, stat: Callable[[Group], Stat | None]) -> dict[str, Values]:

@@ -50,7 +50,7 @@ class Evaluation:
     def metric(self, name: str) -> MetricRecord:
         """The declaration of a metric: unit, direction, description."""
         declared = self.record.metrics if self.record else []
-        return next((metric for metric in declared if metric.name == name), MetricRecord(name=name))
+        return next((metric for metric in declared if metric.name == name), None) or MetricRecord(name=name)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def submit(folder: Path, to: Path, weights: bool = False, plugins: Sequence[Path
     Store.open(folder)
     sources = _sources(plugins)
     try:
-        records = check_records(folder, sources)
+        records = check_records(folder, sources, weights)
     except Flaw as flaw:
         raise UserError(f"{folder}/{flaw}{_hint(flaw)}") from None
     files: dict[str, Path | bytes] = dict(_files(folder, weights))

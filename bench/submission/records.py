@@ -38,10 +38,10 @@ class Records:
         return self.asked[key][0].spec or SpecRecord()
 
     def has_weights(self, key: str) -> bool:
-        return (self.root / "runs" / key / WEIGHTS).is_file()
+        return (self.root / weights_path(key)).is_file()
 
 
-def check_records(root: Path, sources: Mapping[str, str]) -> Records:
+def check_records(root: Path, sources: Mapping[str, str], weights: bool = True) -> Records:
     """Read all records of a folder.
 
     Parameters
@@ -50,6 +50,8 @@ def check_records(root: Path, sources: Mapping[str, str]) -> Records:
         A results folder.
     sources : mapping of str to str
         Paths of plugin files by their sha256.
+    weights : bool
+        Whether files of weights, where there are any, must be those of the records.
 
     Raises
     ------
@@ -82,6 +84,8 @@ def check_records(root: Path, sources: Mapping[str, str]) -> Records:
         _check_complete(records, key)
     for key in runs:
         _check_run(records, key, sources)
+        if weights and records.has_weights(key) and sha256(root / weights_path(key)) != runs[key].weights.sha256:
+            raise Flaw(weights_path(key), "its sha256 is not that in run.json")
     return records
 
 
@@ -139,7 +143,6 @@ def _title(cell: RequestedCell) -> str:
 
 
 def _check_run(records: Records, key: str, sources: Mapping[str, str]) -> None:
-    record, folder = records.runs[key], records.root / "runs" / key
     for plugin in plugins_of(records, key):
         if not _NAME.fullmatch(plugin.name):
             raise Flaw(run_path(key), f"a method is named {plugin.name[:40]!a}; names are letters, digits, and _ . + -")
@@ -151,8 +154,6 @@ def _check_run(records: Records, key: str, sources: Mapping[str, str]) -> None:
     for evaluation in records.evaluations[key]:
         _check_evaluation(key, evaluation)
     _check_poison(records, key)
-    if records.has_weights(key) and sha256(folder / WEIGHTS) != record.weights.sha256:
-        raise Flaw(f"runs/{key}/{WEIGHTS}", "its sha256 is not that in run.json")
 
 
 def _check_evaluation(key: str, record: EvalRecord) -> None:
@@ -203,6 +204,11 @@ def plugins_of(records: Records, key: str) -> Iterator[PluginRecord]:
 def run_path(key: str) -> str:
     """Where a run is recorded."""
     return f"runs/{key}/run.json"
+
+
+def weights_path(key: str) -> str:
+    """Where the weights of a run are, if they are in the archive."""
+    return f"runs/{key}/{WEIGHTS}"
 
 
 def eval_path(key: str, record: EvalRecord) -> str:

@@ -13,10 +13,9 @@ from bench.matrix.expand import Cell, CellEvaluation
 from bench.matrix.schema import EvalRecord
 from bench.submission.compare import MEASURED_AGAIN, check_measurements, same_kind
 from bench.submission.flaw import Flaw
-from bench.submission.layout import WEIGHTS
 from bench.submission.manifest import Environment
 from bench.submission.recompute import Rebuilt
-from bench.submission.records import Records, eval_path
+from bench.submission.records import Records, eval_path, weights_path
 
 
 def remeasure(records: Records, rebuilt: Mapping[str, Rebuilt], made: Environment) -> dict[str, bool]:
@@ -64,9 +63,7 @@ def _evaluated(key: str, found: Rebuilt, evaluation: CellEvaluation, models: Cel
         raise
     except Exception as error:  # hostile weights fail in many ways
         name = evaluation.evaluator.name
-        raise Flaw(
-            f"runs/{key}/{WEIGHTS}", f"{name} cannot be measured on it ({type(error).__name__}: {error!s:.200})"
-        ) from None
+        raise Flaw(weights_path(key), f"{name} cannot be measured on it ({type(error).__name__}: {error!s:.200})") from None
 
 
 def weights_given(records: Records) -> int:
