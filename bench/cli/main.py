@@ -27,6 +27,9 @@ _COMMANDS = {
     "describe": "Describe one of them: paper, options, deviations, cost.",
     "cite": "Print BibTeX entries for a results folder or for plugins.",
     "data": "Check a data set before training on it.",
+    "submit": "Pack a results folder for a leaderboard.",
+    "verify": "Verify an archive that somebody submitted.",
+    "leaderboard": "Make a static site from results folders.",
     "check": "Run the contract checks on the plugins in a Python file.",
 }
 

@@ -40,15 +40,19 @@ def describe(name: str, runs: Sequence[Run] = ()) -> list[str]:
     UserError
         If nothing has that name.
     """
-    found = [
-        "\n\n".join(_plugin(registry.kind, registry[name], runs)) for registry in KINDS.values() if name in registry.names()
-    ]
+    found = [describe_plugin(kind, name, runs) for kind, registry in KINDS.items() if name in registry.names()]
     if name in recipe.names():
         found.append("\n\n".join(_recipe(name)))
     if not found:
         every = [*(each for registry in KINDS.values() for each in registry.names()), *recipe.names()]
         raise UserError(f"nothing is named '{name}'; {near(name, every)}")
     return found
+
+
+def describe_plugin(kind: str, name: str, runs: Sequence[Run] = ()) -> str:
+    """The description of a plugin of a kind: attacks, defenses, evaluators or datasets."""
+    registry = KINDS[kind]
+    return "\n\n".join(_plugin(registry.kind, registry[name], runs))
 
 
 def _plugin(kind: str, entry: Entry[Any], runs: Sequence[Run]) -> Iterator[str]:

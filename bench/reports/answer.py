@@ -153,7 +153,7 @@ def answer(section: Section) -> Answer | None:
     verdicts = [verdict for name in section.defenses if (verdict := _verdict(section, name, attacks))]
     if not verdicts:
         return None
-    return Answer(attacks, tuple(_with_front(verdicts)))
+    return Answer(attacks, tuple(with_front(verdicts)))
 
 
 def _verdict(section: Section, defense: str, attacks: Sequence[str]) -> Verdict | None:
@@ -217,7 +217,8 @@ def _runs(group: Group | None) -> Sequence[Run]:
     return group.runs if group else ()
 
 
-def _with_front(verdicts: Sequence[Verdict]) -> list[Verdict]:
+def with_front(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """The verdicts with `front` as it is among them."""
     able = [verdict for verdict in verdicts if verdict.utility is not None and all(o.engaged for o in verdict.outcomes)]
     points = {verdict.defense: (-verdict.worst.asr, verdict.utility or 0.0) for verdict in able}
 

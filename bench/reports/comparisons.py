@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import fmean
 from typing import Any
 
 from bench.reports.engagement import engaged
 from bench.reports.measures import UTILITY
 from bench.reports.notes import Notes
-from bench.reports.sections import Section
+from bench.reports.sections import Group, Section
 from bench.reports.stats import Stat
 from bench.reports.tables import ASR, asr_evaluators, attack_verdict, stat_of, utility_cell, utility_columns
 from bench.statistics.families import holm
@@ -115,6 +116,7 @@ def effective_attacks(section: Section) -> list[str]:
     return [attack for attack in attacked if attack_verdict(section, attack, evaluators, Notes()).state == "yes"]
 
 
+@lru_cache(maxsize=64)
 def asr_by_seed(section: Section, attack: str) -> dict[str, Values]:
     """The ASR under an attack, by defense and seed."""
     evaluators = asr_evaluators(section)
@@ -124,22 +126,35 @@ def asr_by_seed(section: Section, attack: str) -> dict[str, Values]:
 
 def utility_by_seed(section: Section, evaluator: str, names: Collection[str]) -> dict[str, Values]:
     """An evaluator's mean over tasks, by defense and seed, averaged over the attacks that all `names` were run with."""
-    column = next((c for c in utility_columns(section) if c.name == evaluator and c.sums_up and c.better == "higher"), None)
-    if column is None:
-        return _by_defense([])
-    groups = [group for group in section.groups.values() if group.defense in names]
-    stats = [(group, stat) for group in groups if (stat := utility_cell(section, group, column, Notes()).stat)]
+    stats = [(group, stat) for group, stat in _utility_stats(section, evaluator) if group.defense in names]
     common = set.intersection(*({group.attack for group, _ in stats if group.defense == name} for name in names))
     return _by_defense((group.defense, stat) for group, stat in stats if group.attack in common)
 
 
+@lru_cache(maxsize=64)
+def _utility_stats(section: Section, evaluator: str) -> list[tuple[Group, Stat]]:
+    """An evaluator's mean over tasks for each group; empty if it has none of which more is better."""
+    column = next((c for c in utility_columns(section) if c.name == evaluator and c.sums_up and c.better == "higher"), None)
+    if column is None:
+        return []
+    groups = section.groups.values()
+    return [(group, stat) for group in groups if (stat := utility_cell(section, group, column, Notes()).stat)]
+
+
+class _ByDefense(dict[str, Values]):
+    """Values by defense; a defense that was not measured has none."""
+
+    def __missing__(self, defense: str) -> Values:
+        return {}
+
+
 def _by_defense(stats: Iterable[tuple[str, Stat]]) -> dict[str, Values]:
-    """The mean over the statistics of each defense, by seed; only seeds that all have. A defense without any has no values."""
+    """The mean over the statistics of each defense, by seed; only seeds that all have."""
     found: dict[str, list[Values]] = defaultdict(list)
     for defense, stat in stats:
         found[defense].append({seed: point.value for seed, point in zip(stat.seeds, stat.points, strict=True)})
     means = {defense: _mean(values) for defense, values in found.items()}
-    return defaultdict(dict, {defense: values for defense, values in means.items() if values})
+    return _ByDefense({defense: values for defense, values in means.items() if values})
 
 
 def _mean(groups: Sequence[Values]) -> Values:

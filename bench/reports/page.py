@@ -85,7 +85,7 @@ def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = (), damaged:
     known = sections_of(runs)
     sections = [_view(section) for section in known]
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             sections=sections,
@@ -122,17 +122,17 @@ def _view(section: Section) -> SectionView:
 
 
 @cache
-def _environment() -> jinja2.Environment:
-    """The Jinja environment, created once."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+def environment(*folders: Path) -> jinja2.Environment:
+    """The Jinja environment, created once, with templates in `folders` beside those of reports."""
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([*folders, TEMPLATES]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "number": labels.number,
         "probability": labels.probability,
         "duration": labels.duration,
@@ -151,7 +151,7 @@ def _environment() -> jinja2.Environment:
         "bounds": bounds,
         "limited": value_of,
     }
-    return environment
+    return made
 
 
 def _drawn_in(table: PaperTable, sections: Sequence[SectionView]) -> list[Section]:

@@ -50,7 +50,7 @@ class Evaluation:
     def metric(self, name: str) -> MetricRecord:
         """The declaration of a metric: unit, direction, description."""
         declared = self.record.metrics if self.record else []
-        return next((metric for metric in declared if metric.name == name), MetricRecord(name=name))
+        return next((metric for metric in declared if metric.name == name), None) or MetricRecord(name=name)
 
 
 @dataclass(frozen=True)
@@ -121,10 +121,11 @@ def load_runs(store: Store) -> list[Run]:
             cells[cell.run_key].append(cell)
     on_disk = {path.parent.name for path in (store.root / "runs").glob("*/run.json")}
     runs = [_run(store, key, cells[key]) for key in sorted(cells.keys() | on_disk)]
-    return sorted((run for run in runs if run), key=_order)
+    return sorted((run for run in runs if run), key=order)
 
 
-def _order(run: Run) -> tuple[Any, ...]:
+def order(run: Run) -> tuple[Any, ...]:
+    """The order of runs in reports."""
     attack, defense = (plugin.identity if plugin else "{}" for plugin in (run.spec.attack, run.spec.defense))
     rate = -1.0 if run.attack_rate is None else run.attack_rate
     recipe = run.spec.train.epochs or 0, run.spec.train.batch_size or 0, run.setting

@@ -37,9 +37,9 @@ class Group:
         return f"{self.defense} × {self.attack}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Section:
-    """All groups with the same data, model and training recipe.
+    """All groups with the same data, model and training recipe; compared by identity, so that what follows from it is cached.
 
     groups: by attack and defense. controls: by attack, defense and name of the control.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from statistics import fmean
 
 from bench.reports.engagement import engaged, engagement_notes
@@ -119,6 +120,7 @@ class UtilityTable:
     notes: list[Note]
 
 
+@lru_cache(maxsize=64)
 def asr_evaluators(section: Section) -> set[str]:
     """Names of the evaluators with the metric `asr`."""
     evaluations = [evaluation for run in section.runs for evaluation in run.evaluations]
@@ -242,6 +244,7 @@ def _mark_best(cells: Sequence[Cell], better: str) -> None:
         cells[position].best = True
 
 
+@lru_cache(maxsize=64)
 def utility_columns(section: Section) -> list[Column]:
     """All evaluators, metrics and tasks that were measured, the mean over tasks first; without curves."""
     found: dict[tuple[str, str, str], dict[str, Evaluation]] = defaultdict(dict)

@@ -1,0 +1,295 @@
+"""A submission is accepted, and refused once it is tampered with, also by somebody who refreshes all digests and keys."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench.cli import main
+
+from .forger import Forger, Tree, canonical
+
+ACCEPTED, REFUSED = 0, 2
+Verify = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def verify(registries: None, capsys: pytest.CaptureFixture[str]) -> Verify:
+    """Exit code and output of a verification in this process."""
+
+    def run(archive: Path, *options: object) -> tuple[int, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(["verify", str(archive), *map(str, options)])
+        said = capsys.readouterr()
+        code = int(ended.value.code or 0)
+        assert len(said.err.splitlines()) == (code == REFUSED)
+        return code, said.err if code else said.out
+
+    return run
+
+
+def test_a_submission_is_measured_and_trained_again(weighed: Path, verify: Verify, tmp_path: Path) -> None:
+    code, said = verify(weighed, "--run-plugins", "--retrain", "--to", tmp_path / "accepted")
+    assert code == ACCEPTED
+    assert "6 runs made by the code here: the same keys, data set and poison" in said
+    assert "6 runs measured again with their weights: the same numbers to the last bit, on the same kind of CPU" in said
+    assert "damped · badnet · scenes · seed" in said
+    assert "trained again: the same weights and numbers to the last bit" in said
+    levels = json.loads((tmp_path / "accepted" / "verified.json").read_text())["levels"]
+    assert sorted(levels.values()) == ["measured again"] * 5 + ["trained again"]
+    _is_shown(tmp_path / "accepted", weighed, tmp_path / "site")
+
+
+def _is_shown(folder: Path, archive: Path, site: Path) -> None:
+    """Build a site of an accepted submission: its runs are there with their level and archive."""
+    with pytest.raises(SystemExit) as ended:
+        main(["leaderboard", "build", str(folder), "--to", str(site), "--archive", str(archive)])
+    assert not ended.value.code
+    assert (site / "archives" / archive.name).read_bytes() == archive.read_bytes()
+    assert "<b>5</b> measured again" in (site / "index.html").read_text()
+    with (site / "rows.csv").open(newline="") as stream:
+        rows = {row["defense"]: row for row in csv.DictReader(stream)}
+    assert {name: (row["level"], row["seeds"]) for name, row in rows.items()} == dict.fromkeys(
+        ("clip", "damped"), ("measured again", "2")
+    )
+    assert f'href="archives/{archive.name}"' in (site / f"{rows['clip']['setting']}.html").read_text()
+    assert "Plain CLIP with nine tenths of the loss" in (site / "defense-damped.html").read_text()
+
+
+def test_without_weights_and_plugins_less_is_known(
+    light: Path, verify: Verify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    witness = tmp_path / "imported"
+    monkeypatch.setenv("WITNESS", str(witness))
+    code, said = verify(light, "--to", tmp_path / "accepted")
+    assert code == ACCEPTED
+    assert not witness.exists()
+    assert "not checked: 2 runs, 'damped' is not built in, and --run-plugins was not given" in said
+    assert "not checked: the numbers of 6 runs without weights in the archive" in said
+    verified = json.loads((tmp_path / "accepted" / "verified.json").read_text())
+    assert sorted(verified["levels"].values()) == ["claimed"] * 2 + ["consistent"] * 4
+    assert verified["sha256"] == hashlib.sha256(light.read_bytes()).hexdigest()
+    assert verify(light, "--run-plugins")[0] == ACCEPTED
+    assert witness.exists()
+
+
+@pytest.mark.parametrize("end", ["evals/", "poison.json", "model.safetensors", "plugins/damped.py", "requests/"])
+def test_a_changed_byte_without_a_new_digest(end: str, weighed: Path, verify: Verify, tmp_path: Path) -> None:
+    forged = Forger(weighed)
+    path = next(path for path in forged.files if end in path)
+    forged.files[path] += b" "
+    code, said = verify(forged.save(tmp_path / "forged.zip", refresh=False))
+    assert code == REFUSED
+    assert f"{path}: its sha256 is not that in submission.json" in said
+
+
+def _raise_asr(forged: Forger) -> str:
+    """Make up another ASR, with its interval left as it is; returns the file."""
+    path = forged.evaluation(forged.run("clip", "badnet", 0), "asr")
+
+    def change(tree: Tree) -> None:
+        tree["measurements"][0]["value"] = (tree["measurements"][0]["value"] + 0.5) % 1
+
+    forged.edit(path, change)
+    return path
+
+
+def test_a_number_is_seen_through_by_weights(weighed: Path, verify: Verify, tmp_path: Path) -> None:
+    forged = Forger(weighed)
+    path = _raise_asr(forged)
+    value = forged.tree(path)["measurements"][0]["value"]
+    code, said = verify(forged.save(tmp_path / "forged.zip"))
+    assert code == REFUSED
+    assert f"{path}: asr of all is {value}, but the model in the archive gives" in said
+
+
+def test_a_number_is_seen_through_by_a_new_training_and_by_nothing_else(light: Path, verify: Verify, tmp_path: Path) -> None:
+    forged = Forger(light)
+    path = _raise_asr(forged)
+    archive = forged.save(tmp_path / "forged.zip")
+    assert verify(archive)[0] == ACCEPTED
+    code, said = verify(archive, "--retrain", "--run", path.split("/")[1])
+    assert code == REFUSED
+    assert f"{path}: asr of all is" in said
+    assert "but a new training gives" in said
+
+
+def test_a_second_value_of_a_metric(weighed: Path, verify: Verify, tmp_path: Path) -> None:
+    forged = Forger(weighed)
+    path = forged.evaluation(forged.run("clip", "badnet", 0), "asr")
+    forged.edit(path, lambda tree: tree["measurements"].insert(0, {**tree["measurements"][0], "value": 0.0}))
+    code, said = verify(forged.save(tmp_path / "forged.zip"))
+    assert (code, f"{path}: has two values of one metric and task" in said) == (REFUSED, True)
+
+
+def test_a_manifest_of_poison(light: Path, verify: Verify, tmp_path: Path) -> None:
+    forged = Forger(light)
+    folder = forged.run("clip", "badnet", 1)
+
+    def change(tree: Tree) -> None:
+        tree["poisons"][0]["caption"] = "a harmless caption"
+        tree.pop("hash")
+        tree["hash"] = hashlib.sha256(canonical(tree)).hexdigest()
+
+    forged.edit(f"{folder}/poison.json", change)
+    assert verify(forged.save(tmp_path / "half.zip"))[1].endswith(f"{folder}/poison.json: not the poison that run.json names\n")
+    told = forged.tree(f"{folder}/poison.json")["hash"]
+    forged.edit(f"{folder}/run.json", lambda tree: tree["poison"].update(hash=told))
+    code, said = verify(forged.save(tmp_path / "forged.zip"))
+    assert code == REFUSED
+    assert f"{folder}/poison.json: badnet with seed 1 makes other poison of scenes here" in said
+
+
+def test_weights_of_another_run(weighed: Path, verify: Verify, tmp_path: Path) -> None:
+    forged = Forger(weighed)
+    folder, other = forged.run("clip", "badnet", 0), forged.run("clip", "badnet", 1)
+    _exchange(forged, folder, forged.files[f"{other}/model.safetensors"])
+    code, said = verify(forged.save(tmp_path / "forged.zip"))
+    assert code == REFUSED
+    assert f"{folder}/evals/" in said
+    assert "but the model in the archive gives" in said
+
+
+@pytest.mark.parametrize("content", [b"\x80\x04pickle", b"\x08\0\0\0\0\0\0\0{}      "], ids=["pickle", "empty"])
+def test_weights_that_are_none(content: bytes, weighed: Path, verify: Verify, tmp_path: Path) -> None:
+    forged = Forger(weighed)
+    folder = forged.run("clip", "badnet", 0)
+    _exchange(forged, folder, content)
+    code, said = verify(forged.save(tmp_path / "forged.zip"))
+    assert code == REFUSED
+    assert f"{folder}/model.safetensors: " in said
+    assert "cannot be measured on it" in said
+
+
+def _exchange(forged: Forger, folder: str, weights: bytes) -> None:
+    forged.files[f"{folder}/model.safetensors"] = weights
+    told = hashlib.sha256(weights).hexdigest()
+    forged.edit(f"{folder}/run.json", lambda tree: tree["weights"].update(sha256=told))
+
+
+def test_the_source_of_a_plugin(light: Path, verify: Verify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WITNESS", str(tmp_path / "imported"))
+    forged = Forger(light)
+    forged.files["plugins/damped.py"] += b"\n# a remark\n"
+    code, said = verify(forged.save(tmp_path / "forged.zip"), "--run-plugins")
+    assert code == REFUSED
+    assert "'damped' is not built in as released, and no file in plugins/ has its sha256" in said
+    assert not (tmp_path / "imported").exists()
+
+
+@pytest.mark.parametrize("lost", ["run", "evaluation"])
+def test_a_missing_seed(lost: str, light: Path, verify: Verify, tmp_path: Path) -> None:
+    forged = Forger(light)
+    folder = forged.run("damped", "badnet", 1)
+    path = f"{folder}/run.json" if lost == "run" else forged.evaluation(folder, "asr")
+    forged.drop(folder if lost == "run" else path)
+    code, said = verify(forged.save(tmp_path / "forged.zip"))
+    assert code == REFUSED
+    assert f"{path}: missing: a request asks for " in said
+    assert "damped against badnet with seed 1" in said
+
+
+def test_a_bad_seed_called_unsupported(light: Path, verify: Verify, tmp_path: Path) -> None:
+    forged = Forger(light)
+    folder = forged.run("clip", "badnet", 1)
+    forged.drop(folder)
+
+    def change(tree: Tree) -> None:
+        for cell in tree["cells"]:
+            if cell["run_key"] == folder.removeprefix("runs/"):
+                cell["unsupported"] = "it was a bad day"
+
+    forged.edit_requests(change)
+    code, said = verify(forged.save(tmp_path / "forged.zip"))
+    assert code == REFUSED
+    assert f"{folder}/run.json: a request calls it unsupported (it was a bad day), here it is supported" in said
+
+
+def test_a_record_that_nobody_asked_for(light: Path, verify: Verify, tmp_path: Path) -> None:
+    forged = Forger(light)
+    folder = forged.run("clip", "badnet", 1)
+    key = folder.removeprefix("runs/")
+    forged.edit_requests(lambda tree: tree.update(cells=[each for each in tree["cells"] if each["run_key"] != key]))
+    code, said = verify(forged.save(tmp_path / "forged.zip"))
+    assert (code, f"{folder}/run.json: no request asks for it" in said) == (REFUSED, True)
+
+
+def test_another_data_set_under_this_name(light: Path, verify: Verify, tmp_path: Path) -> None:
+    forged = Forger(light)
+    forged.rekey(lambda spec: spec["data"].update(fingerprint="0" * 16))
+    code, said = verify(forged.save(tmp_path / "forged.zip"))
+    assert code == REFUSED
+    assert "its data is scenes with the fingerprint 0000000000000000, here " in said
+
+
+def test_results_of_this_data_set_under_another_name(light: Path, verify: Verify, tmp_path: Path) -> None:
+    """With the fingerprint that the other one has."""
+    from bench.data.scenes.dataset import ScenesParams, _fingerprint
+
+    def change(spec: Tree) -> None:
+        spec["data"]["params"]["seed"] = 1
+        spec["data"]["fingerprint"] = _fingerprint("2", ScenesParams(**spec["data"]["params"]), 32)
+
+    forged = Forger(light)
+    forged.rekey(change)
+    code, said = verify(forged.save(tmp_path / "forged.zip"))
+    assert code == REFUSED
+    assert "makes other poison of scenes here" in said
+
+
+def test_a_key_that_is_not_that_of_its_specification(light: Path, verify: Verify, tmp_path: Path) -> None:
+    forged = Forger(light)
+    folder = forged.run("clip", "badnet", 0)
+    forged.edit(f"{folder}/run.json", lambda tree: tree["spec"]["train"].update(lr=1.0))
+    code, said = verify(forged.save(tmp_path / "forged.zip"))
+    assert (code, f"{folder}/run.json: run_key: is " in said) == (REFUSED, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda spec: spec.update(engine="1"), "its engine is 1, here "),
+        (lambda spec: spec["attack"] and spec["attack"].update(version="0"), "its attack is badnet of version 0, here "),
+        (lambda spec: spec["model"].update(name="hf-hub:evil/model"), "no model is named 'hf-hub:evil/model'"),
+        (lambda spec: spec["model"].update(config="0" * 16), "its model is "),
+    ],
+    ids=["engine", "version", "hub", "config"],
+)
+def test_code_that_is_not_here(
+    change: Callable[[Tree], object], reason: str, light: Path, verify: Verify, tmp_path: Path
+) -> None:
+    forged = Forger(light)
+    forged.rekey(change)
+    if "hub" in reason:
+        forged.edit_requests(lambda tree: [cell.update(model=cell["spec"]["model"]["name"]) for cell in tree["cells"]])
+    code, said = verify(forged.save(tmp_path / "forged.zip"))
+    assert code == REFUSED
+    assert any(part in said for part in reason.split("|"))
+
+
+def test_a_request_that_calls_a_run_something_else(light: Path, verify: Verify, tmp_path: Path) -> None:
+    forged = Forger(light)
+    forged.edit_requests(lambda tree: tree["cells"][-1].update(defense="safeclip"))
+    code, said = verify(forged.save(tmp_path / "forged.zip"))
+    assert (code, "calls run" in said) == (REFUSED, True)
+
+
+def test_no_data_set_of_any_size_is_rendered(light: Path, verify: Verify, tmp_path: Path) -> None:
+    forged = Forger(light)
+    forged.rekey(lambda spec: spec["data"]["params"].update(train=10**12))
+    code, said = verify(forged.save(tmp_path / "forged.zip"))
+    assert code == ACCEPTED
+    assert "not checked: 4 runs, more than 1,048,576 images are not rendered for a check" in said
+
+
+def test_options_that_contradict_each_other(light: Path, verify: Verify, tmp_path: Path) -> None:
+    assert "--run abc: names the run of --retrain" in verify(light, "--run", "abc")[1]
+    assert "--run abc: no run of the archive" in verify(light, "--retrain", "--run", "abc")[1]
+    assert f"--to {tmp_path}: exists" in verify(light, "--to", tmp_path)[1]
+    assert "expected NAME:DIR" in verify(light, "--data", "mscoco")[1]
