@@ -24,8 +24,8 @@ def same_kind(record: RunRecord, made: Environment) -> bool:
     Only what record and manifest say is known of that machine: its name, and its instruction sets where it was packed.
     """
     here = provenance(torch.device("cpu"), 1, (), "")
-    told = record.provenance
-    known = all(told.get(name) == here[name] for name in ("machine", "torch", "threads", "device", "processes"))
+    names = ("machine", "torch", "threads", "device", "processes")
+    known = all(getattr(record.provenance, name) == getattr(here, name) for name in names)
     return known and made.instructions == environment().instructions and made.platform.split("-")[0] == platform.system()
 
 

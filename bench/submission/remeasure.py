@@ -58,7 +58,7 @@ def _evaluated(key: str, found: Rebuilt, evaluation: CellEvaluation, models: Cel
     try:
         if found.cell.surrogate is not None:
             found.workspace.craft(found.cell.spec, models.surrogate(found.cell.surrogate))
-        return evaluate(evaluation, CellEvalContext(found.cell.spec, evaluation.clean, found.workspace, models))
+        return evaluate(evaluation, CellEvalContext(found.cell.spec, evaluation.clean, found.workspace, models))[0]
     except (UserError, MemoryError):
         raise
     except Exception as error:  # hostile weights fail in many ways

@@ -135,8 +135,7 @@ def _trained(
 @contextmanager
 def _threads(records: Records) -> Iterator[None]:
     """Compute on as many threads as the records say, since sums depend on it in their last bits."""
-    told = [record.provenance.get("threads") for record in records.runs.values()]
-    count = next((each for each in told if type(each) is int and 0 < each <= 256), 1)
+    count = next((n for record in records.runs.values() if 0 < (n := record.provenance.threads) <= 256), 1)
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
