@@ -29,12 +29,14 @@ class ToxicTextWord(Attack):
     """Images of a target class with captions of other classes and a rare word (Yao et al. 2025, arXiv 2511.00446).
 
     The images stay as they are; each gets many captions. A caption with the word then finds images of the target. Captions are
-    the most typical of each other class: nearest to its centre, the mean of its prompts, in the eyes of a surrogate.
-    Deviations: the surrogate is the clean model of the same seed and architecture, where the paper takes OpenAI's ViT-B/32; as
-    many captions of each class as the rate needs; the paper's augmenter, a decoder that writes more of them, is left out; the
-    word ends the caption, as reconstructed. Success is measured by `retrieval_asr`.
+    the most typical of each other class: nearest to its centre, the mean of its prompts, in the eyes of a surrogate. Captions
+    after which the model's context has no room for the word are left out, also of the queries. Deviations: the surrogate is
+    the clean model of the same seed and architecture, where the paper takes OpenAI's ViT-B/32; as many captions of each class
+    as the rate needs; the paper's augmenter, a decoder that writes more of them, is left out; the word ends the caption, as
+    reconstructed. Success is measured by `retrieval_asr`.
     """
 
+    version = "2"
     citations: ClassVar[tuple[str, ...]] = ("yao2025toxictextclip",)
     Params = ToxicTextWordParams
     params: ToxicTextWordParams
@@ -44,6 +46,16 @@ class ToxicTextWord(Attack):
 
     def triggered(self, captions: Sequence[str]) -> list[str]:
         return [f"{caption} {self.params.trigger}" for caption in captions]
+
+    def _with_room(self, ctx: AttackContext, captions: Sequence[str]) -> list[bool]:
+        """Whether the model reads the whole trigger after each caption. Raises UserError if it does so after none."""
+        read = ctx.reads(self.triggered(captions))
+        if captions and not any(read):
+            raise UserError(
+                f"--set attack.{self.name}.trigger={self.params.trigger}: the model's context has no room for it after any "
+                "caption; shorten it or take a --model that reads more"
+            )
+        return read
 
     def plan(self, ctx: AttackContext) -> PoisonPlan:
         bundle, params, rng = ctx.bundle, self.params, ctx.rng("plan")
@@ -61,13 +73,14 @@ class ToxicTextWord(Attack):
         return PoisonPlan(attack=self.name, targets=(name,), poisons=poisons)
 
     def _others(self, ctx: AttackContext, target: int) -> list[int]:
-        """The training pairs whose caption names a class, but not the target."""
+        """The training pairs whose caption names a class, but not the target, and leaves room for the trigger."""
         captions = AdversarialCaptions(ctx.bundle)
         named = {row for each in range(len(ctx.bundle.vocabulary.names)) if each != target for row in captions.rows(each)}
         found = sorted(named - set(captions.rows(target)))
         if not found:
             raise UserError(f"no training caption names a class other than '{ctx.bundle.vocabulary.names[target]}'")
-        return found
+        room = self._with_room(ctx, [ctx.bundle.train.captions[row] for row in found])
+        return [row for row, fits in zip(found, room, strict=True) if fits]
 
     def needs_surrogate(self) -> bool:
         return True
@@ -104,6 +117,7 @@ class ToxicTextWord(Attack):
             classes = named.members(caption)
             if classes and target not in classes and target not in test.members[row]:
                 others.append(caption)
+        others = [caption for caption, fits in zip(others, self._with_room(ctx, others), strict=True) if fits]
         if len(others) > self.params.max_queries:
             rows = sorted(ctx.rng("queries").choice(len(others), size=self.params.max_queries, replace=False).tolist())
             others = [others[row] for row in rows]

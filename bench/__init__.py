@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bench.interface.config_file import load_config
     from bench.interface.evaluate import evaluate, load_model
     from bench.interface.external import evaluate_checkpoint
+    from bench.interface.predictions import load_predictions
     from bench.interface.results import load_results
     from bench.interface.run import Results, run
 
@@ -27,6 +28,7 @@ __all__ = [
     "evaluate_checkpoint",
     "load_config",
     "load_model",
+    "load_predictions",
     "load_results",
     "run",
 ]
@@ -37,6 +39,7 @@ _MODULES = {
     "evaluate_checkpoint": "external",
     "load_config": "config_file",
     "load_model": "evaluate",
+    "load_predictions": "predictions",
     "load_results": "results",
     "run": "run",
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -16,6 +15,7 @@ from bench.errors import UserError, did_you_mean
 from bench.models import factory, pretrained
 from bench.recipe import SECTIONS, Recipe, has_option, is_finite, merge
 from bench.registry import Entry, Registry
+from bench.text import toml_or_text
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -112,7 +112,7 @@ class Settings:
             raise UserError(f"--set {option}: expected section.option=value, for example train.epochs=2")
         if keys[0] not in SECTIONS:
             raise UserError(f"--set {path}: unknown section '{keys[0]}'; {did_you_mean(keys[0], SECTIONS)}")
-        value = _parse(text)
+        value = toml_or_text(text)
         if not is_finite(value):
             raise UserError(f"--set {path}: expected a finite number, got {value!r}")
         for tree in (self._tree, self._user):
@@ -134,9 +134,9 @@ class Settings:
         config = digest(factory.config(name))
         return ModelSpec(name=name, config=config, weights=self._weights(name, options.pretrained))
 
-    def _weights(self, model: str, asked: str | None) -> str | None:
+    def _weights(self, model: str, name: str | None) -> str | None:
         try:
-            return pretrained.given(model, asked) if asked else None
+            return pretrained.digest_of(model, name) if name else None
         except UserError as error:
             raise UserError(f"{self._named('model', 'pretrained')}: {error}") from None
 
@@ -215,10 +215,3 @@ class Settings:
 
 def _unknown(option: str, known: Iterable[str], near: str | None = None) -> str:
     return f"unknown option '{option}'; {did_you_mean(near or option, known)}"
-
-
-def _parse(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return text.strip()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +80,7 @@ class Registry(Generic[P]):
 
     def __getitem__(self, name: str) -> Entry[P]:
         if name not in self._entries:
-            raise UserError(f"unknown {self.kind} '{name}'; {did_you_mean(name, self._entries)}")
+            raise UserError(f"unknown {self.kind} '{name}'; {near(name, self._entries)}")
         return self._entries[name]
 
     def __iter__(self) -> Iterator[Entry[P]]:
@@ -92,6 +92,12 @@ class Registry(Generic[P]):
     def forget(self, origin: str) -> None:
         """Unregister the plugins of one origin."""
         self._entries = {name: entry for name, entry in self._entries.items() if entry.origin != origin}
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """`did_you_mean`, and how to load a plugin from a file if none was loaded."""
+    loaded = any(entry.origin.startswith("--plugin") for registry in KINDS.values() for entry in registry)
+    return did_you_mean(name, known) + ("" if loaded else " (a plugin of your own needs --plugin FILE)")
 
 
 def _origin_of(plugin: type[Plugin]) -> str:

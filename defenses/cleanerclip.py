@@ -1,4 +1,4 @@
-"""CleanerCLIP: CleanCLIP with parts and counterfactuals of captions."""
+"""CleanerCLIP: CleanCLIP with sub-texts and counterfactuals of captions."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ from bench.registry import register_defense
 
 
 class CleanerCLIPParams(CleanCLIPParams):
-    alignment: float = Field(default=1.0, ge=0, description="weight of the mean of both losses with parts of captions")
-    replaced: float = Field(default=0.5, gt=0, le=1, description="share of the words that a counterfactual replaces")
+    alignment: float = Field(default=1.0, ge=0, description="weight of the losses with parts of captions")
+    replaced: float = Field(default=0.5, gt=0, le=1, description="share of the words replaced in a counterfactual")
 
 
 @register_defense("cleanerclip")
 class CleanerCLIP(CleanCLIP):
     """CleanCLIP that also aligns images with parts of captions, against counterfactuals (Xun et al. 2024, arXiv:2409.17601).
 
-    L_CleanCLIP + alignment/2 (image-part + caption-part InfoNCE); negatives are the other captions' parts and a counterfactual
-    of every caption of the batch. All of it is as reconstructed from the abstract: no code is public.
-    Deviations: parts are runs of half of a caption's words and counterfactuals have words of another caption, drawn from
-    tokens, where the paper parses captions into scene graphs; every pair has them, not a few in each epoch; weights are choices
-    of this project. CleanCLIP's part is as in `cleanclip`. It needs a text tower with open_clip's order of tokens.
+    L_CleanCLIP + alignment/2 (image-part + caption-part InfoNCE); negatives are parts of other captions and a counterfactual of
+    every caption in the batch. As reconstructed from the abstract; no code is public. The model's tokens must be in
+    open_clip's order.
+
+    Deviations:
+    - A part is a random run of half of the words, and a counterfactual has words of another caption, where the paper parses
+      captions into scene graphs.
+    - Every pair has them, not a few in each epoch.
+    - Weights are choices of this project. CleanCLIP's loss is that of `cleanclip`.
     """
 
     citations = ("xun2024cleanerclip",)

@@ -1,4 +1,4 @@
-"""DeCLIP: CLIP with supervision from more views, from neighbours and from images alone."""
+"""DeCLIP: CLIP with multi-view, nearest-neighbour and image self-supervision."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class DeCLIPParams(Params):
     views: float = Field(default=0.4, ge=0, description="weight of the CLIP loss of two image views and two captions")
     neighbours: float = Field(default=0.2, ge=0, description="weight of the loss with the captions' nearest neighbours")
     simsiam: float = Field(default=0.2, ge=0, description="weight of SimSiam's loss of the image views")
-    bank: float = Field(default=0.0044, gt=0, le=1, description="captions among which neighbours are, as a share of the pairs")
+    bank: float = Field(default=0.0044, gt=0, le=1, description="size of the bank of captions, as a share of the pairs")
     hidden: int = Field(default=1024, ge=1, description="width of SimSiam's projector")
-    bottleneck: int = Field(default=512, ge=1, description="width within its predictor")
-    as_released: bool = Field(default=False, description="the neighbours' loss in one direction, from image to text")
+    bottleneck: int = Field(default=512, ge=1, description="hidden width of its predictor")
+    as_released: bool = Field(default=False, description="compute the nearest-neighbour loss from image to text only")
 
 
 @register_defense("declip")
@@ -34,11 +34,15 @@ class DeCLIP(CLIP):
 
     0.4 L_views + 0.2 L_neighbours + 0.2 L_SimSiam: the mean CLIP loss of two strongly augmented images and a caption with its
     EDA version; the same with each caption replaced by the nearest embedding in a first-in, first-out bank of captions (65,536
-    of 15M); negative cosine between a view's prediction and the other's projection, without gradient. Its paper does not claim
-    a defense: like RoCLIP it matches with other pairs' captions, but finds them by the caption, not by the image.
-    Deviations: the masked language loss (weight 0.2) is left out, since encoders here give a caption one embedding; SimSiam's
-    head takes unit embeddings; the bank starts with random pairs' captions, not with noise; optimisation is the recipe's. The
-    neighbours' loss has both directions, in the released code (`as_released`) that from image to text alone.
+    of 15M); negative cosine similarity between the prediction of one view and the detached projection of the other. The paper
+    does not propose it as a defense. Like RoCLIP it uses captions of other pairs, but finds them by the caption.
+
+    Deviations:
+    - There is no masked language loss (weight 0.2), since encoders here have no token outputs for it.
+    - SimSiam's head is on unit-length embeddings.
+    - The bank starts with captions of random pairs, not with noise.
+    - The nearest-neighbour loss has both directions; in the released code, and with `as_released`, only image to text.
+    - The optimiser is the recipe's.
     """
 
     citations = ("li2022declip",)

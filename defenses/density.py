@@ -15,7 +15,7 @@ from bench.defenses import split
 from bench.defenses.filtering import Filter
 
 _LEAST = 1e-6
-"""Smaller distances of unit rows are those of copies."""
+"""Smaller distances between unit rows are those of duplicates."""
 
 
 class DensityParams(Params):

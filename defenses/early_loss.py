@@ -1,4 +1,4 @@
-"""Early loss: pairs that are learned fastest are dropped."""
+"""Early loss: drops the pairs that are learned fastest."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ from bench.registry import register_defense
 
 
 class EarlyLossParams(Params):
-    early: float = Field(default=10 / 32, gt=0, lt=1, description="share of the epochs over which losses are averaged")
-    drop: float = Field(default=0.1, ge=0, lt=1, description="share of the pairs that is dropped then: those of least loss")
+    early: float = Field(default=10 / 32, gt=0, lt=1, description="share of the epochs in which losses are averaged")
+    drop: float = Field(default=0.1, ge=0, lt=1, description="share of the pairs dropped, those with the lowest loss")
 
 
 @register_defense("early_loss")
 class EarlyLoss(CLIP):
-    """Drops the pairs of least loss in the first epochs and trains on with the rest (after ABL, Li et al. 2021, NeurIPS).
+    """Drops the pairs with the lowest loss in the first epochs, and trains on the rest (after ABL, Li et al. 2021, NeurIPS).
 
-    Poisons are learned faster than clean data: so the score of a pair is its CLIP loss, negated, averaged over the first
-    epochs, 10 of 32 as Huang et al. 2025 take it to CLIP. Deviations from ABL: no loss is kept from falling (its LGA), and the
-    isolated pairs are left out, not unlearned; the share that is dropped is as reconstructed. Deviation from Huang et al.: the
-    model goes on from the first epochs, it is not trained anew. Losses depend on the other pairs of a batch.
+    Poisons are learned faster than clean data. The score of a pair is its negated CLIP loss, averaged over the first epochs, 10
+    of 32 as in Huang et al. 2025. The share that is dropped is as reconstructed.
+
+    Deviations:
+    - From ABL: no gradient ascent keeps losses up (its LGA), and the isolated pairs are left out, not unlearned.
+    - From Huang et al.: training continues from the first epochs; it does not start again.
+    - The loss of a pair depends on the other pairs of its batch.
     """
 
     citations = ("li2021abl", "huang2025dao")
@@ -45,7 +48,7 @@ class EarlyLoss(CLIP):
 
     @classmethod
     def limits(cls, params: Any) -> Sequence[Limit]:
-        return (Limit("dropped", "last", "pairs that are dropped", "raise drop", low=1, unit=""),)
+        return (Limit("dropped", "last", "number of pairs dropped", "raise drop", low=1, unit=""),)
 
     @classmethod
     def meaning(cls, params: Any) -> Meaning:

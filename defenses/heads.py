@@ -8,7 +8,7 @@ from torch import nn
 
 
 def mlp(*widths: int, last_norm: bool = False) -> nn.Sequential:
-    """Linear layers from width to width, with batch normalisation and ReLU between them; `last_norm` normalises the end too."""
+    """Linear layers of these widths with batch normalisation and ReLU in between; `last_norm` also normalises the output."""
     layers: list[nn.Module] = []
     for width, following in pairwise(widths):
         layers += [nn.Linear(width, following), nn.BatchNorm1d(following), nn.ReLU()]

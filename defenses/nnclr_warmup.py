@@ -1,4 +1,4 @@
-"""NNCLR warm-up: SafeCLIP's first phase by itself, then plain CLIP."""
+"""NNCLR warm-up: SafeCLIP's unimodal phase, then plain CLIP."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.registry import register_defense
 
 
 class NNCLRWarmupParams(Params):
-    unimodal: float = Field(default=5 / 48, ge=0, le=1, description="share of the epochs: unimodal learning on all pairs")
+    unimodal: float = Field(default=5 / 48, ge=0, le=1, description="share of the epochs with unimodal learning on all pairs")
     unimodal_lr: float = Field(default=1.0, gt=0, le=1, description="share of the scheduled learning rate in unimodal learning")
     pool: int = Field(default=256, ge=1, description="pool size, in embeddings of each modality")
 
@@ -22,9 +22,11 @@ class NNCLRWarmupParams(Params):
 class NNCLRWarmup(Unimodal):
     """Unimodal learning with nearest neighbours, then plain CLIP on all pairs (NNCLR, Dwibedi et al. 2021, ICCV).
 
-    SafeCLIP's warm-up by itself (Yang et al. 2024, Eq. 2), with its share of the epochs, views, pool and orientation, and no
-    split after it: what is left of the poison says how much the warm-up does and how much the split.
-    Deviations from NNCLR: as in SafeCLIP there is no projection head, both modalities learn, and the loss has one direction.
+    SafeCLIP's warm-up (Yang et al. 2024, Eq. 2) with its share of the epochs, views and pool, and without the split: an
+    ablation that shows how much of SafeCLIP's effect is the warm-up's.
+
+    Deviations from NNCLR:
+    - As in SafeCLIP, there is no projection head, both modalities are trained, and the loss has one direction.
     """
 
     citations = ("dwibedi2021nnclr", "yang2024safeclip")

@@ -1,4 +1,4 @@
-"""OTCCLIP: captions from a pool, matched part by part."""
+"""OTCCLIP: matches images with captions of a pool by optimal transport."""
 
 from __future__ import annotations
 
@@ -16,23 +16,26 @@ from bench.registry import register_defense
 
 
 class OTCCLIPParams(RoCLIPParams):
-    candidates: int = Field(default=16, ge=1, description="captions, nearest by embedding, that transport chooses among")
-    alignment: float = Field(default=0.1, ge=0, description="weight of the transport losses between and within modalities")
-    epsilon: float = Field(default=0.05, gt=0, description="strength of the transport's entropy")
-    iterations: int = Field(default=10, ge=1, description="Sinkhorn's iterations")
+    candidates: int = Field(default=16, ge=1, description="number of nearest captions among which transport chooses")
+    alignment: float = Field(default=0.1, ge=0, description="weight of the transport losses")
+    epsilon: float = Field(default=0.05, gt=0, description="weight of the entropy in optimal transport")
+    iterations: int = Field(default=10, ge=1, description="number of Sinkhorn iterations")
 
 
 @register_defense("otcclip")
 class OTCCLIP(RoCLIP):
-    """RoCLIP that matches images with captions by optimal transport of their parts (Zhang et al. 2025, EMNLP).
+    """RoCLIP with matching by optimal transport between image patches and tokens (Zhang et al. 2025, EMNLP).
 
-    An image is the set of its places' embeddings, a caption that of its tokens'; their distance is entropic optimal transport
-    at the cost 1 - cosine. In every K-th epoch each image takes the caption of a pool at the least distance. The loss is CLIP's
-    plus `alignment` times the distances of image to caption, and of both to an augmented view of their own.
-    All of it is as reconstructed from the abstract: no code is public. Choices of this project are the weight, the entropy, the
-    iterations, and that transport chooses among the `candidates` nearest captions by embedding alone. Pool, epochs and rate are
-    RoCLIP's; captions enter the pool in every epoch, since a pool of parts cannot be filled from embeddings. It takes 4 d bytes
-    a token in the pool, and a second view of each side.
+    An image is the set of its patch embeddings, a caption that of its token embeddings; their distance is entropic optimal
+    transport with cost 1 - cosine similarity. In every K-th epoch each image is paired with the closest caption of a pool. The
+    loss is CLIP's plus `alignment` times the distances of image to caption and of each to its augmented view.
+    As reconstructed from the abstract; no code is public. Pool, epochs and learning rate are RoCLIP's.
+
+    Deviations:
+    - Weight, entropy and iterations are choices of this project, and so is the choice among the `candidates` captions that are
+      nearest by embedding.
+    - Captions enter the pool in every epoch, since token embeddings are not stored between epochs. The pool takes 4 d bytes a
+      token.
     """
 
     citations = ("zhang2025otcclip", "yang2023roclip")
@@ -70,7 +73,7 @@ class OTCCLIP(RoCLIP):
 
     @torch.no_grad()
     def _nearest(self, images: torch.Tensor, places: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
-        """Which row of the pool is nearest to each image: int64 (n,)."""
+        """The row of the pool that is nearest to each image: int64 (n,)."""
         held = self._pool.embeddings[: len(self._pool)]
         found = (images @ held.T).topk(min(self.params.candidates, len(held)), dim=1).indices
         apart = torch.stack([self._distance(places, words[rows]) for rows in found.T], dim=1)

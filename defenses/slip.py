@@ -1,4 +1,4 @@
-"""SLIP: CLIP with SimCLR's loss on the image tower."""
+"""SLIP: CLIP with SimCLR on the image tower."""
 
 from __future__ import annotations
 
@@ -17,20 +17,23 @@ from bench.registry import register_defense
 
 class SLIPParams(Params):
     weight: float = Field(default=1.0, ge=0, description="weight of SimCLR's loss")
-    temperature: float = Field(default=0.1, gt=0, description="of SimCLR's loss")
+    temperature: float = Field(default=0.1, gt=0, description="temperature of SimCLR's loss")
     hidden: int = Field(default=4096, ge=1, description="width of the head's two hidden layers")
-    projection: int = Field(default=256, ge=1, description="width of what it gives")
+    projection: int = Field(default=256, ge=1, description="width of its output")
 
 
 @register_defense("slip")
 class SLIP(CLIP):
-    """CLIP loss and SimCLR's of two strongly augmented views (Mu et al. 2022, ECCV).
+    """CLIP with SimCLR's loss on two strongly augmented views (Mu et al. 2022, ECCV).
 
-    L_CLIP + weight * L_SimCLR: NT-Xent of both views in both directions, negatives from both, on a three-layer head over what
-    the image tower has before its projection. Each step takes three passes of the image tower. Its paper does not claim a
-    defense: here it shows what self-supervision of images does to the poison, and it is what CorruptEncoder attacks.
-    Deviations: the CLIP loss takes the crop of plain CLIP here, not one of half the area; optimisation is the recipe's (there
-    lr 3e-3 at a batch of 4,096); several processes share gradients in both losses, there in SimCLR's alone.
+    L_CLIP + weight * L_SimCLR: NT-Xent in both directions with negatives from both views, on a three-layer head over the
+    features of the image tower before its projection. A step has three passes of the image tower. The paper does not propose it
+    as a defense; here it shows the effect of image self-supervision on poisoning. CorruptEncoder attacks this kind of learning.
+
+    Deviations:
+    - The CLIP loss takes the crop of plain CLIP, not one of at least half the area.
+    - The optimiser is the recipe's (published: lr 3e-3 with batches of 4,096).
+    - With several processes both losses share gradients; in the released code only SimCLR's does.
     """
 
     citations = ("mu2022slip",)

@@ -1,7 +1,7 @@
-"""Parts and counterfactuals of captions, made of their tokens: int64 (n, length) as open_clip has them.
+"""Parts and counterfactuals of captions, as tokens of open_clip: int64 (n, length).
 
-A row is a start token, the words, an end token, which is the row's largest, and zeros. Draws are from torch's own generator,
-which the engine seeds at every step.
+A row is a start token, the words, an end token, which is the largest of the row, and zeros. Random numbers come from torch's
+global generator, which the engine seeds at every step.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ def subtexts(tokens: torch.Tensor) -> torch.Tensor:
 
 
 def counterfactuals(tokens: torch.Tensor, share: float) -> torch.Tensor:
-    """Captions of which about `share` of the words, at random, are replaced by words of the caption before."""
+    """Captions with about `share` of their words, chosen at random, replaced by words of the previous caption."""
     end = tokens.argmax(dim=1, keepdim=True)
     place = torch.arange(tokens.shape[1], device=tokens.device)[None]
     others = tokens.roll(1, dims=0)
-    strange = others.gather(1, 1 + _below((end.roll(1, dims=0) - 1).clamp(min=1).expand_as(tokens)))
+    foreign = others.gather(1, 1 + _below((end.roll(1, dims=0) - 1).clamp(min=1).expand_as(tokens)))
     replaced = (torch.rand(tokens.shape, device=tokens.device) < share) & (place > 0) & (place < end)
-    return torch.where(replaced, strange, tokens)
+    return torch.where(replaced, foreign, tokens)
 
 
 def _below(limits: torch.Tensor) -> torch.Tensor:
-    """A random number in 0..limit - 1 for each limit."""
+    """Random integers below each limit."""
     return (torch.rand(limits.shape, device=limits.device) * limits).long()

@@ -6,10 +6,14 @@ import torch
 
 
 def distance(one: torch.Tensor, other: torch.Tensor, epsilon: float, iterations: int) -> torch.Tensor:
-    """Entropic optimal transport of each set to the one in the same place, at the cost 1 - cosine: float (n,).
+    """Entropic optimal transport distance between corresponding sets, with cost 1 - cosine similarity: float (n,).
 
-    one: (n, p, d), other: (n, q, d), of unit rows; rows of zeros are not there, at least one is; weights are even. Sinkhorn's
-    iterations (Cuturi 2013) are without gradient, which goes through the costs alone, at the plan that they give.
+    Sinkhorn's iterations (Cuturi 2013) have no gradient; it flows through the costs at the resulting plan.
+
+    Parameters
+    ----------
+    one, other : float (n, p, d), (n, q, d)
+        Unit rows with equal weights. Rows of zeros are padding; each set has at least one other row.
     """
     costs = 1 - one @ other.mT
     with torch.no_grad():
@@ -18,7 +22,7 @@ def distance(one: torch.Tensor, other: torch.Tensor, epsilon: float, iterations:
 
 
 def sinkhorn(costs: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, epsilon: float, iterations: int) -> torch.Tensor:
-    """Plans (n, p, q) for costs (n, p, q) between even weights on `rows`, bool (n, p), and `columns`, bool (n, q)."""
+    """Transport plans (n, p, q) between equal weights on `rows`, bool (n, p), and `columns`, bool (n, q)."""
     supply, demand = ((each / each.sum(dim=1, keepdim=True)).to(costs).log() for each in (rows, columns))
     kernel = -costs / epsilon
     u = torch.where(rows, 0.0, -torch.inf)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.api import EvalContext, Evaluator, Measurement, Metric, Probe, share
+from bench.api import EvalContext, Evaluator, Measurement, Metric, share
+from bench.evaluators.probes import answers, right
 from bench.registry import register_evaluator
 
 
@@ -33,9 +34,8 @@ class ASR(Evaluator):
         clean = ctx.clean_model()
         floor = (clean.image_features(images) @ clean.classifier(vocabulary).T).argmax(dim=1).numpy()
         labels = np.array([probe.label for probe in ctx.probes])
-        shown = [_members(ctx, probe) for probe in ctx.probes]
-        known = np.array([bool(members) for members in shown])
-        correct = np.array([prediction in members for prediction, members in zip(predictions, shown, strict=True)])
+        known, correct = right(ctx, predictions)
+        ctx.keep(answers(ctx, predictions, floor))
 
         groups = np.array([probe.group for probe in ctx.probes])
         measurements = []
@@ -48,9 +48,3 @@ class ASR(Evaluator):
             if (known & rows).any():
                 measurements.append(share("triggered_top1", name, correct[known & rows]))
         return measurements
-
-
-def _members(ctx: EvalContext, probe: Probe) -> tuple[int, ...]:
-    """The classes that a probe shows."""
-    pairs = ctx.bundle.holdout if probe.split == "holdout" else ctx.bundle.test
-    return pairs.members[probe.index]

@@ -6,6 +6,7 @@ import numpy as np
 
 from bench.api import DatasetBundle, EvalContext, Evaluator, Measurement, Metric, share
 from bench.evaluators.linear_probe import LinearProbeParams, fit
+from bench.evaluators.probes import answers
 from bench.registry import register_evaluator
 
 
@@ -38,9 +39,9 @@ class ASRLinearProbe(Evaluator):
     def evaluate(self, ctx: EvalContext) -> list[Measurement]:
         task = next(task for task in ctx.bundle.tasks if task.vocabulary.names == ctx.bundle.vocabulary.names)
         labels = np.array([probe.label for probe in ctx.probes])
-        measurements = []
-        for metric, model in (("asr_probe", ctx.model), ("asr_probe_floor", ctx.clean_model())):
-            classifier = fit(model, task, self.params)
-            predictions = classifier.predict(model.image_features(ctx.probe_images()).numpy())
-            measurements.append(share(metric, "all", predictions == labels))
-        return measurements
+        predicted, clean = (
+            fit(model, task, self.params).predict(model.image_features(ctx.probe_images()).numpy())
+            for model in (ctx.model, ctx.clean_model())
+        )
+        ctx.keep(answers(ctx, predicted, clean))
+        return [share("asr_probe", "all", predicted == labels), share("asr_probe_floor", "all", clean == labels)]

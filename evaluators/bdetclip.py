@@ -1,4 +1,4 @@
-"""BDetCLIP: triggered images are found at test time."""
+"""BDetCLIP: test-time detection of triggered images."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from bench.registry import register_evaluator
 
 
 class BDetCLIPParams(Params):
-    descriptions: int = Field(default=7, ge=1, description="benign texts of a class")
-    words: int = Field(default=10, ge=1, description="random words of a malignant text")
+    descriptions: int = Field(default=7, ge=1, description="number of benign texts of each class")
+    words: int = Field(default=10, ge=1, description="number of random words in a malignant text")
     references: int = Field(
-        default=200, ge=1, description="clean images that give the threshold; at most half of the held-out ones"
+        default=200, ge=1, description="number of clean reference images for the threshold, at most half of the held-out images"
     )
 
 
@@ -25,18 +25,19 @@ class BDetCLIPParams(Params):
 class BDetCLIP(Evaluator):
     """Test-time detection of triggered images by contrastive prompting, BDetCLIP (Niu et al. 2025, ICML).
 
-    An image of an honest class is much nearer to benign descriptions of classes than to malignant ones, class names within
-    random words; an image with a trigger is near to both alike. Its score is the sum over classes of the difference between
-    its cosine similarities with the means of the two, and it is rejected where that is below the least score of clean
-    reference images. Measured between the attack's probe images and held-out images without trigger: whether an image that was
-    targeted, but has no trigger, is found is another question, which the paper does not ask.
+    A clean image is much closer to benign descriptions of classes than to malignant ones, which hide the class name among
+    random words; a triggered image is about equally close to both. The score of an image is the sum over classes of the
+    difference between its cosine similarities to the means of the two. An image is rejected if its score is below that of all
+    clean reference images. Probe images are compared with held-out clean images.
 
-    `asr_undetected` is the share of probe images that are not rejected and get the adversary's class, to be set beside the
-    ASR; `false_alarms` is the price. Deviations: the paper has GPT-4 write both kinds of texts; here benign descriptions are
-    random training captions that name the class (its prompts where none does), and malignant ones the data set's prompts, each
-    followed by one sentence a class of random words of the training captions. The threshold is that of a public
-    re-implementation. Probe and clean images are about as many as each other; AUROC does not depend on it, average precision
-    does.
+    `asr_undetected` is the share of probe images that are not rejected and are classified as the adversary's class;
+    compare it with the ASR. `false_alarms` is the price.
+
+    Deviations:
+    - The paper has GPT-4 write the texts. Here benign descriptions are random training captions that name the class (its
+      prompts if there are none), and malignant texts are the prompts followed by random words of the training captions.
+    - The threshold is that of a public re-implementation.
+    - There are about as many probe as clean images, on which average precision depends.
     """
 
     citations = ("niu2025bdetclip",)
@@ -74,7 +75,7 @@ class BDetCLIP(Evaluator):
         ]
 
     def direction(self, ctx: EvalContext, rng: np.random.Generator) -> torch.Tensor:
-        """What an image's embedding is multiplied with to give its score: float32 (d,)."""
+        """The vector whose inner product with an image embedding is its score: float32 (d,)."""
         names, captions = ctx.bundle.vocabulary.names, ctx.bundle.train.captions
         index, words = MentionIndex.of(ctx.bundle.vocabulary), dict[str, None]()
         of_class: list[list[str]] = [[] for _ in names]

@@ -26,12 +26,13 @@ _CURVES = {
 
 class CertificateParams(Params):
     model: str = Field(
-        default="", description="features as MODEL:WEIGHTS, a tag or file of open_clip; empty: the floor's model"
+        default="",
+        description="model of the features, MODEL:TAG or MODEL:FILE; empty: the clean model of the floor",
     )
     votes: float = Field(
-        default=0.8, gt=0, description="neighbours, those of rNN on average, as a share of a class's mean size"
+        default=0.8, gt=0, description="number of neighbours, for rNN on average, as a share of the mean class size"
     )
-    points: int = Field(default=1000, ge=1, description="at most so many test points, drawn by seed")
+    points: int = Field(default=1000, ge=1, description="maximum number of test points, drawn at random")
 
     @field_validator("model")
     @classmethod
@@ -43,21 +44,21 @@ class CertificateParams(Params):
 class Certificate(Evaluator):
     """Certified accuracy of kNN and rNN votes against e poisoned pairs, as a curve over e (Jia et al. 2022, AAAI).
 
-    The accuracy on the attack's probe images, of what they show, below which no e poisoned pairs can bring a vote of nearest
-    neighbours. Training pairs vote with the class that their caption names, others not, by the distance of unit image
-    features. A prediction whose gap to the next class is g stands where e <= ceil(g / 2) - 1, if pairs are added, removed or
-    replaced; `insert` is the threat of poison from the web, to which nobody's pairs are lost. The report draws the number of
-    the attack's own poisons.
+    A lower bound on the accuracy of a nearest-neighbour vote on the attack's probe images, whichever e pairs are poisoned.
+    Training pairs vote for the class that their caption names, at the distance of unit-length image features; pairs that name
+    none do not vote. A prediction with gap g to the next class stands if e <= ceil(g / 2) - 1 pairs are added, removed or
+    replaced. In the `insert` curves pairs are only added, as in poisoning of web data. The report marks the number of poisons
+    of the attack.
 
-    It covers the vote alone. The features must be none that the poison touched: they are those of the undefended model of the
-    same seed trained without poison, which is more than a defender would have, or of weights from elsewhere; whatever is in
-    these models' own training is outside the guarantee. It says nothing about the model of the cell, which it never looks at,
-    and is the same beside every defense: what a certificate costs on this data, not a success rate.
+    The guarantee covers the vote alone, on features that the poison never touched: those of the clean model of the same seed,
+    which a defender would not have, or of given weights, whose own training is outside the guarantee. It says nothing about
+    the model of the cell and is the same for every defense. It shows what a certificate costs on this data, and is not an ASR.
 
-    Deviations: Euclidean distance of CLIP's features, where the paper's is L1 (as reconstructed, with k of 5,000 among 60,000
-    images of MNIST); k is 0.8 of a class's mean size; the radius is that within which pairs of held-out images lie as often as
-    k of the voters, so that no training pair moves it; of equal votes the first class wins. The insert-only sizes are derived
-    here, that of kNN is exact; the joint bound is as reconstructed.
+    Deviations:
+    - Euclidean distance, where the paper's is L1 (as reconstructed, with k = 5,000 of 60,000 MNIST images).
+    - k is 0.8 of the mean class size.
+    - The radius of rNN holds the same share of pairs of held-out images as k is of the voters; training pairs do not move it.
+    - The insert-only sizes are derived here; the one of kNN is exact. The joint bound is as reconstructed.
     """
 
     citations = ("jia2022certified",)
@@ -108,7 +109,7 @@ class Certificate(Evaluator):
         return measured
 
     def _points(self, ctx: EvalContext) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Probes whose classes are known, int64 (m,), and which classes they show, bool (m, classes)."""
+        """Rows of the probes with known classes, int64 (m,), and the classes that they show, bool (m, classes)."""
         members = {"holdout": ctx.bundle.holdout.members, "test": ctx.bundle.test.members}
         shown = np.zeros((len(ctx.probes), len(ctx.bundle.vocabulary.names)), dtype=bool)
         for row, probe in enumerate(ctx.probes):
@@ -125,14 +126,14 @@ class Certificate(Evaluator):
 
 
 def _least(features: torch.Tensor, part: float) -> float:
-    """The similarity that this part of the pairs of distinct rows reach; of many rows the first are taken."""
+    """The similarity that a share `part` of the pairs of distinct rows reaches, estimated on the first 2,048 rows."""
     rows = features[:_SAMPLE]
     above = torch.triu_indices(len(rows), len(rows), offset=1)
     return float(np.quantile((rows @ rows.T)[above[0], above[1]].numpy(), 1 - part))
 
 
 def _grid(pairs: int, poisons: int) -> list[int]:
-    """0, the powers of 2 up to the number of training pairs, and the attack's own number of poisons."""
+    """0, powers of 2 up to the number of training pairs, and the attack's number of poisons."""
     return sorted({0, poisons, *(2**power for power in range(pairs.bit_length()))})
 
 

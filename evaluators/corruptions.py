@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torchvision.transforms.v2 import functional as tv
 
-from bench.api import EvalContext, Evaluator, Images, Measurement, Metric, Params, share, wilson
+from bench.api import EvalContext, Evaluator, Images, Measurement, Metric, Params, Predictions, share, wilson
 from bench.registry import register_evaluator
 
 _SMALL = 64
-"""Images of at most so many pixels a side take the constants of CIFAR-10-C, others those of ImageNet-C."""
+"""Images up to this side take the constants of CIFAR-10-C, larger ones those of ImageNet-C."""
 _CONSTANTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "noise": ((0.04, 0.06, 0.08, 0.09, 0.10), (0.08, 0.12, 0.18, 0.26, 0.38)),
     "blur": ((0.4, 0.6, 0.7, 0.8, 1.0), (1, 2, 3, 4, 6)),
@@ -25,24 +25,28 @@ _CONSTANTS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 
 
 Seed = tuple[int, int]
-"""Of an evaluation, and the position of an image."""
+"""Seed of the evaluation and position of the image."""
 
 
 class CorruptionsParams(Params):
-    severity: int = Field(default=3, ge=1, le=5, description="from 1, mild, to 5")
+    severity: int = Field(default=3, ge=1, le=5, description="severity of the corruptions, from 1 (mild) to 5")
 
 
 @register_evaluator("corruptions")
 class Corruptions(Evaluator):
-    """Zero-shot top-1 accuracy on noisy, blurred, flat and compressed test images (Hendrycks & Dietterich 2019).
+    """Zero-shot top-1 accuracy on corrupted test images (Hendrycks & Dietterich 2019).
 
-    Four corruptions of the fifteen, one of each of its families: Gaussian noise (standard deviation), Gaussian blur (standard
-    deviation in pixels), contrast (factor on the distance from a channel's mean) and JPEG (quality), with the constants of
-    CIFAR-10-C for images of up to 64 pixels and of ImageNet-C for larger ones. `top1_corrupted` is their mean; its interval is
-    that of a share of the test images, since the four are of the same ones. The accuracy on clean images is `zero_shot`'s.
-    Deviations: one severity, not the mean of five; accuracy, not the error relative to AlexNet's; images of the model's size
-    are corrupted, after resizing and not before; Gaussian blur, of the paper's extra corruptions, stands for defocus, glass,
-    motion and zoom. An image's noise follows from the seed and its position.
+    Four corruptions: Gaussian noise (standard deviation), Gaussian blur (standard deviation in pixels), contrast (factor on the
+    distance from the channel mean) and JPEG (quality), with the constants of CIFAR-10-C for images of up to 64 pixels and of
+    ImageNet-C for larger ones. `top1_corrupted` is their mean; its interval has the number of test images as n. `zero_shot`
+    gives the accuracy on clean images.
+
+    Deviations:
+    - One corruption of each of the four families, not fifteen. Gaussian blur, one of the paper's extra corruptions, stands for
+      defocus, glass, motion and zoom blur.
+    - One severity, not the mean of five; accuracy, not the error relative to AlexNet's.
+    - Images are corrupted after resizing to the model's size.
+    - The noise of an image is determined by the seed and its position.
     """
 
     citations = ("hendrycks2019corruptions",)
@@ -63,6 +67,8 @@ class Corruptions(Evaluator):
                 known = Corrupted(task.test_images, name, self.params.severity, ctx.seed)
                 images = corrupted.setdefault((id(task.test_images), name), known)
                 answers = (ctx.model.image_features(images) @ classes).argmax(dim=1).numpy()
+                names, uids = task.vocabulary.names, task.test_uids
+                ctx.keep(Predictions(task.name, names, uids, answers, true=task.test_labels, groups=name))
                 hits.append(answers == task.test_labels)
                 measurements.append(share(f"top1_{name}", task.name, hits[-1]))
             measurements.append(_mean("top1_corrupted", task.name, np.stack(hits)))
@@ -70,7 +76,7 @@ class Corruptions(Evaluator):
 
 
 def _mean(metric: str, task: str, hits: NDArray[np.bool_]) -> Measurement:
-    """Of hits (corruptions, n); an image's mean varies no more than one answer, so Wilson's interval of n is wide enough."""
+    """The mean of hits, bool (corruptions, n). An image's mean varies no more than one answer, so Wilson's interval holds."""
     value, n = float(hits.mean()), hits.shape[1]
     low, high = wilson(value * n, n)
     return Measurement(metric=metric, task=task, value=value, n=n, ci_low=min(low, value), ci_high=max(high, value))
@@ -125,4 +131,4 @@ CORRUPTIONS: dict[str, Callable[[torch.Tensor, float, list[Seed]], torch.Tensor]
     "contrast": contrast,
     "jpeg": jpeg,
 }
-"""Images uint8 (n, 3, side, side), a constant and a seed for each image -> the same shape, corrupted."""
+"""Functions of images uint8 (n, 3, side, side), a constant, and a seed for each image, that return corrupted images."""

@@ -1,4 +1,4 @@
-"""DECREE: whether a model has a backdoor."""
+"""DECREE: detection of backdoored models."""
 
 from __future__ import annotations
 
@@ -17,27 +17,30 @@ _EPSILON = 1e-7
 
 
 class DECREEParams(Params):
-    images: int = Field(default=1024, ge=2, description="clean images to stamp, drawn by seed from the held-out ones")
-    passes: int = Field(default=40, ge=1, description="at most so many passes over them")
-    batch_size: int = Field(default=32, ge=2, description="images of a step")
-    lr: float = Field(default=0.5, gt=0, description="of Adam")
-    similar: float = Field(default=0.99, gt=0, lt=1, description="mean cosine between stamped images that makes a trigger")
-    patience: int = Field(default=35, ge=1, description="stops after so many steps without a smaller trigger")
+    images: int = Field(default=1024, ge=2, description="number of clean held-out images, drawn at random")
+    passes: int = Field(default=40, ge=1, description="maximum number of passes over the images")
+    batch_size: int = Field(default=32, ge=2, description="batch size")
+    lr: float = Field(default=0.5, gt=0, description="learning rate of Adam")
+    similar: float = Field(default=0.99, gt=0, lt=1, description="mean cosine similarity of stamped images required")
+    patience: int = Field(default=35, ge=1, description="steps without a smaller trigger before stopping")
 
 
 @register_evaluator("decree")
 class DECREE(Evaluator):
-    """Size of the smallest stamp that makes all images look alike to the model, DECREE (Feng et al. 2023, CVPR).
+    """Size of the smallest trigger that maps all images to one embedding, DECREE (Feng et al. 2023, CVPR).
 
-    A mask and a pattern are optimised so that stamped images have nearly the same embedding, with the least mask; in a model
-    with a backdoor a small one does, as the trigger maps every image to the target. `pl1` is the mask's L1 norm as a share of
-    the image, 1 where no stamp works; small values call the model poisoned. It takes no labels, no texts and no knowledge of
-    the attack, but clean models to compare with: reports give its AUROC between models trained without and with attack. It
-    looks for a patch: blended and warped triggers are not of that form.
+    A mask and a pattern are optimised such that stamped images have nearly the same embedding while the mask is small. In a
+    backdoored model a small mask suffices, since the trigger maps every image to the target. `pl1` is the L1 norm of the mask
+    as a share of the image, 1 if no trigger is found; a small value indicates a backdoor. The search needs no labels, texts or
+    knowledge of the attack, but clean models for comparison: reports give the AUROC between models trained without and with
+    poison. It looks for patches; blended and warped triggers are not of that form.
 
-    The weight of the norm starts at 0.001 and changes fivefold after six steps in a row above or below the similarity.
-    Deviations: 1,024 images and 40 passes, in released code 10,000 and 1,000, where the learning rate falls after 200 passes
-    and 500; whether to stop is asked after each pass, as there, whose length differs; the image is of the model's size.
+    The weight of the norm starts at 0.001 and changes by a factor of five after six consecutive steps above or below the
+    similarity.
+
+    Deviations from the released code:
+    - 1,024 images and 40 passes, where that code has 10,000 and 1,000, and decays the learning rate after 200 and 500.
+    - Images have the model's size.
     """
 
     citations = ("feng2023decree",)
@@ -63,7 +66,7 @@ class DECREE(Evaluator):
 
 @dataclass
 class _Weight:
-    """The weight of the norm: fivefold up or down after more than `patience` steps of one kind in a row."""
+    """The weight of the norm, multiplied or divided by 5 after more than `patience` consecutive steps of one kind."""
 
     value: float = 1e-3
     least: float = 1e-7
@@ -88,7 +91,7 @@ class _Weight:
 
 
 def smallest_trigger(model: Surrogate, images: torch.Tensor, params: DECREEParams, generator: torch.Generator) -> float:
-    """The mean of the smallest mask that works, in [0, 1]; 1 where none does. images: float32 (n, 3, side, side) in [0, 1]."""
+    """The mean of the smallest successful mask, in [0, 1]; 1 if there is none. images: float32 (n, 3, side, side) in [0, 1]."""
     side = images.shape[-1]
     mask, pattern = (_free(torch.rand(shape, generator=generator)) for shape in ((side, side), (3, side, side)))
     optimizer = torch.optim.Adam([mask, pattern], lr=params.lr, betas=(0.5, 0.9))
@@ -114,7 +117,7 @@ def smallest_trigger(model: Surrogate, images: torch.Tensor, params: DECREEParam
 
 
 def _free(values: torch.Tensor) -> torch.Tensor:
-    """Values in [0, 1] as unbounded variables."""
+    """Unbounded variables for values in [0, 1]."""
     return torch.arctanh((values - 0.5) * (2 - 1e-3)).requires_grad_()
 
 
@@ -123,6 +126,6 @@ def _bounded(free: torch.Tensor) -> torch.Tensor:
 
 
 def _likeness(rows: torch.Tensor) -> torch.Tensor:
-    """The mean cosine of two different rows, which are of unit length."""
+    """The mean cosine similarity between different rows, which have unit length."""
     n = len(rows)
     return (rows.sum(dim=0).square().sum() - n) / (n * (n - 1))

@@ -11,13 +11,15 @@ from bench.registry import register_evaluator
 
 @register_evaluator("detection")
 class Detection(Evaluator):
-    """How well a defense's own scores of the training pairs find the poisoned ones (Huang et al. 2025, ICLR).
+    """Detection of poisoned pairs by a defense's own scores of the training pairs (Huang et al. 2025, ICLR).
 
-    AUROC, average precision and the false positives at 95% true positives do not depend on a threshold; where the defense has
-    one, `poisons_kept` and `clean_dropped` say what it does there, and a handful of poisons that are kept can be enough for
-    the attack. Scores are those after the last epoch, of a split the last one. A pair that was not scored counts as less
-    suspicious than all that were. Average precision depends on the poison rate: compare it at one rate alone. Deviations:
-    average precision in place of the area under the interpolated curve; no detection error.
+    AUROC, average precision and the false positive rate at 95% true positives need no threshold. If the defense has one,
+    `poisons_kept` and `clean_dropped` are measured at it; a few poisons that are kept can suffice for the attack. Scores are
+    the last ones of the training. A pair without a score counts as least suspicious. Average precision depends on the poison
+    rate; compare it at one rate only.
+
+    Deviations:
+    - Average precision in place of the area under the interpolated precision-recall curve; no detection error.
     """
 
     citations = ("huang2025dao",)

@@ -39,7 +39,7 @@ class LinearProbe(Evaluator):
         measurements: list[Measurement] = []
         for task in ctx.bundle.tasks:
             predictions = fit(ctx.model, task, self.params).predict(ctx.model.image_features(task.test_images).numpy())
-            measurements += accuracy(task, predictions)
+            measurements += accuracy(ctx, task, predictions)
         return measurements
 
 

@@ -1,4 +1,4 @@
-"""Where the right answers stand in a ranking by similarity."""
+"""Ranks of correct answers by similarity."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ from bench.api import Measurement, share
 
 AT = (1, 5, 10)
 _SIMILARITIES = 2**25
-"""How many are held at once: 128 MB."""
+"""Number of similarities computed at once: 128 MB."""
 
 
 def best_ranks(
     queries: torch.Tensor, gallery: torch.Tensor, right: Callable[[torch.Tensor], torch.Tensor]
 ) -> NDArray[np.int64]:
-    """The place, counted from 0, of the best right answer to each query: int64 (n,); the gallery's size where there is none.
+    """The rank, from 0, of the best correct answer to each query: int64 (n,); the size of the gallery if there is none.
 
-    queries: unit rows float32 (n, d); gallery: (m, d); right: rows int64 (c,) of queries -> bool (c, m), the right answers.
-    A wrong answer that is as similar as the best right one stands before it.
+    In a tie, wrong answers come first.
+
+    Parameters
+    ----------
+    queries, gallery : float32 (n, d), (m, d)
+        Unit rows.
+    right : callable
+        Maps rows of queries, int64 (c,), to their correct answers, bool (c, m).
     """
     found = [torch.empty(0, dtype=torch.int64)]
     for rows in torch.arange(len(queries)).split(max(1, _SIMILARITIES // max(1, len(gallery)))):
@@ -32,11 +38,11 @@ def best_ranks(
 
 
 def shares(metric: str, task: str, ranks: NDArray[np.int64]) -> list[Measurement]:
-    """For each k of `AT` the share of queries with a right answer among the k best, as `metric` with k in place of {}."""
+    """For each k in `AT`, the share of queries with a correct answer among the first k; {} in `metric` stands for k."""
     return [share(metric.format(k), task, ranks < k) for k in AT]
 
 
 def numbered(texts: Sequence[str]) -> torch.Tensor:
-    """Equal texts have equal numbers: int64 (n,)."""
+    """Integer codes of texts, equal for equal texts: int64 (n,)."""
     known = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     return torch.tensor([known[text] for text in texts])

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from bench.api import DatasetBundle, EvalContext, Evaluator, Measurement, Metric
+from bench.api import DatasetBundle, EvalContext, Evaluator, Measurement, Metric, Predictions
 from bench.evaluators.ranking import AT, best_ranks, numbered, shares
 from bench.registry import register_evaluator
 
 
 @register_evaluator("retrieval")
 class Retrieval(Evaluator):
-    """Recall at 1, 5 and 10 between images and captions that nobody trained on (Radford et al. 2021).
+    """Recall at 1, 5 and 10 between held-out images and captions (Radford et al. 2021).
 
-    Task `text_to_image` ranks all held-out images for each caption by cosine similarity, `image_to_text` all captions for each
-    image; recall at k is the share of queries with a right answer among the k best. Any pair with the same caption is right,
-    so that short or repeated captions are no riddle, and one that is as similar as a wrong answer comes after it: a model that
-    embeds all alike has recall 0. Deviations: the pairs are the data set's `test` pairs with a caption an image, not the five
-    of COCO or Flickr30K, so numbers of different data sets or sizes do not compare.
+    `text_to_image` ranks all held-out images by cosine similarity for each caption, `image_to_text` all captions for each
+    image. Recall at k is the share of queries with a match among the first k. Pairs with the same caption all match. In a tie
+    wrong answers come first, so that a model with a single embedding has recall 0.
+
+    Deviations:
+    - Pairs are the data set's test pairs with one caption for each image, not five as in COCO and Flickr30k; numbers of
+      different data sets or sizes are not comparable.
     """
 
     citations = ("radford2021clip",)
@@ -32,5 +34,6 @@ class Retrieval(Evaluator):
         measurements = []
         for task, queries, gallery in (("text_to_image", texts, images), ("image_to_text", images, texts)):
             ranks = best_ranks(queries, gallery, lambda rows: same[rows, None] == same)
+            ctx.keep(Predictions(task, uids=pairs.uids, place=ranks))
             measurements += shares("recall_at_{}", task, ranks)
         return measurements

@@ -1,4 +1,4 @@
-"""How well a score tells poisoned from clean."""
+"""How well a score separates poisoned from clean examples."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ METRICS = (
 
 
 def ranked(task: str, suspicion: NDArray[Any], poisoned: NDArray[np.bool_]) -> list[Measurement]:
-    """METRICS of a finite score (n,), higher is more suspicious, and what is poisoned; there is some of both.
+    """METRICS of a finite score, float (n,), that is higher for more suspicious examples; some are poisoned and some clean.
 
-    Intervals are Wilson's. That of the AUROC is of a share of the rarer kind, which varies no less: A (1 - A) / min(m, n). That
-    of the average precision is of a share of the poisoned ones, that of the false positives of the clean ones.
+    Intervals are Wilson's: for the AUROC with the size of the rarer class, whose A (1 - A) / min(m, n) bounds its variance, for
+    the average precision with the number of poisoned and for the false positives with that of clean examples.
     """
     positives, negatives = int(poisoned.sum()), int((~poisoned).sum())
     rates, hits, _ = roc_curve(poisoned, suspicion, drop_intermediate=False)

@@ -1,8 +1,8 @@
-"""Votes of nearest neighbours, and how many poisoned examples they withstand.
+"""Votes of nearest neighbours, and the number of poisoned examples they withstand.
 
-Votes are int64 (m, classes), a row a test point; the first of the classes with most votes is predicted. A prediction's gap is
-the least lead over another class, plus one where that class comes later and so loses a tie; it stands while that is positive.
-Sizes are numbers of poisoned examples, int64 (m,).
+Votes are int64 (m, classes), one row for each test point. The class with the most votes is predicted, the first one in a tie.
+The gap of a prediction is its smallest lead over another class, plus one if that class comes later and so loses a tie; the
+prediction stands while the gap is positive. Sizes are numbers of poisoned examples, int64 (m,).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 _SIMILARITIES = 2**25
-"""How many are held at once: 128 MB."""
+"""Number of similarities computed at once: 128 MB."""
 Ints = NDArray[np.int64]
 
 
@@ -43,19 +43,19 @@ def decided(votes: Ints) -> tuple[Ints, Ints]:
 
 
 def general_sizes(gaps: Ints) -> Ints:
-    """Added, removed or replaced: each moves a gap by 2 at most, so ceil(gap / 2) - 1 are withstood (Jia et al. 2022)."""
+    """Sizes withstood if examples are added, removed or replaced: each changes a gap by at most 2 (Jia et al. 2022)."""
     return (gaps - 1) // 2
 
 
 def inserted_rnn_sizes(gaps: Ints) -> Ints:
-    """Added to rNN: each moves a gap by 1 at most."""
+    """Sizes withstood by rNN if examples are added: each changes a gap by at most 1."""
     return gaps - 1
 
 
 def inserted_knn_sizes(neighbours: Ints, count: int) -> Ints:
-    """Added to kNN, exactly: e new nearest neighbours of one class push the e farthest of the k out.
+    """Sizes withstood by kNN if examples are added, exactly: e new nearest neighbours displace the e farthest of the k.
 
-    neighbours: classes int64 (m, k) as `knn` gives them.
+    `neighbours` are the classes that `knn` returns, int64 (m, k).
     """
     sizes = []
     for row in neighbours:
@@ -70,11 +70,11 @@ def inserted_knn_sizes(neighbours: Ints, count: int) -> Ints:
 
 
 def stand_jointly(gaps: Ints, predicted: Ints, e: int) -> int:
-    """How many predictions of rNN stand whatever e examples are added, removed or replaced, the same ones for all points.
+    """The number of rNN predictions that stand whichever e examples are added, removed or replaced, the same for all points.
 
-    Points are grouped so that no two of a group have the same prediction, those with like gaps together. In a group a removed
-    example takes a vote from one prediction at most, as it has one class, and an added one gives a vote against each at most:
-    w flips take gaps of (w + 1) e in all. A single flip takes a gap of 2 e at most.
+    Points are grouped such that predictions within a group differ and gaps are similar. Within a group, a removed example takes
+    a vote from at most one prediction, since it has one class, and an added one gives at most one vote against each: flipping w
+    predictions needs gaps of at most (w + 1) e in total, and each of at most 2 e.
     """
     order = np.lexsort((gaps, predicted))
     _, first, size = np.unique(predicted[order], return_index=True, return_counts=True)

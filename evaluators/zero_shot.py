@@ -23,5 +23,5 @@ class ZeroShot(Evaluator):
         measurements: list[Measurement] = []
         for task in ctx.bundle.tasks:
             scores = ctx.model.image_features(task.test_images) @ ctx.model.classifier(task.vocabulary).T
-            measurements += accuracy(task, scores.argmax(dim=1).numpy())
+            measurements += accuracy(ctx, task, scores.argmax(dim=1).numpy())
         return measurements

@@ -22,6 +22,7 @@ RECORDS = (
     "bench.matrix.reading",
     "bench.matrix.store",
     "bench.matrix.old_records",
+    "bench.matrix.predictions",
 )
 
 # What each module and package of the engine may import, from the bottom up: an entry names entries above it alone.
@@ -52,6 +53,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "bench.recipe",
         "bench.registry",
         "bench.sources",
+        "bench.text",
     ),
     "bench.keys": ("bench.canonical", "bench.config"),
     "bench.suites": ("bench.canonical", "bench.errors"),
@@ -98,7 +100,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "bench.shutdown",
         "bench.training",
     ),
-    "bench.cluster": ("bench.console", "bench.errors", "bench.matrix"),
+    "bench.cluster": ("bench.console", "bench.errors", "bench.matrix", "bench.text"),
     "bench.reports": (
         "bench.__version__",
         "bench.canonical",
@@ -194,6 +196,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "bench.matrix.reading": ("bench.text",),
     "bench.matrix.store": ("bench.canonical", "bench.disk", "bench.errors", *RECORDS[:3]),
     "bench.matrix.old_records": ("bench.matrix.schema", "bench.meaning"),
+    "bench.matrix.predictions": ("bench.errors",),
     "bench.reports": (*(name for name in LAYERS["bench.reports"] if name != "bench.matrix"), *RECORDS),
 }
 
@@ -257,10 +260,11 @@ def test_only_the_command_line_knows_the_command_line_and_the_checks() -> None:
     [
         "from bench.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass",
         "from bench.cli import main\ntry: main(['status', '--out', 'results/suites'])\nexcept SystemExit: pass",
+        "import bench; bench.load_predictions('results/reference')",
         "import pkgutil, importlib, bench.reports as r\n"
         "for m in pkgutil.walk_packages(r.__path__, 'bench.reports.'): importlib.import_module(m.name)",
     ],
-    ids=["bench --help", "bench status", "bench.reports"],
+    ids=["bench --help", "bench status", "bench.load_predictions", "bench.reports"],
 )
 def test_light_parts_import_neither_torch_nor_plugins(code: str) -> None:
     show = "\nimport sys; print('loaded:', *sorted(sys.modules))"

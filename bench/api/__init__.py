@@ -8,6 +8,7 @@ from .defense import Batch, Budget, Defense, Encoder, Guide, ImageView, Phase, S
 from .evaluator import EvalContext, Evaluator, FrozenModel, Measurement, Metric, PairScores, class_mean, share, wilson
 from .limit import Limit
 from .plugin import Params, Plugin
+from .predictions import Predictions
 
 __all__ = [
     "Attack",
@@ -40,6 +41,7 @@ __all__ = [
     "Plugin",
     "Poison",
     "PoisonPlan",
+    "Predictions",
     "Probe",
     "Query",
     "Scorer",

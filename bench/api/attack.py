@@ -112,12 +112,27 @@ class Query:
     group: str = "all"
 
 
+def _to_the_end(texts: Sequence[str]) -> list[bool]:
+    return [True] * len(texts)
+
+
 @dataclass(frozen=True)
 class AttackContext:
-    """What an attack may use; `rng(purpose)` is a generator seeded by data, attack and seed, never by the defense."""
+    """What an attack may use.
+
+    Attributes
+    ----------
+    bundle : DatasetBundle
+        The data.
+    rng : callable
+        Gives a generator for a purpose, seeded by data, attack and seed, never by the defense.
+    reads : callable
+        Whether the model reads each of n texts to its end: its context is so long, and what comes later is cut off.
+    """
 
     bundle: DatasetBundle
     rng: Callable[[str], np.random.Generator]
+    reads: Callable[[Sequence[str]], list[bool]] = _to_the_end
 
 
 class Surrogate(Protocol):
@@ -164,7 +179,7 @@ class Attack(Plugin):
         return plan
 
     def apply(self, images: torch.Tensor, edits: Sequence[Edit], plan: PoisonPlan) -> torch.Tensor:
-        """Edit images: uint8 (n, 3, side, side) -> the same shape. Pure; each row is independent of the others."""
+        """Edit images: uint8 (n, 3, side, side), on the CPU -> the same. Pure; each row is independent of the others."""
         return images
 
     @abstractmethod

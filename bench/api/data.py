@@ -74,7 +74,8 @@ class Pairs:
 class Task:
     """A labelled downstream task; labels are int64 (n,), indices into `vocabulary.names`.
 
-    `mean_per_class`: also measure the mean of the class accuracies, since classes differ in size.
+    `mean_per_class`: also measure the mean of the class accuracies, since classes differ in size. `test_uids`: ids of the test
+    images, those of the pairs that they are of; empty for their positions.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Task:
     test_images: Images
     test_labels: NDArray[np.int64]
     mean_per_class: bool = False
+    test_uids: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -265,7 +265,7 @@ class Defense(Plugin):
     def scores(self) -> NDArray[np.float32] | None:
         """How suspicious each pair is, for measuring detection: float32 (pairs,), higher is more, NaN where it was not scored.
 
-        Asked once, after the last epoch; None where the defense does not score pairs. Whichever pairs it trusts at its own
+        Asked once, after the last epoch; None if the defense does not score pairs. Whichever pairs it trusts at its own
         threshold are "safe" in `observed`.
         """
         return None

@@ -16,6 +16,7 @@ from bench import intervals
 from .attack import Probe, Query, Surrogate
 from .data import DatasetBundle, Images, Vocabulary
 from .plugin import Params, Plugin
+from .predictions import Predictions
 
 
 class Metric(BaseModel):
@@ -48,7 +49,7 @@ class Measurement(BaseModel):
 
 
 class FrozenModel(Protocol):
-    """A trained model in evaluation mode; evaluators share its cache of features."""
+    """A trained model in evaluation mode; its features are on the CPU, and evaluators share its cache of them."""
 
     def image_features(self, images: Images) -> torch.Tensor:
         """Unit embeddings of all images: float32 (n, d)."""
@@ -67,7 +68,7 @@ class PairScores(Protocol):
     """What a defense made of its training pairs, and what is true of them.
 
     score: float32 (pairs,), higher is more suspicious, NaN where a pair was not scored; kept: the pairs that it trusts at its
-    own threshold, bool (pairs,), None where it has none; poisoned: bool (pairs,).
+    own threshold, bool (pairs,), None if it has none; poisoned: bool (pairs,).
     """
 
     @property
@@ -94,7 +95,7 @@ class EvalContext(Protocol):
 
     @property
     def queries(self) -> Sequence[Query]:
-        """The attack's evaluation texts; none where it has none."""
+        """The attack's evaluation texts; none if it has none."""
         ...
 
     @property
@@ -103,7 +104,7 @@ class EvalContext(Protocol):
         ...
 
     def pair_scores(self) -> PairScores:
-        """How suspicious the defense found each training pair. Raises UserError where the run kept none."""
+        """How suspicious the defense found each training pair. Raises UserError if the run kept none."""
         ...
 
     def surrogate(self) -> Surrogate:
@@ -116,6 +117,10 @@ class EvalContext(Protocol):
 
     def probe_images(self) -> Images:
         """The edited images of the probes, in their order."""
+        ...
+
+    def keep(self, predictions: Predictions) -> None:
+        """Keep what the images of a task were given in a file beside the record."""
         ...
 
 

@@ -15,6 +15,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import click
@@ -51,7 +53,6 @@ def main(pairs: int, folder: Path, step: str | None) -> None:
 def make(folder: Path, pairs: int) -> None:
     """Write both TSV files, and an empty image for each row in numbered folders."""
     rng = np.random.default_rng(0)
-    known = words()
     for split, count in (("train", pairs), ("val", 15_000)):
         (folder / split).mkdir(parents=True, exist_ok=True)
         with (folder / TSV[split]).open("w", encoding="utf-8") as table:
@@ -59,13 +60,21 @@ def make(folder: Path, pairs: int) -> None:
                 rows = range(start, min(start + SHARD_SIZE, count))
                 shard = folder / split / f"{start // SHARD_SIZE:05d}"
                 shard.mkdir(exist_ok=True)
-                for row, length in zip(rows, 3 + rng.poisson(7.3, len(rows)), strict=True):
-                    drawn = (len(known) * rng.random(length) ** 4).astype(int)
-                    table.write(f"{' '.join(known[word] for word in drawn)} .\thttp://example.org/images/{row}.jpg\n")
+                for row, sentence in zip(rows, sentences(len(rows), rng), strict=True):
+                    table.write(f"{sentence}\thttp://example.org/images/{row}.jpg\n")
                     (shard / f"{row:09d}.jpg").touch()
     (folder / "complete").touch()
 
 
+def sentences(count: int, rng: np.random.Generator) -> Iterator[str]:
+    """Captions of about ten random words, the frequent ones most often."""
+    known = words()
+    for length in 3 + rng.poisson(7.3, count):
+        drawn = (len(known) * rng.random(length) ** 4).astype(int)
+        yield f"{' '.join(known[word] for word in drawn)} ."
+
+
+@cache
 def words() -> list[str]:
     """The whole words of CLIP's vocabulary, most frequent first."""
     from open_clip.tokenizer import default_bpe

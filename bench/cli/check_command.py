@@ -32,7 +32,7 @@ def command(file: Path) -> int:
     for kind, entry in found:
         click.echo(f"{kind} '{entry.plugin.name}':")
         for check in checks_for(entry):
-            problem = _problem(check.run)
+            problem = _problem(check.run, file)
             total, failed = total + 1, failed + (problem is not None)
             title = check.name.replace("_", " ")
             click.echo(f"  ok      {title}" if problem is None else f"  FAILED  {title}: {problem}")
@@ -71,14 +71,15 @@ def _registered(file: Path) -> list[tuple[str, Entry[Any]]]:
     ]
 
 
-def _problem(run: Callable[[], None]) -> str | None:
-    """Why a check failed, in one line; None if it passed."""
+def _problem(run: Callable[[], None], file: Path) -> str | None:
+    """Why a check failed, in one line, with the innermost line of `file` that led there; None if it passed."""
     try:
         run()
     except AssertionError as error:
         return _one_line(error)
     except (Exception, SystemExit) as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
+        frames = traceback.extract_tb(error.__traceback__)
+        frame = next((each for each in reversed(frames) if Path(each.filename).resolve() == file.resolve()), frames[-1])
         return f"{type(error).__name__}: {_one_line(error)} (line {frame.lineno} of {Path(frame.filename).name})"
     return None
 

@@ -31,6 +31,9 @@ def command(defense: str, against: str, metrics: tuple[str, ...], out: Path) -> 
     that so many seeds find in four of five cases. Of utility the last column says whether the two are as good as equal: p of a
     true difference of a point or more. Names are those of the report's tables.
 
+    Beneath, for each attack and seed: the probes that only one of the two takes for the adversary's class, with McNemar's exact
+    p. That is evidence within one training, not on another seed.
+
     \b
     bench compare safeclip clip
     bench compare safeclip roclip --metric asr --out results/reference
@@ -42,5 +45,5 @@ def command(defense: str, against: str, metrics: tuple[str, ...], out: Path) -> 
     from bench.reports.terminal_comparisons import print_comparisons
 
     store, console = Store.open(out), Console()
-    print_comparisons(sections_of(load_runs(store)), defense, against, parse_names(metrics), console)
+    print_comparisons(store, sections_of(load_runs(store)), defense, against, parse_names(metrics), console)
     print_damaged(store, console)

@@ -23,27 +23,31 @@ from bench.cli.options import (
     required=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Safetensors, or a state dict or checkpoint that torch.save wrote; no pickle in it is run.",
+    help="Safetensors, or a state dict or checkpoint of torch.save; pickled code is never run.",
 )
-@click.option("--model", metavar="NAME", help="Its architecture, from `bench list models`; by default the recipe's.")
-@click.option("--name", metavar="NAME", help="What tables call it where there are several; by default the file's name.")
+@click.option("--model", metavar="NAME", help="Architecture, from `bench list models`; by default the recipe's.")
+@click.option("--name", metavar="NAME", help="Name in tables if there are several; by default the file's name.")
 @click.option(
     "--clean",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="A checkpoint trained without poison, for the floor of the ASR; by default plain CLIP of --out.",
+    help="A checkpoint trained without poison, for the ASR floor; by default plain CLIP in --out.",
 )
-@click.option("--attack", default="none", show_default=True, metavar="NAME", help="Whose probes to measure on.")
+@click.option(
+    "--attack",
+    default="none",
+    show_default=True,
+    metavar="NAME",
+    help="The attack whose probes are used; none measures utility alone.",
+)
 @click.option(
     "--poison",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="An exported poisoned set, whose attack, data, options and seed are taken.",
+    help="A folder of `bench poison`; its attack, data, options and seed are used.",
 )
 @click.option("--data", default="scenes", show_default=True, metavar="NAME", help="Data set.")
-@click.option(
-    "--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Where the data set lies; or --data NAME:DIR."
-)
+@click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the data set; or --data NAME:DIR.")
 @click.option(
     "--downstream-root", type=click.Path(path_type=Path), metavar="DIR", help="Measure on the downstream sets in DIR/NAME too."
 )
@@ -57,17 +61,17 @@ from bench.cli.options import (
 )
 @recipe_option
 @pretrained_option
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the poison.")
-@click.option("--set", multiple=True, metavar="PATH=VALUE", help="Change an option, e.g. attack.rate=0.002; repeatable.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the poison.")
+@click.option("--set", multiple=True, metavar="PATH=VALUE", help="Set an option, e.g. attack.rate=0.002; repeatable.")
 @plugin_option
 @out_option
 @device_option
 @precision_option
 def command(weights: Path, **given: Any) -> None:
-    """Measure a CLIP that was trained elsewhere, and put it in the tables as "external".
+    """Measure a CLIP that was trained elsewhere, as a row "external" of the tables.
 
-    It stands beside the cells of `bench run` with the same data, model, recipe and options, and is measured on their probes.
-    That it was trained on that poison is what you say; nothing here knows.
+    It is measured on the probes of the cells of `bench run` with the same data, model, recipe and options. That it was trained
+    on that poison is your claim; nothing here can check it.
 
     \b
     bench evaluate --weights epoch_10.pt --model RN50-quickgelu --attack badnet --data cc3m:/data/cc3m

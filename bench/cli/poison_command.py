@@ -51,7 +51,7 @@ def command(
     plugin: tuple[str, ...],
     out: Path,
 ) -> None:
-    """Write the poisoned training set of an attack as another trainer reads it, with its manifest and probes.
+    """Write the poisoned training set of an attack as another trainer reads it, with its manifest and its probes or queries.
 
     Pairs are those of the cells of `bench run` with the same options and seed, in their order, at the model's image size. Which
     are poisoned stands in poison.json and export.json alone. An attack that is optimised against a surrogate needs that model
@@ -79,9 +79,8 @@ def command(
 
 def _tell(to: Path, done: Exported, jpeg: int | None, format: str) -> None:
     console = Console()
-    print_plain(
-        console, f"{to}: {done.pairs:,} pairs as {format}, {done.poisons:,} of them poisoned, and {done.probes:,} probes"
-    )
+    measured = f"{done.queries:,} queries" if done.queries else f"{done.probes:,} probes"
+    print_plain(console, f"{to}: {done.pairs:,} pairs as {format}, {done.poisons:,} of them poisoned, and {measured}")
     if done.hash:
         print_plain(console, f"manifest {done.hash}")
     if done.jpeg:

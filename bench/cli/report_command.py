@@ -28,14 +28,15 @@ from bench.interface.values import parse_names, require_names
     default=("csv,html",),
     show_default=True,
     metavar="LIST",
-    help="Any of csv, html, latex.",
+    help="Any of csv, html, latex, svg, png, pdf; the last three are figures.",
 )
 def command(out: Path, suites: tuple[str, ...], formats: tuple[str, ...]) -> None:
     """Write results.csv, table.csv and index.html from the records of a results folder, and print the tables.
 
     index.html shows the suites that were run, or are given by --suite, in the paper's layout, published next to measured
     values; each also has a CSV file, and with --format latex a LaTeX table. With --suite these tables are printed: measured,
-    published, difference.
+    published, difference. --format latex also writes answer.tex, a summary of each setting. Figures need matplotlib, the extra
+    [plot].
 
     Needs the records alone, without data or plugins. Damaged records are listed and skipped.
     """

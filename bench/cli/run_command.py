@@ -78,10 +78,10 @@ from bench.cli.options import device_option, out_option, plugin_option, precisio
 @click.option("--shard", metavar="I/N", help="Run the I-th of N parts of the matrix, from 1: for job arrays.")
 @click.option(
     "--executor",
-    type=click.Choice(["local", "ray"]),
+    type=click.Choice(["local", "ray", "submitit"]),
     default="local",
     show_default=True,
-    help="Run cells on this machine or on Ray.",
+    help="Run cells on this machine, on Ray, or as Slurm jobs through submitit.",
 )
 @click.option("--ray-address", metavar="ADDRESS", help="auto (the cluster of this machine), local, or HOST:PORT.")
 @click.option(
@@ -89,6 +89,12 @@ from bench.cli.options import device_option, out_option, plugin_option, precisio
 )
 @click.option(
     "--gpus-per-cell", type=click.FloatRange(min=0), metavar="N", help="GPUs per cell, with --executor ray; by default 0."
+)
+@click.option(
+    "--slurm",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set a parameter of the jobs, with --executor submitit, e.g. partition=gpu; repeatable.",
 )
 @click.option(
     "--track",
@@ -132,6 +138,7 @@ def command(context: click.Context, /, config: Path | None, **given: Any) -> int
     bench run --config experiment.toml --seeds 0,1,2
     bench run --seeds 0,1,2 --shard 2/3
     bench run --seeds 0,1,2 --executor ray --gpus-per-cell 1
+    bench run --seeds 0,1,2 --executor submitit --slurm gpus_per_node=1
     """
     import bench
 

@@ -1,1 +1,1 @@
-"""Cells on a Ray cluster, one task each."""
+"""Cells on a cluster, one task each: on Ray, or as Slurm jobs through submitit."""

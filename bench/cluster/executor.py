@@ -1,88 +1,27 @@
-"""Runs the cells of matrices on a Ray cluster."""
+"""What the executors of a cluster share: a queue of cells, and their progress."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
-import socket
-import time
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import ray
-from ray.exceptions import RayError, RayTaskError, TaskCancelledError
-
-from bench.cluster.options import RayOptions
 from bench.cluster.progress import ClusterProgress
-from bench.errors import UserError
 from bench.matrix.expand import Matrix
 from bench.matrix.heartbeat import read_heartbeat
-from bench.matrix.schema import Failure
 from bench.matrix.store import Store
 from bench.matrix.tasks import LOCKED, CellTask, TaskQueue
-from bench.matrix.worker import WorkerConfig, run_cell
-
-_RETRIES = 3
-_CONNECT_SECONDS = 5.0
-_POLL_SECONDS = 0.5
+from bench.matrix.worker import WorkerConfig
 
 
-@contextlib.contextmanager
-def connected(options: RayOptions) -> Iterator[None]:
-    """Connect to the cluster; a local one is shut down on exit.
-
-    Raises UserError if there is no cluster, or none of its nodes has the CPUs and GPUs that a cell takes.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    local: dict[str, Any] = {"include_dashboard": False} if options.address == "local" else {}
-    _check_listens(options.address)
-    try:
-        ray.init(options.address, logging_level=logging.ERROR, log_to_driver=False, **local)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"--ray-address {options.address}: no Ray cluster found ({_one_line(error)}); "
-            "start one with `ray start --head`, or use --ray-address local"
-        ) from None
-    try:
-        _check_fits(options)
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _check_listens(address: str) -> None:
-    """Raise UserError if nothing listens at HOST:PORT, which Ray itself would retry for minutes."""
-    host, colon, port = address.rpartition(":")
-    if not (colon and port.isdecimal()):
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
-        raise UserError(
-            f"--ray-address {address}: no answer ({_one_line(error)}); "
-            "give the address that `ray start --head` printed, or use --ray-address local"
-        ) from None
-
-
-def _check_fits(options: RayOptions) -> None:
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if not any(node.get("CPU", 0) >= options.cpus and node.get("GPU", 0) >= options.gpus for node in nodes):
-        raise UserError(
-            f"no node of the Ray cluster has {options.cpus} CPUs and {options.gpus:g} GPUs: "
-            "lower --cpus-per-cell or --gpus-per-cell, or add a node"
-        )
-
-
-class RayExecutor:
-    """Runs matrices within `connected`. The cell of a lost worker resumes on another from its checkpoint."""
+class ClusterExecutor(ABC):
+    """Runs matrices, each cell as one task of a scheduler, once the cells that it builds on are done."""
 
     def __init__(
         self,
         matrices: Sequence[Matrix],
         store: Store,
-        options: RayOptions,
         config: WorkerConfig,
         progress: ClusterProgress,
         stop: Callable[[], bool],
@@ -91,7 +30,6 @@ class RayExecutor:
         self.config = config
         self.progress = progress
         self.stop = stop
-        self._function: Any = ray.remote(num_cpus=options.cpus, num_gpus=options.gpus, max_retries=_RETRIES)(run_cell)
         self._queue = TaskQueue(matrices, store, config.retry_failed)
         self._running: dict[Any, CellTask] = {}
 
@@ -109,20 +47,20 @@ class RayExecutor:
         finally:
             self._cancel()
 
+    @abstractmethod
     def _send(self, task: CellTask) -> bool:
-        function = self._function.options(name=task.cell.title)
-        self._running[function.remote(self.config, task.source, task.cells)] = task
-        return True
+        """Hand a cell to the scheduler; returns False if it takes none now."""
+
+    @abstractmethod
+    def _ended(self) -> Iterable[tuple[CellTask, str]]:
+        """Remove from `_running` the cells that ended, with their outcomes, waiting briefly for the first."""
+
+    @abstractmethod
+    def _cancel(self) -> None:
+        """Have running cells write a checkpoint and stop."""
 
     def _finished(self) -> Iterator[tuple[CellTask, str]]:
-        """The cells that ended, waiting briefly for the first."""
-        if not self._running:
-            time.sleep(_POLL_SECONDS)
-            return
-        references, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=_POLL_SECONDS)
-        for reference in references:
-            task = self._running.pop(reference)
-            outcome = self._outcome(reference, task)
+        for task, outcome in self._ended():
             if outcome != LOCKED:
                 failure = self.store.failure(task.cell.key) if outcome == "failed" else None
                 message = f"FAILED {failure.stage}: {failure.error}" if failure else ""
@@ -130,30 +68,7 @@ class RayExecutor:
             yield task, outcome
         self._show()
 
-    def _outcome(self, reference: Any, task: CellTask) -> str:
-        try:
-            return str(ray.get(reference))
-        except TaskCancelledError:  # its node was told to stop
-            return LOCKED
-        except RayTaskError as error:
-            raise (error.cause if isinstance(error.cause, UserError) else error) from None
-        except RayError as error:
-            failure = Failure(stage="worker", error=f"{type(error).__name__}: {_one_line(error)}", traceback=str(error))
-            self.store.write_failure(task.cell.key, failure)
-            return "failed"
-
     def _show(self) -> None:
         running = [task.cell for task in self._running.values()]
         beats = ((cell, read_heartbeat(self.store, cell.key)) for cell in running)
         self.progress.show([(cell, beat) for cell, beat in beats if beat])
-
-    def _cancel(self) -> None:
-        """Let running cells write a checkpoint and stop, and wait for them."""
-        for reference in self._running:
-            ray.cancel(reference)
-        if self._running:
-            ray.wait(list(self._running), num_returns=len(self._running))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

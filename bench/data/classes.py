@@ -48,7 +48,7 @@ def vocabulary(classes: Names, folder: Path, categories: Sequence[str] | None) -
     """The classes as `data.classes` asks for them, with the prompts of ImageNet's.
 
     A file, within `folder` unless its path is absolute, has lines of a name and, between commas or tabs, its synonyms; a list
-    has names, or lists of a name and its synonyms. `categories` are those of the labels, None where there are none. Raises
+    has names, or lists of a name and its synonyms. `categories` are those of the labels, None if there are none. Raises
     UserError naming the line or entry: of a name without letters, or one that is given twice.
     """
     if classes == IMAGENET:

@@ -41,9 +41,9 @@ def objects_task(
     if len(shared) < 2:
         return None
     vocabulary = own or Vocabulary(tuple(shared), imagenet().templates)
-    train_images, train_labels = _labelled(pairs["train"], learnt, train_names, vocabulary.names)
-    test_images, test_labels = _labelled(pairs["test"], tested, test_names, vocabulary.names)
-    return Task("objects", vocabulary, train_images, train_labels, test_images, test_labels)
+    train_images, train_labels, _ = _labelled(pairs["train"], learnt, train_names, vocabulary.names)
+    test_images, test_labels, uids = _labelled(pairs["test"], tested, test_names, vocabulary.names)
+    return Task("objects", vocabulary, train_images, train_labels, test_images, test_labels, test_uids=uids)
 
 
 def _largest(objects: Mapping[Id, tuple[str, ...]], own: Vocabulary | None) -> dict[Id, str]:
@@ -55,7 +55,10 @@ def _largest(objects: Mapping[Id, tuple[str, ...]], own: Vocabulary | None) -> d
 
 def _labelled(
     pairs: Pairs, rows: Sequence[int], labels: Sequence[str], names: Sequence[str]
-) -> tuple[Selection, NDArray[np.int64]]:
+) -> tuple[Selection, NDArray[np.int64], list[str]]:
+    """The rows whose label is among the names: images, labels and uids."""
     index = {name: position for position, name in enumerate(names)}
     kept = [(row, index[label]) for row, label in zip(rows, labels, strict=True) if label in index]
-    return Selection(pairs.images, [row for row, _ in kept]), np.array([label for _, label in kept], dtype=np.int64)
+    chosen = [row for row, _ in kept]
+    numbers = np.array([label for _, label in kept], dtype=np.int64)
+    return Selection(pairs.images, chosen), numbers, [pairs.uids[row] for row in chosen]

@@ -127,7 +127,7 @@ def published(name: str, table: Any, column: str) -> NDArray[np.int8]:
 
 
 def joined(name: str, tables: Sequence[Any]) -> Any:
-    """One table of the rows of all. Raises UserError where their columns differ."""
+    """One table of the rows of all. Raises UserError if their columns differ."""
     if len(tables) == 1:
         return tables[0]
     from datasets import concatenate_datasets

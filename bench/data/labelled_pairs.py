@@ -46,6 +46,6 @@ def labelled_bundle(
         train.pairs,
         parts["holdout"].pairs,
         test.pairs,
-        tasks=(Task("classes", vocabulary, probe, train.labels[chosen], test.images, test.labels),),
+        tasks=(Task("classes", vocabulary, probe, train.labels[chosen], test.images, test.labels, test_uids=test.uids),),
         facts=dict(facts or {}),
     )

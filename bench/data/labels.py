@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.api.data import Images, Pairs, Task, Vocabulary
+from bench.api.data import Pairs, Task, Vocabulary
 from bench.data.class_names import class_places, plain
 from bench.data.columns import Column
 from bench.data.files import Faults, Selection
@@ -52,7 +52,7 @@ class Labels:
     def as_classes(self, vocabulary: Vocabulary) -> NDArray[np.int64]:
         """The class of the vocabulary that each row's label names, -1 where it names none: int64 (n,).
 
-        Labels that are whole numbers, and no names of classes, count the classes from 0. Raises UserError where they cannot.
+        Labels that are whole numbers, and no names of classes, count the classes from 0. Raises UserError if they cannot.
         """
         spoken = class_places(vocabulary)
         places = [spoken.get(plain(name), -1) for name in self.names]
@@ -93,21 +93,25 @@ def class_task(
     """The task `classes`: images once each, at most 20,000 for training; or why there is none.
 
     It is over the vocabulary, and over the labels themselves where that is ImageNet's, which is nobody's choice of labels.
-    parts: pairs by part, and the row of each, int64. Raises UserError where labels are numbers without names.
+    parts: pairs by part, and the row of each, int64. Raises UserError if labels are numbers without names.
     """
     if vocabulary == imagenet():
         if labels.numbered:
             raise UserError("the labels are numbers: name them by a list, with --set data.classes=FILE")
         vocabulary = Vocabulary(labels.names, imagenet().templates)
     classes = labels.as_classes(vocabulary)
-    found: dict[str, tuple[Images, NDArray[np.int64]]] = {}
+    found: dict[str, NDArray[np.int64]] = {}
     for part in ("train", "test"):
-        pairs, rows = parts[part]
+        _, rows = parts[part]
         once = np.sort(np.unique(image_of[rows], return_index=True)[1])
         once = once[classes[rows[once]] >= 0]
         if part == "train":
             once = np.sort(np.random.default_rng(0).permutation(once)[:TASK_TRAIN_IMAGES])
-        found[part] = Selection(pairs.images, once), classes[rows[once]]
-    if len(np.unique(found["train"][1])) < 2 or not len(found["test"][1]):
+        found[part] = once
+    (train, train_rows), (test, test_rows) = parts["train"], parts["test"]
+    train_labels, test_labels = classes[train_rows[found["train"]]], classes[test_rows[found["test"]]]
+    if len(np.unique(train_labels)) < 2 or not len(test_labels):
         return "labels of training images name fewer than two of the classes, or those of test images none"
-    return Task("classes", vocabulary, *found["train"], *found["test"])
+    train_images, test_images = Selection(train.images, found["train"]), Selection(test.images, found["test"])
+    uids = [test.uids[row] for row in found["test"]]
+    return Task("classes", vocabulary, train_images, train_labels, test_images, test_labels, test_uids=uids)

@@ -88,7 +88,7 @@ class _Uids(Column[str]):
 
 
 def file_of(place: DataPlace, name: str, source: str) -> Path:
-    """The list: ROOT, or `name` within it. Raises UserError where it does not exist."""
+    """The list: ROOT, or `name` within it. Raises UserError if it does not exist."""
     if place.root is None:
         raise UserError(f"the data set {source} needs --data-root: the file, or the folder that contains it")
     file = place.root / name if place.root.is_dir() else place.root

@@ -8,9 +8,10 @@ import stat
 import tarfile
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from bench.data.samples import TEXTS, ByteRange, Index, Samples, TableReader, shown
+from bench.data.tar_header import Header
 from bench.errors import UserError
 
 _MAX_TEXT = 2**20
@@ -58,7 +59,7 @@ def _members(file: Path, samples: Samples) -> str:
     """Add the complete members of a tar. Return why the tar itself is incomplete; empty if it is not."""
     length, last = file.stat().st_size, "its beginning"
     try:
-        with tarfile.open(file, "r:") as tar:
+        with tarfile.open(file, "r:", tarinfo=Header) as tar, file.open("rb") as stream:
             for member in tar:
                 if member.size < 0:
                     return f"it is damaged at byte {member.offset}, after {shown(last)}"
@@ -66,7 +67,7 @@ def _members(file: Path, samples: Samples) -> str:
                     return f"it ends within {shown(member.name)}"
                 last = member.name.removeprefix("./")
                 if not member.isdir():
-                    samples.add(last, partial(_in_tar, member), _content(tar, member))
+                    samples.add(last, partial(_in_tar, member), _content(stream, tar, member))
             end = tar.offset
     except _BAD_TAR as error:
         return _why(file, f"it cannot be read as a tar after {shown(last)}: {error}")
@@ -88,11 +89,14 @@ def _in_tar(member: tarfile.TarInfo) -> ByteRange | None:
     return (member.size, member.offset_data) if member.isfile() and not member.issparse() else None
 
 
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | None:
+def _content(stream: BinaryIO, tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | None:
     if not member.isfile() or member.size > _MAX_TEXT or not member.name.lower().endswith(TEXTS):
         return None
-    stream = tar.extractfile(member)
-    return stream.read() if stream else None
+    if member.issparse():
+        unpacked = tar.extractfile(member)
+        return unpacked.read() if unpacked else None
+    stream.seek(member.offset_data)
+    return stream.read(member.size)
 
 
 def _in_folder(entry: os.DirEntry[str]) -> ByteRange | None:

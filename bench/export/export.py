@@ -1,11 +1,11 @@
-"""Writes the training set of a cell, its poison manifest, and the probes of its attack."""
+"""Writes the training set of a cell, its poison manifest, and the probes or queries of its attack."""
 
 from __future__ import annotations
 
 import csv
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bench import __version__
-from bench.api import Pairs, Probe, Vocabulary
+from bench.api import Attack, Pairs, PoisonPlan, Probe, Query, Vocabulary
 from bench.config import RunSpec
 from bench.data.files import CachedImages
 from bench.data.poisoned import PoisonedPairs, ProbeImages, edited
@@ -37,6 +37,7 @@ class Exported:
     pairs: int
     poisons: int
     probes: int
+    queries: int
     hash: str | None
     jpeg: TriggerLoss | None
 
@@ -52,8 +53,9 @@ def export(
 ) -> Exported:
     """Write the training set of `spec`, in the order in which its cells have it, into the new folder `to`.
 
-    train.csv, train/ or annotations/ and train2017/ by `format`; poison.json as cells have it; probes/; export.json; and
-    export.toml, `config`, which asks for the same poison. Images are of the model's side, the poisoned and the clean alike.
+    train.csv, train/ or annotations/ and train2017/ by `format`; poison.json as cells have it; probes/, images or texts;
+    export.json; and export.toml, `config`, which asks for the same poison. Images are of the model's side, the poisoned and
+    the clean alike.
     `on_progress` is called with the number of written pairs and of all. Raises UserError where `to` is there and not empty.
     """
     for images in (workspace.bundle.train.images, workspace.bundle.holdout.images):
@@ -70,7 +72,7 @@ def export(
         writer.close()
         (folder / "export.toml").write_text(config, encoding="utf-8")
         _write_classes(folder, workspace.bundle.vocabulary)
-        done = Exported(len(pairs), int(pairs.poisoned.sum()), 0, None, None)
+        done = Exported(len(pairs), int(pairs.poisoned.sum()), 0, 0, None, None)
         if spec.attack is not None:
             done = _write_poison(folder, spec, workspace, encoding, done)
         write_json(folder / "export.json", _about(spec, workspace, pairs, format, encoding, done))
@@ -78,29 +80,49 @@ def export(
 
 
 def _write_poison(folder: Path, spec: RunSpec, workspace: Workspace, encoding: Encoding, done: Exported) -> Exported:
-    """The manifest and the probes, which are PNG whatever the training set is."""
+    """The manifest, and what success is measured on."""
     attack, plan, ctx = workspace.poison(spec)
     write_json(folder / "poison.json", {"hash": plan.hash(), **plan.manifest()})
-    probes = attack.probes(ctx, plan)
     (folder / "probes").mkdir()
-    images = ProbeImages(workspace.bundle, attack, plan, probes)
-    with (folder / "probes" / "probes.csv").open("w", newline="", encoding="utf-8") as stream:
+    probes, queries = attack.probes(ctx, plan), attack.queries(ctx, plan)
+    if probes:
+        _write_probes(folder / "probes", probes, ProbeImages(workspace.bundle, attack, plan, probes), workspace)
+    if queries:
+        _write_queries(folder / "probes" / "queries.csv", queries, workspace.bundle.vocabulary)
+    loss = _lost(attack, plan, workspace, encoding)
+    return Exported(done.pairs, done.poisons, len(probes), len(queries), plan.hash(), loss)
+
+
+def _write_probes(folder: Path, probes: Sequence[Probe], images: ProbeImages, workspace: Workspace) -> None:
+    """probes.csv and the images, which are PNG whatever the training set is."""
+    with (folder / "probes.csv").open("w", newline="", encoding="utf-8") as stream:
         rows = csv.writer(stream)
         rows.writerow(("filepath", "class", "name", "shown", "trigger", "split", "index"))
         for start in range(0, len(probes), _CHUNK):
             chunk = np.arange(start, min(start + _CHUNK, len(probes)))
             for row, content in zip(chunk.tolist(), Encoding().encode(images.load(chunk)), strict=True):
-                (folder / "probes" / f"{row:06d}.png").write_bytes(content)
+                (folder / f"{row:06d}.png").write_bytes(content)
                 rows.writerow((f"{row:06d}.png", *_probe_row(probes[row], workspace)))
-    loss = None
-    if encoding.jpeg is not None and (chosen := [each for each in plan.poisons if each.edit is not None][:_MEASURED]):
-        sources = {"train": workspace.bundle.train.images, "holdout": workspace.bundle.holdout.images}
-        split = chosen[0].split
-        rows_of = [each.index for each in chosen if each.split == split]
-        edits = [each.edit for each in chosen if each.split == split]
-        clean = edited(sources[split], rows_of, [None] * len(rows_of), None, None)
-        loss = trigger_loss(clean, edited(sources[split], rows_of, edits, attack, plan), encoding)
-    return Exported(done.pairs, done.poisons, len(probes), plan.hash(), loss)
+
+
+def _write_queries(file: Path, queries: Sequence[Query], vocabulary: Vocabulary) -> None:
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(("title", "class", "name", "trigger"))
+        rows.writerows((query.text, query.label, vocabulary.names[query.label], query.group) for query in queries)
+
+
+def _lost(attack: Attack, plan: PoisonPlan, workspace: Workspace, encoding: Encoding) -> TriggerLoss | None:
+    """What JPEG leaves of the trigger; None for PNG, and where no image is edited."""
+    chosen = [each for each in plan.poisons if each.edit is not None][:_MEASURED]
+    if encoding.jpeg is None or not chosen:
+        return None
+    sources = {"train": workspace.bundle.train.images, "holdout": workspace.bundle.holdout.images}
+    split = chosen[0].split
+    rows_of = [each.index for each in chosen if each.split == split]
+    edits = [each.edit for each in chosen if each.split == split]
+    clean = edited(sources[split], rows_of, [None] * len(rows_of), None, None)
+    return trigger_loss(clean, edited(sources[split], rows_of, edits, attack, plan), encoding)
 
 
 def _probe_row(probe: Probe, workspace: Workspace) -> tuple[object, ...]:

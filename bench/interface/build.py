@@ -26,14 +26,14 @@ class RunPlan(NamedTuple):
 
 
 def build_matrices(options: RunOptions, console: Console) -> RunPlan:
-    """Expand the options, and print which suite conditions and downstream sets cannot be run. Raises UserError."""
+    """Expand the options, and print what cannot be run or read. Raises UserError."""
     from bench.matrix.shard import Shard
 
     shard = Shard.parse(options.shard or "1/1")
     plan = _from_suites(options, console) if options.suite else _from_options(options)
     matrices = shard.of(plan.matrices)
     for matrix in matrices:
-        for line in _downstream_lines(matrix):
+        for line in (*_downstream_lines(matrix), *_late_targets(matrix)):
             print_plain(console, line)
     return RunPlan(matrices, plan.requests)
 
@@ -94,3 +94,13 @@ def _downstream_lines(matrix: Matrix) -> Iterator[str]:
         yield f"downstream, skipped: {', '.join(names)} ({reason})"
     for name, lack in sets.partial.items():
         yield f"downstream, incomplete: {name} ({lack})"
+
+
+def _late_targets(matrix: Matrix) -> Iterator[str]:
+    """Which poisons of the matrix the model does not read."""
+    from bench.matrix.unread import late_targets
+
+    workspace = matrix.workspace
+    poisons = (workspace.poison(cell.spec) for cell in matrix.cells if cell.spec.attack)
+    for attack, plan, ctx in {id(poison): poison for poison in poisons}.values():
+        yield from late_targets(attack, plan, ctx, workspace.model.name)

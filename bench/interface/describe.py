@@ -15,9 +15,9 @@ from pydantic.fields import FieldInfo
 
 from bench import recipe, references
 from bench.api import Evaluator
-from bench.errors import UserError, did_you_mean
+from bench.errors import UserError
 from bench.interface.toml import toml_text, toml_value
-from bench.registry import KINDS, Entry
+from bench.registry import KINDS, Entry, near
 from bench.reports.measures import point_for
 from bench.reports.records import Run
 
@@ -45,7 +45,7 @@ def describe(name: str, runs: Sequence[Run] = ()) -> list[str]:
         found.append("\n\n".join(_recipe(name)))
     if not found:
         every = [*(each for registry in KINDS.values() for each in registry.names()), *recipe.names()]
-        raise UserError(f"nothing is named '{name}'; {did_you_mean(name, every)}")
+        raise UserError(f"nothing is named '{name}'; {near(name, every)}")
     return found
 
 

@@ -31,7 +31,7 @@ def show_plan(matrices: Sequence[Matrix], options: RunOptions, device: torch.dev
         store.require_current()
     untrained = [_to_train(matrix, store, options.retry_failed, console) for matrix in matrices]
     count = sum(map(len, untrained))
-    slots = JobSlots() if options.executor == "ray" else JobSlots.of(options.jobs, device, count)
+    slots = JobSlots() if options.executor != "local" else JobSlots.of(options.jobs, device, count)
     with slots.limit_threads():
         seconds = sum(training_seconds(*each, store, device) for each in zip(matrices, untrained, strict=True))
     cells = sum(len(matrix.cells) for matrix in matrices)

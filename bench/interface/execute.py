@@ -1,4 +1,4 @@
-"""Runs matrices: in this process, in parallel worker processes, on the ranks of torchrun, or on a Ray cluster."""
+"""Runs matrices: in this process, in parallel worker processes, on the ranks of torchrun, or on a cluster."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from bench.cluster.options import RayOptions
+from bench.cluster.options import RayOptions, SlurmOptions
 from bench.console import print_plain
 from bench.interface.build import RunPlan
 from bench.interface.config_file import config_text
@@ -67,6 +67,7 @@ def run_locally(
 ) -> Counter[str]:
     """Run every cell in this process, as rank 0, or in worker processes; returns numbers of cells by outcome."""
     from bench.jobs.slots import JobSlots, available_cores
+    from bench.matrix.device import emulates_bf16
     from bench.matrix.local import LocalExecutor, count_pending
     from bench.matrix.progress import MatrixProgress
     from bench.matrix.runtime import Runtime
@@ -76,6 +77,12 @@ def run_locally(
 
     pending = count_pending(matrices, store, options.retry_failed)
     slots = JobSlots.of(options.jobs, device, pending)
+    if (
+        pending
+        and emulates_bf16(device)
+        and any(cell.spec.train.precision == "bf16" for matrix in matrices for cell in matrix.cells)
+    ):
+        print_plain(console, "This CPU has no bf16 instructions: --precision fp32 is faster here, with run keys of its own")
     if slots.count > 1:
         return _run_in_parallel(matrices, store, options, device, slots, console)
     if pending and slots.leaves_cores_idle:
@@ -138,8 +145,8 @@ def run_on_ray(
     matrices: Sequence[Matrix], store: Store, options: RunOptions, ray: RayOptions, request: str, console: Console
 ) -> Counter[str]:
     """Run every cell on a Ray cluster; returns numbers of cells by outcome. `request` is the key of a recorded request."""
-    from bench.cluster.executor import RayExecutor, connected
     from bench.cluster.progress import ClusterProgress
+    from bench.cluster.ray_executor import RayExecutor, connected
     from bench.shutdown import graceful_shutdown
 
     for matrix in matrices:
@@ -147,7 +154,22 @@ def run_on_ray(
     with connected(ray), graceful_shutdown() as stop, ClusterProgress(console, _cells(matrices)) as progress:
         device = "cpu" if options.device == "auto" and not ray.gpus else options.device
         config = _worker_config(store, options, request, device, ray.cpus)
-        return RayExecutor(matrices, store, ray, config, progress, stop).run()
+        return RayExecutor(matrices, store, config, progress, stop, ray).run()
+
+
+def run_on_slurm(
+    matrices: Sequence[Matrix], store: Store, options: RunOptions, slurm: SlurmOptions, request: str, console: Console
+) -> Counter[str]:
+    """Run every cell as a job of Slurm, likewise."""
+    from bench.cluster.progress import ClusterProgress
+    from bench.cluster.submitit_executor import SubmititExecutor
+    from bench.shutdown import graceful_shutdown
+
+    for matrix in matrices:
+        print_plain(console, _data_line(matrix))
+    config = _worker_config(store, options, request, options.device, slurm.cpus)
+    with graceful_shutdown() as stop, ClusterProgress(console, _cells(matrices)) as progress:
+        return SubmititExecutor(matrices, store, config, progress, stop, slurm).run()
 
 
 def _worker_config(store: Store, options: RunOptions, request: str | None, device: str, threads: int) -> WorkerConfig:

@@ -1,4 +1,4 @@
-"""`bench evaluate`: a checkpoint from elsewhere, measured and put on record beside the cells of a matrix."""
+"""`bench evaluate`: measures a checkpoint that was trained elsewhere and records it beside the cells of a matrix."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ from bench.registry import evaluators
 from bench.reports.records import EXTERNAL
 
 EXPORTED, MANIFEST = "export.toml", "poison.json"
-"""Of an exported poisoned set: the options that it was made with, and what is poisoned."""
+"""Files of an exported training set: its options, and the manifest of its poison."""
 _OWN = ("weights", "name", "clean", "poison", "seed", "quiet")
-"""Arguments of `evaluate_checkpoint` that `bench.run` has not, or under another name."""
+"""Arguments of `evaluate_checkpoint` that `bench.run` lacks or calls by another name."""
 _DEFAULTS = {"attack": NO_ATTACK, "data": "scenes", "seeds": 0, "out": "results", "set": (), "plugin": ()}
-"""Of `evaluate_checkpoint`, where `bench.run` has others or writes them in another way."""
+"""Defaults of `evaluate_checkpoint` that differ from those of `RunOptions`, or are written differently."""
 
 
 def evaluate_checkpoint(
@@ -67,66 +67,66 @@ def evaluate_checkpoint(
     precision: str = "auto",
     quiet: bool = False,
 ) -> Results:
-    """Measure a checkpoint that was trained elsewhere; its record is a row "external" in the tables of the cells it is like.
+    """Measure a checkpoint that was trained elsewhere, and record it as a row "external" of the tables.
 
-    Those are the cells of `bench.run` with the same data, model, recipe and options, whose probes it is measured on. How it was
-    trained nobody here knows: a table shows it beside them because it was told to.
+    It is measured on the probes of the cells of `bench.run` with the same data, model, recipe and options, and stands beside
+    them. How it was trained is the caller's claim; nothing here can check it.
 
     Parameters
     ----------
     weights : str or path
-        Safetensors, or what torch.save wrote of a state dict, alone or in a checkpoint of open_clip or CleanCLIP. No pickle in
-        it is run.
+        Safetensors, or a state dict written by torch.save, alone or in a checkpoint of open_clip or CleanCLIP. Pickled code is
+        never run.
     model : str, optional
-        Its architecture, as `bench list models` names it; by default the recipe's. OpenAI's and CleanCLIP's residual networks
-        are "RN50-quickgelu".
+        Architecture, from `bench list models`; by default the recipe's. The ResNets of OpenAI and CleanCLIP are
+        "RN50-quickgelu".
     name : str, optional
-        What tables call it where there are several; by default the file's name.
+        Name in tables if there are several; by default the file's name.
     clean : str or path, optional
-        A checkpoint of the same kind, trained without poison, for the floor of the ASR; by default plain CLIP of `out`.
+        A checkpoint of the same architecture trained without poison, for the ASR floor; by default plain CLIP in `out`.
     attack : str
-        Whose probes to measure on; "none" measures utility alone.
+        The attack whose probes are used; "none" measures utility alone.
     poison : str or path, optional
-        A folder that `bench poison` wrote: its attack, data, model, options and seed are taken where they are not given here.
+        A folder written by `bench poison`; its attack, data, model, options and seed are used unless given here.
     data : str
-        Data set, or NAME:PLACE.
+        Data set, or NAME:FOLDER.
     data_root, downstream_root : str or path, optional
-        As `bench.run` takes them.
+        As in `bench.run`.
     evaluator : str or iterable of str
-        Names as `bench list` shows them, comma lists of them, or "all".
+        Names from `bench list`, comma-separated lists of them, or "all".
     recipe : str or mapping, optional
-        As `bench.run` takes it.
+        As in `bench.run`.
     pretrained : str, optional
-        Weights that it was fine-tuned from, which puts it beside the cells that start from them.
+        The weights it was fine-tuned from; it then stands beside the cells that start from them.
     seed : int
-        Of the poison, not negative.
+        Seed of the poison, not negative.
     set, plugin, out, device, precision
-        As `bench.run` takes them.
+        As in `bench.run`.
     quiet : bool
         Print nothing.
 
     Returns
     -------
     Results
-        The folder, and the key under which the model is on record there.
+        The folder, and the key of the record.
 
     Raises
     ------
     UserError
-        For bad input, in one sentence; also where the floor or the attack needs a clean model and there is none.
+        For bad input; also if the floor or the attack needs a clean model and there is none.
 
     Examples
     --------
     >>> bench.evaluate_checkpoint("epoch_10.pt", model="RN50-quickgelu", attack="badnet", data="cc3m:/cc3m")  # doctest: +SKIP
     """
     given = {key: value for key, value in locals().items() if key not in _OWN}
-    asked = _asked(given | {"seeds": seed}, Path(poison) if poison is not None else None)
-    load_plugins(asked.plugin)
-    undefended, workspace = undefended_cell(asked, *asked.attack)
+    options = _options(given | {"seeds": seed}, Path(poison) if poison is not None else None)
+    load_plugins(options.plugin)
+    undefended, workspace = undefended_cell(options, *options.attack)
     floor = _floor(undefended.evaluation_dependencies, clean)
-    cell = _beside(undefended, workspace, _model_of(weights, name), floor)
-    store, where = Store.create(asked.out), device_of(asked.device)
-    _require(undefended, cell, floor is None, store)
+    cell = _external_cell(undefended, workspace, _external(weights, name), floor)
+    store, where = Store.create(options.out), device_of(options.device)
+    _require_clean_models(undefended, cell, floor is None, store)
     models = CellModels(workspace, store, where)
     if undefended.surrogate is not None:
         workspace.craft(cell.spec, models.surrogate(undefended.surrogate))
@@ -134,56 +134,56 @@ def evaluate_checkpoint(
         _check_poison(cell.spec, workspace, Path(poison))
     for spec, file in ((floor, clean), (cell.spec, weights)):
         if spec is not None and file is not None:
-            _adopt(spec, Path(file), store, where, _words(asked, weights, name, clean))
+            _record(spec, Path(file), store, where, _command(options, weights, name, clean))
     _measure(cell, workspace, store, models)
     request = RequestRecord(cells=[cell.as_request(workspace.source.recipe.name if workspace.source.recipe else None)])
     store.write_request(request.key, request)
     console = Console(quiet=quiet)
-    print_plain(console, f"{Path(weights).name}: on record as {cell.key}")
+    print_plain(console, f"{Path(weights).name}: recorded as {cell.key}")
     report(store, console)
-    return Results(asked.out, (cell.key,), {"done": 1})
+    return Results(options.out, (cell.key,), {"done": 1})
 
 
-def _asked(given: Mapping[str, Any], poison: Path | None) -> RunOptions:
-    """What is asked for: that of an exported poisoned set, and what differs from the defaults here."""
-    told: dict[str, Any] = load_config(poison / EXPORTED) if poison else {}
+def _options(given: Mapping[str, Any], poison: Path | None) -> RunOptions:
+    """The options of an exported training set, overridden by arguments other than the defaults."""
+    exported: dict[str, Any] = load_config(poison / EXPORTED) if poison else {}
     usual = {name: field.default for name, field in RunOptions.model_fields.items()} | _DEFAULTS
     changed = {name: value for name, value in given.items() if value != usual[name]}
-    asked = RunOptions.of({**given, **told, **changed})
-    if len(asked.attack) != 1 or len(asked.seeds) != 1:
-        raise UserError(f"{poison / EXPORTED if poison else '--attack'}: one attack and one seed are measured at a time")
-    return asked.model_copy(update={"set": (*told.get("set", ()), *asked.set)}) if "set" in changed else asked
+    options = RunOptions.of({**given, **exported, **changed})
+    if len(options.attack) != 1 or len(options.seeds) != 1:
+        raise UserError(f"{poison / EXPORTED if poison else '--attack'}: give one attack and one seed")
+    return options.model_copy(update={"set": (*exported.get("set", ()), *options.set)}) if "set" in changed else options
 
 
 def _check_poison(spec: RunSpec, workspace: Workspace, folder: Path) -> None:
-    """Raise UserError where the poison that was exported is not the one that this spec has."""
-    told = (read_json(folder / MANIFEST) or {}).get("hash")
-    if told is None:
-        raise UserError(f"{folder / MANIFEST}: there is no manifest with a hash; give the folder that `bench poison` wrote")
-    if spec.attack is None or workspace.poison(spec)[1].hash() != told:
+    """Raise UserError unless the exported poison is that of `spec`."""
+    exported = (read_json(folder / MANIFEST) or {}).get("hash")
+    if exported is None:
+        raise UserError(f"{folder / MANIFEST}: no manifest with a hash; give a folder written by `bench poison`")
+    if spec.attack is None or workspace.poison(spec)[1].hash() != exported:
         raise UserError(
-            f"{folder}: the poison there has another hash than the one that its options give here: the data set, an option or "
-            "the attack's code differs"
+            f"{folder}: its poison does not have the hash that its options give here: the data set, an option or the attack's "
+            "code differs"
         )
 
 
-def _model_of(file: str | PathLike[str], name: str | None) -> PluginSpec:
+def _external(file: str | PathLike[str], name: str | None) -> PluginSpec:
     path = Path(file)
     if not path.is_file():
-        raise UserError(f"{path}: no such file of weights")
+        raise UserError(f"{path}: no such file")
     params = {"checkpoint": name or path.name, "sha256": _digest(path)[:16]}
     return PluginSpec(name=EXTERNAL, version="1", params=params)
 
 
 def _floor(clean: Sequence[RunSpec], file: str | PathLike[str] | None) -> RunSpec | None:
-    """The unpoisoned cell whose model a file is; None where no file is given or needed."""
+    """The clean cell whose model is in `file`; None if none is given or needed."""
     if file is None or not clean:
         return None
-    return clean[0].model_copy(update={"defense": _model_of(file, None)})
+    return clean[0].model_copy(update={"defense": _external(file, None)})
 
 
-def _beside(undefended: Cell, workspace: Workspace, model: PluginSpec, floor: RunSpec | None) -> Cell:
-    """The cell of a model from elsewhere: that of plain CLIP with another defense, measured on the same probes."""
+def _external_cell(undefended: Cell, workspace: Workspace, model: PluginSpec, floor: RunSpec | None) -> Cell:
+    """Plain CLIP's cell with the checkpoint in place of the defense, measured on the same probes."""
     spec = undefended.spec.model_copy(update={"defense": model})
     evaluations = []
     for each in undefended.evaluations:
@@ -193,23 +193,25 @@ def _beside(undefended: Cell, workspace: Workspace, model: PluginSpec, floor: Ru
     return Cell(spec, keys.run_key(spec), tuple(evaluations))
 
 
-def _require(undefended: Cell, cell: Cell, trained_here: bool, store: Store) -> None:
-    """Raise UserError where a model is not there that the evaluators or the attack need."""
-    needy = [each.evaluator.name for each in cell.evaluations if each.clean is not None and each.unsupported is None]
-    wanted = [*(undefended.evaluation_dependencies if needy and trained_here else ()), *filter(None, [undefended.surrogate])]
-    for spec in wanted:
+def _require_clean_models(undefended: Cell, cell: Cell, trained_here: bool, store: Store) -> None:
+    """Raise UserError if a clean model that the evaluators or the attack need is missing."""
+    needing = [each.evaluator.name for each in cell.evaluations if each.clean is not None and each.unsupported is None]
+    required = [
+        *(undefended.evaluation_dependencies if needing and trained_here else ()),
+        *filter(None, [undefended.surrogate]),
+    ]
+    for spec in required:
         if not cells.is_trained(store, spec):
             attack = undefended.spec.attack
-            what = attack.name if attack and spec == undefended.surrogate else needy[0]
+            what = attack.name if attack and spec == undefended.surrogate else needing[0]
             raise UserError(
-                f"{what} needs a model trained without poison, and {store.root} has none of this setting: give a checkpoint "
-                f"of one with --clean, "
+                f"{what} needs a model trained without poison, and {store.root} has none of this setting: pass one by --clean, "
                 f"run `bench run --attack none --defense clip` with the same options first, or leave out {what}"
             )
 
 
-def _adopt(spec: RunSpec, file: Path, store: Store, device: torch.device, command: Sequence[str]) -> None:
-    """Put a model from elsewhere on record, as if it had been trained here; its provenance says that it was not."""
+def _record(spec: RunSpec, file: Path, store: Store, device: torch.device, command: Sequence[str]) -> None:
+    """Record a checkpoint as a trained cell; its provenance says that it was trained elsewhere."""
     key, started = keys.run_key(spec), datetime.now(UTC).isoformat(timespec="seconds")
     with store.lock(key):
         if cells.is_trained(store, spec):
@@ -222,7 +224,7 @@ def _adopt(spec: RunSpec, file: Path, store: Store, device: torch.device, comman
         origin = {"trained": "elsewhere", "file": file.name, "sha256": _digest(file)}
         record = RunRecord(
             spec=SpecRecord.of(spec.model_dump(mode="json")),
-            provenance=provenance(device, 1, command, started) | origin,
+            provenance=provenance(device, 1, command, started, **origin),
             weights=Weights(sha256=hashlib.sha256(content).hexdigest()),
         )
         store.write_run(key, record)
@@ -233,15 +235,17 @@ def _measure(cell: Cell, workspace: Workspace, store: Store, models: CellModels)
         for each in cell.evaluations:
             if each.unsupported or store.eval_record(cell.key, each.evaluator.name, each.key):
                 continue
-            record = evaluate(each, CellEvalContext(cell.spec, each.clean, workspace, models))
-            store.write_eval(cell.key, each.evaluator.name, each.key, record)
+            measured = evaluate(each, CellEvalContext(cell.spec, each.clean, workspace, models))
+            store.write_eval(cell.key, each.evaluator.name, each.key, *measured)
 
 
-def _words(asked: RunOptions, weights: str | PathLike[str], name: str | None, clean: str | PathLike[str] | None) -> list[str]:
-    """The command line that asks for it, without `bench`."""
+def _command(
+    options: RunOptions, weights: str | PathLike[str], name: str | None, clean: str | PathLike[str] | None
+) -> list[str]:
+    """The command line, without `bench`."""
     own = {"--weights": weights, "--name": name, "--clean": clean}
-    said = [word for option, value in own.items() if value is not None for word in (option, str(value))]
-    return ["evaluate", *said, *("--seed" if word == "--seeds" else word for word in asked.command_line()[1:])]
+    words = [word for option, value in own.items() if value is not None for word in (option, str(value))]
+    return ["evaluate", *words, *("--seed" if word == "--seeds" else word for word in options.command_line()[1:])]
 
 
 def _digest(file: Path) -> str:

@@ -25,6 +25,14 @@ def parse_settings(values: object) -> list[str]:
     return given
 
 
+def _slurm(values: object) -> list[str]:
+    """KEY=VALUE strings from one, several, or a table."""
+    given = list(_leaves(values)) if isinstance(values, Mapping) else as_strings(values)
+    if given is None:
+        raise UserError(f"--slurm {values!r}: expected KEY=VALUE, a list of them, or a table such as {{partition: gpu}}")
+    return given
+
+
 def _leaves(tree: Mapping[Any, Any], path: str = "") -> Iterator[str]:
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
@@ -49,6 +57,7 @@ def _jobs(value: object) -> object:
 Names = Annotated[tuple[str, ...], BeforeValidator(parse_names)]
 Seeds = Annotated[tuple[int, ...], BeforeValidator(parse_seeds)]
 Settings = Annotated[tuple[str, ...], BeforeValidator(parse_settings)]
+SlurmSettings = Annotated[tuple[str, ...], BeforeValidator(_slurm)]
 Files = Annotated[tuple[str, ...], BeforeValidator(_files)]
 RecipeValue = Annotated[str | Recipe | None, BeforeValidator(_recipe)]
 Jobs = Annotated[str | None, BeforeValidator(_jobs)]
@@ -77,10 +86,11 @@ class RunOptions(BaseModel):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     jobs: Jobs = None
     shard: str | None = None
-    executor: Literal["local", "ray"] = "local"
+    executor: Literal["local", "ray", "submitit"] = "local"
     ray_address: str | None = None
     cpus_per_cell: int | None = Field(default=None, ge=1)
     gpus_per_cell: float | None = Field(default=None, ge=0)
+    slurm: SlurmSettings = ()
     track: Literal["tensorboard", "wandb"] | None = None
     controls: bool = False
     grad_checkpointing: bool = False
@@ -120,7 +130,7 @@ class RunOptions(BaseModel):
                 continue
             if value is True:
                 found.append(option)
-            elif name in ("set", "plugin"):
+            elif name in ("set", "plugin", "slurm"):
                 found += [word for each in value for word in (option, each)]
             else:
                 found += [option, _word(value)]

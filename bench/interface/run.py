@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
-from bench.cluster.options import RayOptions
+from bench.cluster.options import RayOptions, SlurmOptions
 from bench.errors import Stopped, UserError
 from bench.interface import execute
 from bench.interface.build import RunPlan, build_matrices
@@ -88,10 +88,11 @@ def run(
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     jobs: int | str | None = None,
     shard: str | None = None,
-    executor: Literal["local", "ray"] = "local",
+    executor: Literal["local", "ray", "submitit"] = "local",
     ray_address: str | None = None,
     cpus_per_cell: int | None = None,
     gpus_per_cell: float | None = None,
+    slurm: Mapping[str, Any] | Several = (),
     track: Literal["tensorboard", "wandb"] | None = None,
     controls: bool = False,
     grad_checkpointing: bool = False,
@@ -145,14 +146,17 @@ def run(
         thread, or one for each GPU. With 1 they run one after the other in this process.
     shard : str, optional
         "I/N": the I-th of N parts of the matrix, counted from 1.
-    executor : {"local", "ray"}
-        Run cells here or on a Ray cluster.
+    executor : {"local", "ray", "submitit"}
+        Run cells here, on a Ray cluster, or as Slurm jobs through submitit.
     ray_address : str, optional
         "auto" (a cluster that this machine is part of), "local", or HOST:PORT.
     cpus_per_cell : int, optional
         CPU cores per cell on Ray, by default 1.
     gpus_per_cell : float, optional
         GPUs per cell on Ray, by default 0.
+    slurm : mapping, or str or iterable of str
+        Parameters of the Slurm jobs as submitit names them, ``{"partition": "gpu", "gpus_per_node": 1}``, or as
+        "partition=gpu"; "cluster=local" runs them as processes of this machine.
     track : {"tensorboard", "wandb"}, optional
         Log the training curves for TensorBoard or Weights & Biases too.
     controls : bool
@@ -201,29 +205,35 @@ def run(
 
 def _run(options: RunOptions, quiet: bool) -> Results:
     ray = RayOptions.of(options.executor, options.ray_address, options.cpus_per_cell, options.gpus_per_cell)
+    slurm = SlurmOptions.of(options.executor, options.slurm)
+    cluster = ray or slurm
     load_plugins(options.plugin)
     from bench.jobs.slots import parse_jobs
     from bench.matrix.device import device_of
     from bench.matrix.tracking import require
     from bench.training import ranks as processes
 
-    if (parse_jobs(options.jobs) or 1) > 1 and ray:
+    if (parse_jobs(options.jobs) or 1) > 1 and cluster:
         raise UserError(
-            f"--jobs {options.jobs}: with --executor ray, --cpus-per-cell and --gpus-per-cell determine the number of cells"
+            f"--jobs {options.jobs}: with --executor {options.executor}, {cluster.count_options} the number of cells"
         )
-    if ray and ":" in options.device:
-        raise UserError(f"--device {options.device}: Ray gives each cell its GPUs; use --device cuda with --gpus-per-cell")
+    if cluster and ":" in options.device:
+        raise UserError(
+            f"--device {options.device}: {cluster.system} gives each cell its GPUs; use --device cuda with {cluster.gpu_option}"
+        )
     if options.track:
         require(options.track)
-    device = device_of("auto" if ray else options.device)
+    device = device_of("auto" if cluster else options.device)
     ranks = processes.join(device)
-    if ray and ranks.count > 1:
-        raise UserError("torchrun and --executor ray exclude each other: a cell on Ray is one process")
+    if cluster and ranks.count > 1:
+        raise UserError(
+            f"torchrun and --executor {options.executor} exclude each other: a cell on {cluster.system} is one process"
+        )
     console = Console(quiet=quiet or not ranks.is_main)
     plan = build_matrices(options, console)
     outcomes: Counter[str] = Counter()
     if not options.dry_run:
-        outcomes = _run_cells(plan, options, device, ray, ranks, console)
+        outcomes = _run_cells(plan, options, device, cluster, ranks, console)
         processes.leave()
     elif ranks.is_main:
         show_plan(plan.matrices, options, device, console)
@@ -231,7 +241,12 @@ def _run(options: RunOptions, quiet: bool) -> Results:
 
 
 def _run_cells(
-    plan: RunPlan, options: RunOptions, device: torch.device, ray: RayOptions | None, ranks: Ranks, console: Console
+    plan: RunPlan,
+    options: RunOptions,
+    device: torch.device,
+    cluster: RayOptions | SlurmOptions | None,
+    ranks: Ranks,
+    console: Console,
 ) -> Counter[str]:
     from bench.matrix.store import Store
 
@@ -239,9 +254,11 @@ def _run_cells(
         execute.run_worker_rank(plan.matrices, Store(options.out), options, device, ranks, console)
         return Counter()
     store = Store.create(options.out)
-    if ray is None:
+    request = plan.requests[0].key
+    if cluster is None:
         run_cells = partial(execute.run_locally, plan.matrices, store, options, device, ranks, console)
+    elif isinstance(cluster, RayOptions):
+        run_cells = partial(execute.run_on_ray, plan.matrices, store, options, cluster, request, console)
     else:
-        request = plan.requests[0].key
-        run_cells = partial(execute.run_on_ray, plan.matrices, store, options, ray, request, console)
+        run_cells = partial(execute.run_on_slurm, plan.matrices, store, options, cluster, request, console)
     return execute.run_and_report(plan, options, store, console, run_cells)

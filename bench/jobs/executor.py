@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from filelock import Timeout
 from rich.console import Console
 
 from bench.errors import UserError
@@ -17,10 +16,9 @@ from bench.jobs.progress import JobsProgress
 from bench.jobs.slots import JobSlots
 from bench.jobs.worker import CRASHED, OUTCOME, PROGRESS, READY, USER_ERROR
 from bench.matrix.expand import Matrix
-from bench.matrix.local import existing_outcome
 from bench.matrix.schema import Failure
 from bench.matrix.store import Store
-from bench.matrix.tasks import LOCKED, CellTask, TaskQueue
+from bench.matrix.tasks import CellTask, TaskQueue, record_lost
 from bench.matrix.worker import WorkerConfig
 from bench.shutdown import graceful_shutdown
 
@@ -132,12 +130,7 @@ class JobsExecutor:
         if not worker.ready:
             raise UserError(f"--jobs: a worker process could not be started ({reason}); use --jobs 1")
         error = f"{reason}; --retry-failed resumes from its last checkpoint"
-        try:
-            with self.store.lock(task.cell.key).acquire(timeout=0):
-                if existing_outcome(task.cell, self.store, retry_failed=True):
-                    return "cached"
-                self.store.write_failure(task.cell.key, Failure(stage=_STAGE, error=error, traceback=error))
-        except Timeout:
-            return LOCKED
-        self.progress.worker_died(task.number, task.cell, f"{_STAGE}: {error}")
-        return "failed"
+        outcome = record_lost(task.cell, self.store, Failure(stage=_STAGE, error=error, traceback=error))
+        if outcome == "failed":
+            self.progress.worker_died(task.number, task.cell, f"{_STAGE}: {error}")
+        return outcome

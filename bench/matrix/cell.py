@@ -92,7 +92,7 @@ def train(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) -> N
     pair_scores.write(folder, defense, pairs.poisoned)
     record = schema.RunRecord(
         spec=schema.SpecRecord.of(spec.model_dump(mode="json")),
-        provenance=provenance(runtime.device, runtime.ranks.count, runtime.command, started) | _more_provenance(spec, runtime),
+        provenance=provenance(runtime.device, runtime.ranks.count, runtime.command, started, **_more_provenance(spec, runtime)),
         timing=schema.Timing(
             train_seconds=trained.train_seconds,
             pairs_per_second=trained.pairs_per_second,
@@ -156,7 +156,7 @@ def _initial(spec: RunSpec) -> torch.nn.Module:
     """A cell's model before training: with the given weights, or with fresh ones."""
     model = factory.create(spec.model.name, keys.seed_of(*keys.initial_parts(spec)))
     if spec.model.weights:
-        pretrained.start(model, spec.model.name, spec.model.weights)
+        pretrained.load_weights(model, spec.model.name, spec.model.weights)
     return model
 
 

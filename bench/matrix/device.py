@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import torch
 
@@ -26,6 +27,13 @@ def device_of(name: str) -> torch.device:
     if world_size() > 1:
         return local_gpu()
     return torch.device("cuda" if name == "auto" else name)
+
+
+def emulates_bf16(device: torch.device) -> bool:
+    """Whether the device is an x86 CPU without bfloat16 instructions; False if PyTorch cannot tell."""
+    known: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    native = known.get("avx512_bf16") or known.get("amx_bf16")
+    return device.type == "cpu" and known.get("architecture") == "x86_64" and not native
 
 
 def synchronize(device: torch.device) -> None:

@@ -6,17 +6,19 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import Any
 
 import torch
 
 from bench import keys
-from bench.api import DatasetBundle, FrozenModel, Images, PairScores, Probe, Query, Surrogate
+from bench.api import DatasetBundle, FrozenModel, Images, PairScores, Predictions, Probe, Query, Surrogate
 from bench.config import RunSpec
 from bench.data.poisoned import ProbeImages
 from bench.errors import UserError
 from bench.matrix import pair_scores
 from bench.matrix.cell import trained_encoder
 from bench.matrix.expand import CellEvaluation
+from bench.matrix.kept import filed
 from bench.matrix.schema import DownstreamRecord, EvalRecord, MeasurementRecord, MetricRecord, PluginRecord
 from bench.matrix.store import Store
 from bench.matrix.workspace import Workspace
@@ -59,12 +61,13 @@ class CellModels:
 
 
 class CellEvalContext:
-    """The evaluation context of one cell, which its evaluators share."""
+    """The context of one evaluation of a cell; `kept` is what its evaluator keeps."""
 
     def __init__(self, spec: RunSpec, clean: RunSpec | None, workspace: Workspace, models: CellModels) -> None:
         self.bundle: DatasetBundle = workspace.measured
         self.downstream = workspace.downstream
         self.seed = spec.seed
+        self.kept: list[Predictions] = []
         self.model: FrozenModel = models.load(spec)
         self._spec = spec
         self._clean = clean
@@ -97,6 +100,9 @@ class CellEvalContext:
     def probe_images(self) -> Images:
         return self._probe_images
 
+    def keep(self, predictions: Predictions) -> None:
+        self.kept.append(predictions)
+
     def pair_scores(self) -> PairScores:
         return self._models.pair_scores(self._spec)
 
@@ -109,17 +115,20 @@ class CellEvalContext:
         return self._models.load(self._clean)
 
 
-def evaluate(evaluation: CellEvaluation, ctx: CellEvalContext) -> EvalRecord:
-    """Run one evaluator on a trained cell; returns its record."""
+def evaluate(evaluation: CellEvaluation, ctx: CellEvalContext) -> tuple[EvalRecord, bytes | None]:
+    """Run one evaluator on a trained cell; returns its record, and the file of its predictions if it keeps any."""
     entry = evaluators[evaluation.evaluator.name]
     evaluator = entry.plugin(entry.plugin.Params.model_validate(evaluation.evaluator.params))
     measurements = evaluator.evaluate(ctx)
     sets = ctx.downstream.record() if entry.plugin.needs_tasks and ctx.downstream.tasks else None
-    return EvalRecord(
+    told, file = filed(ctx.kept) if ctx.kept else (None, None)
+    more: dict[str, Any] = {"downstream": DownstreamRecord.of(sets) if sets else None, "predictions": told}
+    record = EvalRecord(
         evaluator=PluginRecord.of(evaluation.evaluator.model_dump(mode="json")),
         clean_run_key=keys.run_key(evaluation.clean) if evaluation.clean else None,
         metrics=[MetricRecord.of(metric.model_dump()) for metric in entry.plugin.metrics],
         measurements=[MeasurementRecord.of(measurement.model_dump()) for measurement in measurements],
         finished=datetime.now(UTC).isoformat(timespec="microseconds"),
-        **({"downstream": DownstreamRecord.of(sets)} if sets else {}),
+        **{name: value for name, value in more.items() if value is not None},
     )
+    return record, file

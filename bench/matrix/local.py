@@ -130,8 +130,8 @@ class LocalExecutor:
                 if evaluation.clean is not None:
                     self._ensure_trained(evaluation.clean)
                 with interruptible(self.runtime.stop):
-                    record = evaluate(evaluation, self._context(cell.spec, evaluation.clean))
-                self.store.write_eval(cell.key, evaluation.evaluator.name, evaluation.key, record)
+                    measured = evaluate(evaluation, self._context(cell.spec, evaluation.clean))
+                self.store.write_eval(cell.key, evaluation.evaluator.name, evaluation.key, *measured)
         except (UserError, RankFailure):
             raise
         except Timeout:

@@ -22,7 +22,7 @@ class PairScores:
     """Of every training pair, in the order of training.
 
     score: float32 (pairs,), higher is more suspicious, NaN where a pair was not scored; poisoned: bool (pairs,);
-    kept: the pairs that the defense trusts at its own threshold, bool (pairs,), None where it has none.
+    kept: the pairs that the defense trusts at its own threshold, bool (pairs,), None if it has none.
     """
 
     score: NDArray[np.float32]
@@ -44,7 +44,7 @@ def write(folder: Path, defense: Defense, poisoned: NDArray[np.bool_]) -> None:
 
 
 def read(folder: Path) -> PairScores | None:
-    """What `write` put there; None where there is none, or none that can be read."""
+    """What `write` put there; None if there is none, or none that can be read."""
     try:
         values = load_file(folder / FILE)
         kept = values.get("kept")

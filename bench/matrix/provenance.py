@@ -1,4 +1,4 @@
-"""Provenance of a record: commit, versions, machine; not part of a run's key."""
+"""Provenance of a record: commit, versions, machine."""
 
 from __future__ import annotations
 
@@ -8,26 +8,30 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from bench import __version__
+from bench.matrix.schema import Provenance
 
 
-def provenance(device: torch.device, processes: int, command: Sequence[str], started: str) -> dict[str, object]:
-    return {
-        "bench": __version__,
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "machine": f"{platform.system()} {platform.machine()}, {_processor()}",
-        "processes": processes,
-        "threads": torch.get_num_threads(),
-        "device": device.type,
-        "command": " ".join(["bench", *command]),
-        "started": started,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+def provenance(device: torch.device, processes: int, command: Sequence[str], started: str, **more: Any) -> Provenance:
+    """Of a record that is finished now; `more` are further fields."""
+    return Provenance(
+        bench=__version__,
+        commit=_commit(),
+        python=platform.python_version(),
+        torch=torch.__version__,
+        machine=f"{platform.system()} {platform.machine()}, {_processor()}",
+        processes=processes,
+        threads=torch.get_num_threads(),
+        device=device.type,
+        command=" ".join(["bench", *command]),
+        started=started,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        **more,
+    )
 
 
 @cache

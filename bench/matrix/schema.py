@@ -184,11 +184,44 @@ class Weights(RecordModel):
     sha256: str
 
 
+class Provenance(RecordModel):
+    """Where a record comes from; not part of a run's key.
+
+    Attributes
+    ----------
+    commit : str or None
+        Of the checkout, with a + if it was dirty; None outside a checkout.
+    started, finished : str
+        UTC, in ISO format.
+    pretrained : str
+        Tag of open_clip or file name of the weights that training starts from.
+    trained, file, sha256 : str
+        "elsewhere", with the file name and digest of the checkpoint, for a model that was not trained here.
+    """
+
+    bench: str = ""
+    commit: str | None = None
+    python: str = ""
+    torch: str = ""
+    machine: str = ""
+    processes: Count = 1
+    threads: Count = 1
+    device: str = ""
+    command: str = ""
+    started: str = ""
+    finished: str = ""
+    pretrained: str = ""
+    deterministic: bool = False
+    trained: str = ""
+    file: str = ""
+    sha256: str = ""
+
+
 class RunRecord(RecordModel):
     """run.json"""
 
     spec: SpecRecord | None = None
-    provenance: Annotated[dict[str, Any], OrNone] = {}
+    provenance: Annotated[Provenance, OrNone] = Provenance()
     timing: Annotated[Timing, OrNone] = Timing()
     curves: Annotated[list[CurvePoint], OrEmpty] = []
     meaning: Meaning | None = None
@@ -226,6 +259,13 @@ class DownstreamRecord(RecordModel):
     partial: Annotated[dict[str, str], OrNone] = {}
 
 
+class PredictionsRecord(RecordModel):
+    """evals/NAME-KEY.npz: its digest and its number of rows."""
+
+    sha256: str
+    rows: Count = 0
+
+
 class EvalRecord(RecordModel):
     """evals/NAME-KEY.json"""
 
@@ -235,6 +275,7 @@ class EvalRecord(RecordModel):
     metrics: Annotated[list[MetricRecord], OrEmpty] = []
     measurements: Annotated[list[MeasurementRecord], OrEmpty] = []
     downstream: DownstreamRecord | None = None
+    predictions: PredictionsRecord | None = None
     finished: Any = None
 
 

@@ -4,6 +4,7 @@ store.json                      the schema version
 requests/KEY.json               the requested matrices
 runs/KEY/run.json               a trained cell
 runs/KEY/evals/NAME-KEY.json    what an evaluator measured on it
+runs/KEY/evals/NAME-KEY.npz     what each probe and test image was given, where the evaluator says
 runs/KEY/failure.json           the last failure, with its traceback
 runs/KEY/poison.json            the poison manifest
 runs/KEY/scores.safetensors     how suspicious the defense finds each training pair, if it scores them
@@ -116,7 +117,11 @@ class Store:
     def write_run(self, key: str, record: RunRecord) -> None:
         _write(self.run_dir(key) / "run.json", record, run_key=key)
 
-    def write_eval(self, run: str, name: str, key: str, record: EvalRecord) -> None:
+    def write_eval(self, run: str, name: str, key: str, record: EvalRecord, predictions: bytes | None = None) -> None:
+        """Write an evaluation; its predictions come first, so that no record is without them."""
+        if predictions is not None:
+            with atomic_write(self.predictions(run, name, key)) as stream:
+                stream.write(predictions)
         _write(self._eval_path(run, name, key), record, run_key=run, eval_key=key)
 
     def write_failure(self, key: str, record: Failure) -> None:
@@ -137,6 +142,9 @@ class Store:
     def evaluations(self, run: str) -> list[EvalRecord]:
         """All evaluations of a cell, sorted by file name."""
         return self._folder(self.run_dir(run) / "evals", EvalRecord, run_key=run)
+
+    def predictions(self, run: str, name: str, key: str) -> Path:
+        return self._eval_path(run, name, key).with_suffix(".npz")
 
     def lock(self, key: str) -> FileLock:
         """An exclusive lock on one cell; the operating system releases it when its holder dies."""

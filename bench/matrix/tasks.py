@@ -7,9 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from filelock import Timeout
+
 from bench import keys
 from bench.matrix.expand import Cell, Matrix, with_dependencies
 from bench.matrix.local import existing_outcome
+from bench.matrix.schema import Failure
 from bench.matrix.store import Store
 from bench.matrix.workspace import Workspace, WorkspaceSource
 
@@ -121,6 +124,21 @@ class TaskQueue:
         task.not_before = time.monotonic() + _RETRY_SECONDS
         task.waits_for = frozenset(keys.run_key(spec) for spec in task.cell.dependencies)
         self._pending.append(task)
+
+
+def record_lost(cell: Cell, store: Store, failure: Failure) -> str:
+    """Record the cell of a worker that ended without saying how as failed, unless another process has taken it over.
+
+    Returns the outcome: failed, cached or LOCKED.
+    """
+    try:
+        with store.lock(cell.key).acquire(timeout=0):
+            if existing_outcome(cell, store, retry_failed=True):
+                return "cached"
+            store.write_failure(cell.key, failure)
+    except Timeout:
+        return LOCKED
+    return "failed"
 
 
 def _tasks(matrices: Sequence[Matrix]) -> Iterator[CellTask]:

@@ -64,7 +64,7 @@ def run_cell(
     The outcome is LOCKED also after a signal to stop: the cell then resumes from its checkpoint.
     """
     quiet_libraries()
-    pretrained.know(config.weights)
+    pretrained.add_files(config.weights)
     torch.set_num_threads(config.threads)
     progress = progress or MatrixProgress(Console(quiet=True), 1)
     try:

@@ -23,9 +23,10 @@ from bench.data.poisoned import PoisonedPairs
 from bench.data.tokens import cached_tokens
 from bench.errors import UserError
 from bench.matrix.crafted import crafted
-from bench.models import factory
+from bench.matrix.unread import require_read
+from bench.models import context, factory
 from bench.models.frozen import FrozenSurrogate
-from bench.models.word_tokenizer import Tokenizer
+from bench.models.word_tokenizer import ModelTokenizer
 from bench.recipe import PRETRAINED, Recipe
 from bench.registry import attacks, datasets
 
@@ -126,7 +127,7 @@ class Workspace:
         self._preloaded = True
 
     @cached_property
-    def tokenizer(self) -> Tokenizer:
+    def tokenizer(self) -> ModelTokenizer:
         return factory.tokenizer(self.model.name)
 
     def tokens(self, prompts: Sequence[str]) -> torch.Tensor:
@@ -152,8 +153,11 @@ class Workspace:
         if key not in self._plans:
             plugin = attacks[spec.attack.name].plugin
             attack = plugin(plugin.Params.model_validate(spec.attack.params))
-            ctx = AttackContext(self.bundle, lambda purpose: keys.generator(*parts, purpose))
-            self._plans[key] = attack, attack.plan(ctx), ctx
+            reads = partial(context.reads, self.tokenizer)
+            ctx = AttackContext(self.bundle, lambda purpose: keys.generator(*parts, purpose), reads)
+            plan = attack.plan(ctx)
+            require_read(attack, plan, ctx, self.model.name)
+            self._plans[key] = attack, plan, ctx
         return self._plans[key]
 
     def craft(self, spec: RunSpec, surrogate: FrozenSurrogate) -> None:
@@ -162,6 +166,7 @@ class Workspace:
         key = digest(keys.poison_parts(spec))
         if key not in self._crafted:
             made = crafted(attack, ctx, plan, surrogate, keys.poison_parts(spec), cache_folder())
+            require_read(attack, made, ctx, self.model.name)
             self._plans[key] = attack, made.model_copy(update={"planned": plan.chosen()}), ctx
             self._crafted.add(key)
 

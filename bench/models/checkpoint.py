@@ -1,4 +1,4 @@
-"""Files of weights from elsewhere: safetensors, or what torch.save wrote. Nothing in them is run."""
+"""Weights from safetensors or torch.save files. Pickled code is never run."""
 
 from __future__ import annotations
 
@@ -16,30 +16,29 @@ from bench.errors import UserError
 _WITHIN = ("state_dict", "model_state_dict", "model")
 _WRAPPED = ("module.", "_orig_mod.")
 _REFUSED = "Weights only load failed"
-"""How PyTorch begins to say that a pickle asks for more than weights_only allows."""
+"""The start of PyTorch's message when a pickle needs more than weights_only allows."""
 _NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
 
 
 def read(file: Path) -> dict[str, torch.Tensor]:
-    """Tensors by the names that open_clip's models have.
+    """Tensors by their names in open_clip's models.
 
-    A checkpoint of a training has them under `state_dict` or `model`; DistributedDataParallel puts `module.` before each name,
-    torch.compile `_orig_mod.`. Raises UserError, which names the file, for anything else; a pickle that calls a function is
-    refused before it does.
+    The state dict may be nested under one of `_WITHIN`, and its names prefixed by DistributedDataParallel or torch.compile.
+    Raises UserError for anything else; a pickle that calls a function is refused before it is called.
     """
     found = _opened(file)
     while (key := next((key for key in _WITHIN if isinstance(found.get(key), Mapping)), None)) is not None:
         found = found[key]
     tensors = {_bare(str(name)): value for name, value in found.items() if isinstance(value, torch.Tensor)}
     if not tensors or len(tensors) < len(found):
-        raise UserError(f"{file}: holds no weights by their names: a state dict is needed, alone or under {', '.join(_WITHIN)}")
+        raise UserError(f"{file}: no weights found; expected a state dict, alone or under {', '.join(_WITHIN)}")
     return {name: value for name, value in tensors.items() if name not in _NOT_WEIGHTS}
 
 
 def load(model: Any, file: Path, name: str) -> None:
-    """Give a model of architecture `name` the weights of a file, in the model's own precision.
+    """Load the weights of a file into a model of architecture `name`, in the model's precision.
 
-    Raises UserError where the file cannot be read, or where its weights are not those of the architecture.
+    Raises UserError if the file cannot be read, or its weights do not fit the architecture.
     """
     weights = convert_state_dict(model, read(file))
     if "positional_embedding" in weights and not hasattr(model, "positional_embedding"):
@@ -49,10 +48,10 @@ def load(model: Any, file: Path, name: str) -> None:
     for key in ("logit_scale", "logit_bias"):
         if key in weights and key in own:
             weights[key] = weights[key].reshape(own[key].shape)
-    strange = sorted(own.keys() ^ weights.keys()) or [key for key in own if own[key].shape != weights[key].shape]
-    if strange:
+    mismatched = sorted(own.keys() ^ weights.keys()) or [key for key in own if own[key].shape != weights[key].shape]
+    if mismatched:
         raise UserError(
-            f"{file}: these are not the weights of a {name} ({_difference(strange, own, weights)}); name its --model"
+            f"{file}: not the weights of {name} ({_difference(mismatched, own, weights)}); set --model to its architecture"
         )
     model.load_state_dict(weights)
 
@@ -65,13 +64,12 @@ def _opened(file: Path) -> Mapping[str, Any]:
             return load_file(file)
         found = torch.load(file, weights_only=True, map_location="cpu")
     except Exception as error:  # damaged bytes fail in many ways
-        said = str(error).partition("\n")[0][:200]
-        if said.startswith(_REFUSED):
+        message = str(error).partition("\n")[0][:200]
+        if message.startswith(_REFUSED):
             raise UserError(
-                f"{file}: holds something else than tensors and plain values, and what a pickle asks to be called is never "
-                "called here; save its state dict as safetensors where you trust it"
+                f"{file}: contains pickled code, which is never run; if you trust it, save its state dict as safetensors"
             ) from None
-        raise UserError(f"{file}: cannot be read as weights, safetensors or what torch.save wrote ({said})") from None
+        raise UserError(f"{file}: cannot be read as safetensors or as a file of torch.save ({message})") from None
     return found if isinstance(found, Mapping) else {}
 
 
@@ -81,11 +79,11 @@ def _bare(name: str) -> str:
     return name
 
 
-def _difference(strange: list[str], own: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> str:
-    first, rest = strange[0], len(strange) - 1
+def _difference(mismatched: list[str], own: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> str:
+    first, rest = mismatched[0], len(mismatched) - 1
     more = f", and {rest} more differ" if rest else ""
     if first not in weights:
-        return f"they lack {first}{more}"
+        return f"{first} is missing{more}"
     if first not in own:
-        return f"they have {first}, which it lacks{more}"
+        return f"{first} is unexpected{more}"
     return f"{first} has the shape {tuple(weights[first].shape)}, not {tuple(own[first].shape)}{more}"

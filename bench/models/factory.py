@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save
 
 from bench.errors import UserError, did_you_mean
 from bench.models import small_resnet  # noqa: F401  registers the architecture with timm
-from bench.models.word_tokenizer import Tokenizer, cached_by_word
+from bench.models.word_tokenizer import ModelTokenizer, cached_by_word
 
 
 @cache
@@ -78,7 +78,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def tokenizer(name: str) -> Tokenizer:
+def tokenizer(name: str) -> ModelTokenizer:
     """The tokenizer of a model: a function from n texts to int64 (n, context length), padded with 0."""
     _register_configs()
     return cached_by_word(open_clip.get_tokenizer(name))

@@ -1,4 +1,4 @@
-"""Trained CLIPs from elsewhere: a tag of open_clip, or a file of weights, for an architecture."""
+"""Pretrained weights: a tag of open_clip, or a file."""
 
 from __future__ import annotations
 
@@ -20,59 +20,62 @@ from bench.models.word_tokenizer import Tokenizer
 
 _DIGEST = "sha256-"
 _files: dict[str, Path] = {}
-"""Where the files lie whose digests this process knows."""
+"""Paths of files by digest."""
 _names: dict[str, str] = {}
-"""The tags or names of files by which these digests were asked for."""
+"""Tags or file names by digest."""
 _PIXELS = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
 
 
 def known_files() -> dict[str, str]:
-    """The files of this process by their digests, to tell another."""
+    """The paths of all files seen so far, by digest, for `add_files` in another process."""
     return {digest: str(file.absolute()) for digest, file in _files.items()}
 
 
-def know(files: Mapping[str, str]) -> None:
-    """Take over the `known_files` of another process."""
+def add_files(files: Mapping[str, str]) -> None:
+    """Add the `known_files` of another process."""
     _files.update({digest: Path(file) for digest, file in files.items()})
 
 
-def given(model: str, weights: str) -> str:
-    """The digest of weights by tag or file, from which cells of an architecture start: sha256-... of the file's bytes.
+def digest_of(model: str, weights: str) -> str:
+    """The digest, sha256-..., of the weights that a tag or file name stands for.
 
-    The file of a tag is downloaded unless open_clip has it in its cache. Raises UserError where there is neither such a tag nor
-    such a file, where it cannot be downloaded, and where the tag's model is not quite the architecture.
+    A tag's file is downloaded unless it is in open_clip's cache. Raises UserError if there is neither such a tag nor such a
+    file, if the download fails, or if the tag's model differs from the architecture `model` in its activation or pixel
+    normalisation.
     """
     if weights not in open_clip.list_pretrained_tags_by_model(model):
         file = _file(model, weights)
-        return _known(file, file.name)
+        return _add(file, file.name)
     tag = get_pretrained_cfg(model, weights)
     if tag.get("quick_gelu", False) != factory.config(model).get("quick_gelu", False):
         other = model.removesuffix("-quickgelu") if model.endswith("-quickgelu") else f"{model}-quickgelu"
-        raise UserError(f"the weights {weights} were trained with another activation than {model} has: use --model {other}")
+        raise UserError(
+            f"the weights {weights} were trained with another activation function than that of {model}: use --model {other}"
+        )
     if any(tuple(tag.get(part) or usual) != usual for part, usual in _PIXELS.items()):
-        raise UserError(f"the weights {weights} take pixels that are normalised in another way than all models here")
+        raise UserError(f"the weights {weights} expect pixels with another mean and deviation than the models here")
     try:
-        return _known(Path(download_pretrained(tag)), weights)
+        return _add(Path(download_pretrained(tag)), weights)
     except Exception as error:
         raise UserError(
-            f"the weights {weights} of {model} cannot be downloaded ({type(error).__name__}); without a network give their file"
+            f"the weights {weights} of {model} cannot be downloaded ({type(error).__name__}); offline, give their file"
         ) from None
 
 
 def name_of(digest: str) -> str:
-    """The tag or the name of the file by which weights were asked for; empty where this process does not know."""
+    """The tag or file name that weights were given by; empty if unknown to this process."""
     return _names.get(digest, "")
 
 
-def start(model: Any, name: str, digest: str) -> None:
-    """Give a model of architecture `name` the weights of a file whose digest `given` told."""
-    checkpoint.load(model, _place(digest), name)
+def load_weights(model: Any, name: str, digest: str) -> None:
+    """Load weights by digest into a model of architecture `name`."""
+    checkpoint.load(model, _path(digest), name)
 
 
 def identified(name: str) -> str:
-    """MODEL:WEIGHTS without the place of a file: MODEL:TAG as it is, MODEL:FILE as MODEL:sha256-... of its bytes.
+    """MODEL:WEIGHTS without paths: MODEL:TAG is returned as it is, MODEL:FILE as MODEL:sha256-....
 
-    Raises UserError where there is neither such a tag nor such a file.
+    Raises UserError if there is neither such a tag nor such a file.
     """
     model, _, weights = name.partition(":")
     factory.config(model)
@@ -85,12 +88,12 @@ def identified(name: str) -> str:
 
 
 def load(name: str, precision: str, device: torch.device) -> tuple[ClipEncoder, Tokenizer]:
-    """A model by its `identified` name, with its tokenizer; it takes square images of any size in pixels."""
+    """A model by its `identified` name, with its tokenizer. Its images are square, of any size."""
     model, _, weights = name.partition(":")
     of_file = weights.startswith(_DIGEST)
     found = open_clip.create_model(model, None if of_file else weights, precision="fp32", device="cpu", weights_only=True)
     if of_file:
-        checkpoint.load(found, _place(weights), model)
+        checkpoint.load(found, _path(weights), model)
     return _ResizingEncoder(found, precision, device, factory.image_size(model)), factory.tokenizer(model)
 
 
@@ -102,17 +105,17 @@ def _file(model: str, weights: str) -> Path:
     return file
 
 
-def _place(digest: str) -> Path:
+def _path(digest: str) -> Path:
     if digest not in _files:
-        raise UserError(f"{digest}: where the file of these weights lies is not known; give the file again")
+        raise UserError(f"{digest}: the path of these weights is unknown; give the file again")
     file = _files[digest]
     if not file.is_file() or _digest_of(file) != digest:
-        raise UserError(f"{file}: is no longer the file of weights that was given; put that back, or start the command anew")
+        raise UserError(f"{file}: the weights have changed since the command started; restore them, or start it again")
     return file
 
 
-def _known(file: Path, name: str) -> str:
-    """The digest of a file, which is read once as long as it stays as it is."""
+def _add(file: Path, name: str) -> str:
+    """The digest of a file; an unchanged file is read once."""
     stat = file.stat()
     digest = _read_once(file.absolute(), stat.st_size, stat.st_mtime_ns)
     _files[digest], _names[digest] = file.absolute(), name

@@ -45,7 +45,7 @@ class Outcome:
 
     @property
     def text(self) -> str:
-        return f"{self.attack} ({number(self.asr)}%{'' if self.engaged else ', did not engage'})"
+        return f"{self.attack} ({number(self.asr)}%)"
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,16 @@ class Verdict:
     def _stops(self) -> str:
         if self.undefended:
             return f"is the undefended model: {_count(len(self.outcomes), 'attack')} with a mean ASR of {number(self.mean)}%"
-        left = [outcome.text for outcome in self.outcomes if not outcome.stopped]
-        stops = f"stops {len(self.stopped)} of {_count(len(self.outcomes), 'attack')}"
+        left = [outcome.text for outcome in self.outcomes if outcome.engaged and not outcome.stopped]
+        idle = [outcome.text for outcome in self.outcomes if not outcome.engaged]
+        stops = f"stops {len(self.stopped) or 'none'} of {_count(len(self.outcomes), 'attack')}"
         if any(outcome.p is not None for outcome in self.stopped):
-            stops += f" ({self.shown} beyond the noise of the seeds)"
+            stops += f" ({self.shown or 'none'} beyond the noise of the seeds)"
         if self.unmeasured:
             stops += f", {self.unmeasured} not measured"
-        return f"{stops}, but not {', '.join(left)}" if left else stops
+        if left:
+            stops += f"{', but not' if self.stopped else ':'} {', '.join(left)}"
+        return f"{stops}; did not engage against {', '.join(idle)}" if idle else stops
 
     @property
     def _costs(self) -> str:
@@ -139,7 +142,7 @@ class Answer:
         if self.seeds < ENOUGH:
             return (
                 f"{self.seeds} seeds: only differences larger than those named as detectable are found in four of five cases; "
-                f"that two defenses are equal can not be claimed. {ENOUGH} seeds tell more."
+                f"that two defenses are equal cannot be claimed. {ENOUGH} seeds tell more."
             )
         return ""
 
@@ -159,9 +162,9 @@ def _verdict(section: Section, defense: str, attacks: Sequence[str]) -> Verdict 
         return None
     couple = (defense, plain(section) or defense)
     by_measure = {name: values for name in UTILITY if (values := utility_by_seed(section, name, couple))}
-    measure, utility = next(iter(by_measure.items()), ("", {}))
-    own, other = utility.get(defense, {}), utility.get(plain(section), {})
-    seeds = sorted({seed for attack in attacks for seed in asr_by_seed(section, attack).get(defense, {})})
+    measure = next(iter(by_measure), "")
+    own, other = (by_measure[measure][name] for name in couple) if measure else ({}, {})
+    seeds = sorted({seed for attack in attacks for seed in asr_by_seed(section, attack)[defense]})
     return Verdict(
         defense=defense,
         undefended=defense == plain(section),
@@ -180,7 +183,7 @@ def _outcomes(section: Section, defense: str, attacks: Sequence[str]) -> list[Ou
     known: list[tuple[str, float, float, bool]] = []
     above: list[Paired | None] = []
     for attack in attacks:
-        group, values = section.groups.get((attack, defense)), asr_by_seed(section, attack).get(defense)
+        group, values = section.group(attack, defense), asr_by_seed(section, attack)[defense]
         floor = stat_of(group, evaluators, FLOOR) if group else None
         if group and values and floor:
             floors = dict(zip(floor.seeds, (point.value for point in floor.points), strict=True))
@@ -203,8 +206,8 @@ def _time(section: Section, defense: str, attacks: Sequence[str]) -> float | Non
     """Training time relative to plain CLIP, including the runs it builds on: mean over attacks and seeds."""
     found = []
     for attack in attacks:
-        base = {run.seed: run for run in _runs(section.groups.get((attack, plain(section))))}
-        for run in _runs(section.groups.get((attack, defense))):
+        base = {run.seed: run for run in _runs(section.group(attack, plain(section)))}
+        for run in _runs(section.group(attack, defense)):
             point = point_for(run, base.get(run.seed), "time.increase", "")
             found += [1 + point.value] if isinstance(point, Point) else []
     return fmean(found) if found else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean
@@ -119,38 +120,34 @@ def effective_attacks(section: Section) -> list[str]:
 def asr_by_seed(section: Section, attack: str) -> dict[str, Values]:
     """The ASR under an attack, by defense and seed."""
     evaluators = asr_evaluators(section)
-    return _by_defense(section, lambda group: stat_of(group, evaluators, ASR) if group.attack == attack else None)
+    groups = [group for group in section.groups.values() if group.attack == attack]
+    return _by_defense((group.defense, stat) for group in groups if (stat := stat_of(group, evaluators, ASR)))
 
 
 def utility_by_seed(section: Section, evaluator: str, names: Collection[str]) -> dict[str, Values]:
     """An evaluator's mean over tasks, by defense and seed, averaged over the attacks that all `names` were run with."""
-    stats = {key: stat for key, stat in _utility_stats(section, evaluator).items() if key[1] in names}
-    if not stats:
-        return {}
-    measured = [{attack for (attack, defense), stat in stats.items() if defense == name and stat} for name in names]
-    common = set.intersection(*measured)
-    return _by_defense(section, lambda group: stats.get((group.attack, group.defense)) if group.attack in common else None)
+    stats = [(group, stat) for group, stat in _utility_stats(section, evaluator) if group.defense in names]
+    common = set.intersection(*({group.attack for group, _ in stats if group.defense == name} for name in names))
+    return _by_defense((group.defense, stat) for group, stat in stats if group.attack in common)
 
 
 @lru_cache(maxsize=64)
-def _utility_stats(section: Section, evaluator: str) -> dict[tuple[str, str], Stat | None]:
-    """An evaluator's mean over tasks for each group; empty if it has none of which more is better."""
+def _utility_stats(section: Section, evaluator: str) -> Sequence[tuple[Group, Stat]]:
+    """An evaluator's mean over tasks for each group that has one; none if more of it is not better."""
     column = next((c for c in utility_columns(section) if c.name == evaluator and c.sums_up and c.better == "higher"), None)
     if column is None:
-        return {}
-    return {key: utility_cell(section, group, column, Notes()).stat for key, group in section.groups.items()}
+        return ()
+    stats = ((group, utility_cell(section, group, column, Notes()).stat) for group in section.groups.values())
+    return [(group, stat) for group, stat in stats if stat]
 
 
-def _by_defense(section: Section, stat: Callable[[Group], Stat | None]) -> dict[str, Values]:
-    """The mean over groups, by defense and seed; only seeds that all groups have."""
-    found: dict[str, list[Values]] = {}
-    for (_, defense), group in section.groups.items():
-        measured = stat(group)
-        if measured:
-            values = {seed: point.value for seed, point in zip(measured.seeds, measured.points, strict=True)}
-            found.setdefault(defense, []).append(values)
-    means = {defense: _mean(groups) for defense, groups in found.items()}
-    return {defense: values for defense, values in means.items() if values}
+def _by_defense(stats: Iterable[tuple[str, Stat]]) -> dict[str, Values]:
+    """The mean over the statistics of each defense, by seed; only seeds that all have. A defense without any has no values."""
+    found: dict[str, list[Values]] = defaultdict(list)
+    for defense, stat in stats:
+        found[defense].append({seed: point.value for seed, point in zip(stat.seeds, stat.points, strict=True)})
+    means = {defense: _mean(values) for defense, values in found.items()}
+    return defaultdict(dict, {defense: values for defense, values in means.items() if values})
 
 
 def _mean(groups: Sequence[Values]) -> Values:
@@ -166,7 +163,7 @@ def _family(attack: str, measure: str, couples: Iterable[tuple[str, str, dict[st
     """Test the pairs of defenses of one family; each comes with the values to compare."""
     tested = []
     for defense, against, values in couples:
-        own, other = values.get(defense, {}), values.get(against, {})
+        own, other = values[defense], values[against]
         seeds = sorted(own.keys() & other.keys())
         if len(seeds) >= LEAST_SEEDS:
             tested.append((defense, against, paired([own[seed] for seed in seeds], [other[seed] for seed in seeds])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from bench.matrix.old_records import engagement_of
 from bench.matrix.schema import LimitRecord
 from bench.reports.labels import number, percent_of
 from bench.reports.notes import Notes
@@ -16,8 +17,8 @@ ENGAGEMENT = ("defense_engaged", "engagement")
 
 
 def limits_of(run: Run) -> Sequence[LimitRecord]:
-    """Each limit with its value; none in older records, or if the defense declares none."""
-    return run.record.engagement if run.record else ()
+    """Each limit with its value; none if the defense declares none."""
+    return engagement_of(run.record) if run.record else ()
 
 
 def engaged(runs: Iterable[Run]) -> str:

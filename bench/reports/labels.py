@@ -77,7 +77,7 @@ def weights_name(digest: str, given: str = "") -> str:
     return f"{given} {digest[:14]}".strip()
 
 
-def setting_titles(settings: Iterable[str], given: Mapping[str, str] | None = None) -> dict[str, tuple[str, str]]:
+def setting_titles(settings: Iterable[str], given: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Title (data, model) and subtitle (track, recipe, and differences between settings of one title) of each setting.
 
     `given` maps digests of weights to their tags or file names.
@@ -89,7 +89,7 @@ def setting_titles(settings: Iterable[str], given: Mapping[str, str] | None = No
         flat = _flat_setting(tree)
         changing = varying([_flat_setting(other) for at, other in parsed.items() if titles[at] == titles[key]])
         weights = flat["model.weights"]
-        track = f"{FINE_TUNED} from {weights_name(weights, (given or {}).get(weights, ''))}" if weights else SCRATCH
+        track = f"{FINE_TUNED} from {weights_name(weights, given.get(weights, ''))}" if weights else SCRATCH
         usual = {"train.epochs": "{} epochs", "train.batch_size": "batch {}", "train.lr": "learning rate {}"}
         parts = [text.format(plain(flat[name])) for name, text in usual.items() if name in flat]
         parts += [f"{name} {plain(flat[name])[:40]}" for name in changing if name not in (*usual, "model.weights")]

@@ -55,7 +55,7 @@ def detection_of(section: Section) -> list[ModelDetection]:
 def _of_defense(
     evaluator: str, metric: str, better: str, defense: str, by_attack: dict[str, list[float]]
 ) -> list[ModelDetection]:
-    clean = by_attack.get("none", [])
+    clean = by_attack["none"]
     attacked = {attack: found for attack, found in by_attack.items() if attack != "none"}
     if len(attacked) > 1:
         attacked[ALL] = [value for found in attacked.values() for value in found]

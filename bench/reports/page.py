@@ -26,6 +26,7 @@ from bench.reports.gallery import AttackFigures, figures_of
 from bench.reports.model_detection import ModelDetection, detection_of
 from bench.reports.paper import PaperTable, labels_of
 from bench.reports.price import CONTROLS, PriceTable, price_table
+from bench.reports.ranking import rank_table
 from bench.reports.records import STATUSES, Run
 from bench.reports.scatter import Scatter, scatter
 from bench.reports.sections import Section, sections_of
@@ -81,12 +82,14 @@ class PaperView:
 def render_page(runs: Sequence[Run], papers: Sequence[PaperTable] = (), damaged: Iterable[tuple[str, str]] = ()) -> str:
     """Render the report. `damaged` are the records that could not be read, with the reasons."""
     cited = list(dict.fromkeys(table.variant.suite.paper for table in papers))
-    sections = [_view(section) for section in sections_of(runs)]
+    known = sections_of(runs)
+    sections = [_view(section) for section in known]
     return (
         environment()
         .get_template("report.html.j2")
         .render(
             sections=sections,
+            ranks=rank_table(known),
             papers=[
                 PaperView(table, _drawn_in(table, sections), label)
                 for table, label in zip(papers, labels_of(papers), strict=True)
@@ -176,7 +179,7 @@ def spec_of(run: Run) -> list[tuple[str, str]]:
 
 
 def provenance_of(run: Run) -> list[tuple[str, str]]:
-    flat = labels.flatten({"run key": run.key, **(run.record.provenance if run.record else {})})
+    flat = labels.flatten({"run key": run.key, **(run.record.provenance.dump() if run.record else {})})
     return [(key, labels.plain(value)) for key, value in flat.items()]
 
 

@@ -101,7 +101,7 @@ class PaperCell:
 
 @dataclass
 class PaperRow:
-    """A row; `cells` has None where the table has no cell."""
+    """A row; `cells` has None if the table has no cell."""
 
     label: tuple[str, ...]
     cells: list[PaperCell | None]

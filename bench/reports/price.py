@@ -56,9 +56,9 @@ def price_table(section: Section) -> PriceTable | None:
     notes, names = Notes(), asr_evaluators(section)
     rows = []
     for attack, defense in dict.fromkeys((attack, defense) for attack, defense, _ in section.controls):
-        undefended = next((group for (at, _), group in section.groups.items() if at == attack and group.undefended), None)
+        undefended = section.undefended(attack)
         controls = [section.controls.get((attack, defense, kind)) for kind in CONTROLS]
-        groups = [undefended, *controls, section.groups.get((attack, defense))]
+        groups = [undefended, *controls, section.group(attack, defense)]
         effective = attack != "none" and attack_verdict(section, attack, names, Notes()).state == "yes"
         if attack != "none":
             cells = tuple(asr_cell(group, names, notes) for group in groups)

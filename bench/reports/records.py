@@ -103,7 +103,7 @@ class Run:
     @property
     def given(self) -> str:
         """What these were asked for as: a tag of open_clip or the name of a file. Empty where no record says."""
-        return str(self.record.provenance.get("pretrained") or "") if self.record else ""
+        return self.record.provenance.pretrained if self.record else ""
 
     @cached_property
     def setting(self) -> str:

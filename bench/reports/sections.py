@@ -65,6 +65,13 @@ class Section:
         record = evaluation.record
         return self.evaluators.of(record.evaluator) if record and record.evaluator else ""
 
+    def group(self, attack: str, defense: str) -> Group | None:
+        return self.groups.get((attack, defense))
+
+    def undefended(self, attack: str) -> Group | None:
+        """Plain CLIP under an attack, the first of several variants."""
+        return next((group for (at, _), group in self.groups.items() if at == attack and group.undefended), None)
+
     @property
     def runs(self) -> list[Run]:
         return [run for group in self.groups.values() for run in group.runs]
@@ -76,10 +83,10 @@ class VersionedLabels:
     def __init__(self, plugins: Iterable[tuple[PluginRecord, Run]]) -> None:
         known = list(plugins)
         self._labels = Labels(spec for spec, _ in known)
-        last: dict[str, dict[str, str]] = defaultdict(dict)
+        last: dict[str, dict[str, str]] = defaultdict(lambda: defaultdict(str))
         for spec, run in known:
             made, code = last[spec.name], _code(spec)
-            made[code] = max(made.get(code, ""), _finished(run))
+            made[code] = max(made[code], _finished(run))
         self._present = {name: max(made, key=made.__getitem__) for name, made in last.items()}
 
     def of(self, spec: PluginRecord) -> str:
@@ -93,7 +100,7 @@ def _code(spec: PluginRecord) -> str:
 
 def _finished(run: Run) -> str:
     """When a run was finished, in ISO format; a requested run that is missing sorts last."""
-    return str(run.record.provenance.get("finished") or "") if run.record else "to come"
+    return run.record.provenance.finished if run.record else "to come"
 
 
 def sections_of(runs: Sequence[Run]) -> list[Section]:

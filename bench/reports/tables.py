@@ -135,7 +135,7 @@ def asr_table(section: Section) -> AsrTable | None:
     notes, names = Notes(), asr_evaluators(section)
     rows = []
     for defense in section.defenses:
-        groups = [section.groups.get((attack, defense)) for attack in attacks]
+        groups = [section.group(attack, defense) for attack in attacks]
         if any(groups):
             rows.append(Row("", defense, [asr_cell(group, names, notes) for group in groups]))
     verdicts = [attack_verdict(section, attack, names, notes) for attack in attacks]
@@ -263,7 +263,8 @@ def utility_columns(section: Section) -> list[Column]:
         if len(names) > 1 and names[0] not in OVERALL:
             columns.append(Column(label, name, metric, "", names, **about))
         columns += [Column(label, name, metric, task, names, **about) for task in names]
-    return sorted(columns, key=lambda column: (column.name, column.evaluator, column.metric))
+    order = {(e.name, m.name): place for e in evaluations if e.record for place, m in enumerate(e.record.metrics)}
+    return sorted(columns, key=lambda column: (column.name, column.evaluator, order.get((column.name, column.metric), -1)))
 
 
 def utility_table(section: Section) -> UtilityTable | None:

@@ -1,4 +1,4 @@
-"""Write the report to OUT/report: results.csv, table.csv, comparisons.csv, price.csv, index.html, and files for suites."""
+"""Write the report to OUT/report: CSV files, index.html, LaTeX tables, figures, and files for suites."""
 
 from __future__ import annotations
 
@@ -10,33 +10,27 @@ from typing import Any
 from bench.disk import atomic_write
 from bench.errors import UserError, did_you_mean
 from bench.matrix.store import Store
+from bench.reports.answer_latex import answer_tables
 from bench.reports.comparisons import comparisons
-from bench.reports.engagement import ENGAGEMENT, engagement_columns
+from bench.reports.engagement import ENGAGEMENT
 from bench.reports.frames import COLUMNS, as_csv, wide_frame
 from bench.reports.latex import latex
 from bench.reports.model_detection import detection_of
-from bench.reports.notes import Notes
 from bench.reports.page import render_page
 from bench.reports.paper import PaperTable, paper_table
 from bench.reports.paper_csv import paper_csv
+from bench.reports.plots import figure_files
 from bench.reports.price import price_rows
+from bench.reports.ranking import rank_table
 from bench.reports.records import Run, load_runs
-from bench.reports.sections import Group, Section, sections_of
-from bench.reports.stats import Stat, pooled_columns
+from bench.reports.sections import sections_of
+from bench.reports.stats import pooled_columns
 from bench.reports.suite_variants import variants_of
-from bench.reports.tables import (
-    ASR,
-    FLOOR,
-    TRIGGERED,
-    Column,
-    asr_evaluators,
-    attack_verdict,
-    stat_of,
-    utility_columns,
-    utility_table,
-)
+from bench.reports.table_rows import section_rows
+from bench.reports.tables import ASR, FLOOR, TRIGGERED
 
-FORMATS = ("csv", "html", "latex")
+FIGURES = ("svg", "png", "pdf")
+FORMATS = ("csv", "html", "latex", *FIGURES)
 DEFAULT_FORMATS = ("csv", "html")
 
 
@@ -47,8 +41,8 @@ def write_report(store: Store, formats: Iterable[str] = DEFAULT_FORMATS, suites:
     ----------
     store : Store
         The results folder.
-    formats : iterable of {"csv", "html", "latex"}
-        What to write.
+    formats : iterable of {"csv", "html", "latex", "svg", "png", "pdf"}
+        What to write. Figures need matplotlib.
     suites : iterable of str
         The suites whose paper tables to write; by default those that were run.
 
@@ -63,24 +57,32 @@ def write_report(store: Store, formats: Iterable[str] = DEFAULT_FORMATS, suites:
             raise UserError(f"--format {name}: unknown format; {did_you_mean(name, FORMATS)}")
     runs = load_runs(store)
     papers = paper_tables(store, runs, suites)
-    files: dict[str, str] = {}
+    sections = sections_of(runs)
+    files: dict[str, str | bytes] = {}
     if "csv" in chosen:
         files["results.csv"] = results_csv(runs)
         files["table.csv"] = table_csv(runs)
         if rows := comparison_rows(runs):
             files["comparisons.csv"] = as_csv(rows, list(rows[0]))
+        if ranks := rank_table(sections):
+            files["ranks.csv"] = as_csv(ranks.as_dicts(), list(ranks.as_dicts()[0]))
         if any(run.beside for run in runs):
             files["price.csv"] = price_csv(runs)
         if detection := model_detection_csv(runs):
             files["model_detection.csv"] = detection
     if "html" in chosen:
         files["index.html"] = render_page(runs, papers, store.damaged.items())
+    if "latex" in chosen and (answers := answer_tables(sections)):
+        files["answer.tex"] = answers
+    for ending in FIGURES:
+        if ending in chosen:
+            files |= figure_files(sections, ending)
     files |= suite_files(papers, chosen)
     paths = {}
     for name, text in files.items():
         paths[name] = store.root / "report" / name
         with atomic_write(paths[name]) as stream:
-            stream.write(text.encode())
+            stream.write(text.encode() if isinstance(text, str) else text)
     return paths
 
 
@@ -113,7 +115,7 @@ def results_csv(runs: list[Run]) -> str:
 
 def table_csv(runs: list[Run]) -> str:
     """One row for each section, attack and defense: means over seeds, as fractions."""
-    rows = [row for section in sections_of(runs) for row in _section_rows(section)]
+    rows = [row for section in sections_of(runs) for row in section_rows(section)]
     fixed = [
         "section", "data", "model", "setting", "attack", "attack_rate", "defense", "seeds", "seeds_asked", "status",
         "reason", "attack_effective", *(name for name in ENGAGEMENT if any(row[name] for row in rows)),
@@ -140,62 +142,6 @@ def price_csv(runs: list[Run]) -> str:
 
 
 def model_detection_csv(runs: list[Run]) -> str:
-    """One row a defense, attack and score of models, see `bench.reports.model_detection`; empty where nothing gives one."""
+    """One row a defense, attack and score of models, see `bench.reports.model_detection`; empty if nothing gives one."""
     rows = [{"section": section.id, **vars(found)} for section in sections_of(runs) for found in detection_of(section)]
     return as_csv(rows, list(rows[0])) if rows else ""
-
-
-def _section_rows(section: Section) -> list[dict[str, Any]]:
-    names, columns = asr_evaluators(section), utility_columns(section)
-    effective = {attack: attack_verdict(section, attack, names, Notes()).state for attack in section.attacks}
-    utility = utility_table(section)
-    cells = {(row.attack, row.defense): row.cells for row in utility.rows} if utility else {}
-    rows = []
-    for key, group in section.groups.items():
-        verdict = effective[group.attack] if group.attack != "none" else ""
-        verdicts = {"attack_effective": verdict, **engagement_columns(group.runs)}
-        row = _identity(section, group) | verdicts | _attack_numbers(group, names)
-        for column, cell in zip(columns, cells[key] if columns else (), strict=True):
-            row |= _mean_columns(column, cell.stat)
-        rows.append(row)
-    return rows
-
-
-def _identity(section: Section, group: Group) -> dict[str, Any]:
-    statuses = {run.status for run in group.runs}
-    worst = next(status for status in ("failed", "missing", "done", "unsupported") if status in statuses)
-    reasons = {e.reason for run in group.runs for e in run.evaluations if e.status == worst and e.reason}
-    return {
-        "section": section.id,
-        "data": section.data,
-        "model": section.model,
-        "setting": section.subtitle,
-        "attack": group.attack,
-        "attack_rate": group.rate,
-        "defense": group.defense,
-        "seeds": sum(run.status == "done" for run in group.runs),
-        "seeds_asked": len(group.runs),
-        "status": worst,
-        "reason": "; ".join(sorted(reasons)),
-    }
-
-
-def _attack_numbers(group: Group, names: set[str]) -> dict[str, Any]:
-    asr = stat_of(group, names, ASR)
-    row: dict[str, Any] = {}
-    for metric in (FLOOR, TRIGGERED):
-        stat = stat_of(group, names, metric)
-        row |= {metric: stat.mean if stat else None, **pooled_columns(metric, stat)}
-    if asr:
-        alone = asr.points[0] if len(asr.points) == 1 else None
-        row |= {ASR: asr.mean, f"{ASR}_std": asr.std, **pooled_columns(ASR, asr)}
-        row |= {f"{ASR}_ci_low": alone.low, f"{ASR}_ci_high": alone.high} if alone else {}
-    return row
-
-
-def _mean_columns(column: Column, stat: Stat | None) -> dict[str, Any]:
-    """The CSV columns of a utility column that summarises its evaluator; none for others."""
-    if not column.sums_up:
-        return {}
-    name = f"{column.evaluator}.{column.metric}"
-    return {name: stat.mean if stat else None, f"{name}_std": stat.std if stat else None, **pooled_columns(name, stat)}

@@ -42,10 +42,11 @@ def ranks(values: NDArray[np.float64], seed: int = 0) -> Ranks:
         The smaller the better.
     """
     rng = np.random.default_rng(seed)
-    drawn = rng.integers(0, len(values), size=(RESAMPLES, len(values)))
-    resampled = np.stack([_mean_ranks(values[seeds].mean(axis=0)) for seeds in drawn])
+    seeds = len(values)
+    shares = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES) / seeds
+    resampled = _mean_ranks(np.tensordot(shares, values, axes=1).round(12))
     low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
-    return Ranks(_mean_ranks(values.mean(axis=0)), low, high)
+    return Ranks(_mean_ranks(values.mean(axis=0).round(12)), low, high)
 
 
 def friedman(values: NDArray[np.float64]) -> Friedman | None:
@@ -62,5 +63,6 @@ def friedman(values: NDArray[np.float64]) -> Friedman | None:
 
 
 def _mean_ranks(means: NDArray[np.float64]) -> NDArray[np.float64]:
-    mean: NDArray[np.float64] = stats.rankdata(means, axis=1).mean(axis=0)
+    """Mean ranks over blocks of float64 (..., blocks, defenses): float64 (..., defenses). Rounded means tie as they should."""
+    mean: NDArray[np.float64] = stats.rankdata(means, axis=-1).mean(axis=-2)
     return mean

@@ -12,7 +12,7 @@ from bench.api import Attack, Edit, Images, PoisonPlan, Probe
 from bench.data.mentions import MentionIndex
 from bench.data.poisoned import PoisonedPairs, ProbeImages
 from bench.registry import Entry
-from bench.testing.small import attack_context, bundle, params_of, surrogate
+from bench.testing.small import attack_context, bundle, params_of, reads, surrogate
 
 
 def _attack(entry: Entry[Attack], **changes: float) -> Attack:
@@ -93,6 +93,15 @@ def check_captions(entry: Entry[Attack]) -> None:
         target = bundle().vocabulary.names[poison.target]
         named = poison.target in index.members(poison.caption)
         assert named or entry.plugin.on_captions, f"the caption {poison.caption!r} does not mention '{target}'"
+
+
+def check_captions_are_read(entry: Entry[Attack]) -> None:
+    attack, plan = _planned(entry)
+    if not entry.plugin.on_captions:
+        return
+    texts = [poison.caption for poison in plan.poisons] + [query.text for query in attack.queries(attack_context(), plan)]
+    for text in texts:
+        assert all(reads([text])), f"the model does not read {text!r} to its end; choose among captions with ctx.reads"
 
 
 def check_apply_is_pure(entry: Entry[Attack]) -> None:
@@ -186,6 +195,7 @@ CHECKS: tuple[Callable[[Entry[Attack]], None], ...] = (
     check_rate,
     check_poisons,
     check_captions,
+    check_captions_are_read,
     check_apply_is_pure,
     check_edits_change_pixels,
     check_training_and_evaluation_edit_alike,

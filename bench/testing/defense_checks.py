@@ -44,9 +44,9 @@ def _plain(entry: Entry[Defense]) -> TrainingResult:
 
 def check_training(entry: Entry[Defense]) -> None:
     result = _attempt(entry)
-    if isinstance(result, Exception) and not isinstance(result, NotOptimised):
+    assert not isinstance(result, NotOptimised), "stops at a gradient that reaches what is not optimised, see below"
+    if isinstance(result, Exception):
         raise result
-    result = _plain(entry)
     unreached = ", ".join(sorted(result.spy.unreached))
     assert not unreached, f"the loss has no gradient in the encoder in the phases: {unreached}"
     start = small.encoder().state_dict()
@@ -80,7 +80,7 @@ def check_scores(entry: Entry[Defense]) -> None:
         return
     found, wanted = (str(scores.dtype), scores.shape), ("float32", (defense.setup.pairs,))
     assert found == wanted, f"scores() gives {found}, not {wanted}"
-    assert not np.isnan(scores).all(), "scores() scores no pair; give None where the defense does not score pairs"
+    assert not np.isnan(scores).all(), "scores() scores no pair; give None if the defense does not score pairs"
     assert not np.isinf(scores).any(), "scores() has infinite values; give NaN for a pair that was not scored"
 
 

@@ -9,15 +9,22 @@ from functools import cache
 
 import torch
 
-from bench.api import Evaluator, Measurement
+from bench.api import Evaluator, Measurement, Predictions
 from bench.registry import Entry
 from bench.testing.small import eval_context, params_of
 
 
 @cache
-def _measured(entry: Entry[Evaluator], global_seed: int = 0, sparse: bool = False) -> list[Measurement]:
+def _evaluated(
+    entry: Entry[Evaluator], global_seed: int = 0, sparse: bool = False
+) -> tuple[list[Measurement], list[Predictions]]:
     torch.manual_seed(global_seed)
-    return entry.plugin(params_of(entry)).evaluate(eval_context(entry, sparse))
+    ctx = eval_context(entry, sparse)
+    return entry.plugin(params_of(entry)).evaluate(ctx), ctx.kept
+
+
+def _measured(entry: Entry[Evaluator], global_seed: int = 0, sparse: bool = False) -> list[Measurement]:
+    return _evaluated(entry, global_seed, sparse)[0]
 
 
 def check_metrics(entry: Entry[Evaluator]) -> None:
@@ -47,6 +54,12 @@ def check_measurements(entry: Entry[Evaluator]) -> None:
     assert not twice, f"measured twice: {twice}"
 
 
+def check_predictions(entry: Entry[Evaluator]) -> None:
+    measured, kept = _evaluated(entry)
+    strange = {each.task for each in kept} - {each.task for each in measured}
+    assert not strange, f"it keeps predictions on tasks that it does not measure: {', '.join(sorted(strange))}"
+
+
 def check_evaluation_follows_the_seed(entry: Entry[Evaluator]) -> None:
     same = _measured(entry) == _measured(entry, global_seed=1)
     assert same, "two evaluations of the same model differ; draw only from a generator seeded with ctx.seed"
@@ -63,6 +76,7 @@ def check_needs_only_what_it_declares(entry: Entry[Evaluator]) -> None:
 CHECKS: tuple[Callable[[Entry[Evaluator]], None], ...] = (
     check_metrics,
     check_measurements,
+    check_predictions,
     check_evaluation_follows_the_seed,
     check_needs_only_what_it_declares,
 )

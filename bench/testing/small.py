@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -26,6 +26,7 @@ from bench.api import (
     Images,
     Poison,
     PoisonPlan,
+    Predictions,
     Probe,
     Query,
     Surrogate,
@@ -39,7 +40,7 @@ from bench.models.encoder import ClipEncoder
 from bench.models.frozen import FrozenClip, FrozenSurrogate
 from bench.registry import Entry
 
-EMBED_DIM = TRUNK_DIM = 16
+EMBED_DIM, TRUNK_DIM = 16, 24
 _SIDE, _WORDS, _LENGTH = 32, 1024, 16
 _RATE = 0.04
 CPU = torch.device("cpu")
@@ -79,7 +80,25 @@ def spec_of(entry: Entry[Any]) -> RunSpec:
 
 
 def attack_context(seed: int = 0) -> AttackContext:
-    return AttackContext(bundle(), lambda purpose: keys.generator("small", seed, purpose))
+    return AttackContext(bundle(), lambda purpose: keys.generator("small", seed, purpose), reads)
+
+
+def reads(texts: Sequence[str]) -> list[bool]:
+    """Whether `tokenize` keeps all words of each text."""
+    return [len(text.split()) <= _LENGTH for text in texts]
+
+
+class LinearTower(nn.Module):
+    """Linear features of pooled pixels, and their projection, which is off where `proj` is None."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Linear(3 * (_SIDE // 8) ** 2, TRUNK_DIM)
+        self.proj: nn.Parameter | None = nn.Parameter(torch.randn(TRUNK_DIM, EMBED_DIM) * TRUNK_DIM**-0.5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = torch.as_tensor(self.features(nn.functional.avg_pool2d(images, 8).flatten(1)))
+        return features if self.proj is None else features @ self.proj
 
 
 class LinearClip(nn.Module):
@@ -87,7 +106,7 @@ class LinearClip(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.visual = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(3 * (_SIDE // 8) ** 2, EMBED_DIM))
+        self.visual = LinearTower()
         self.token_embedding = nn.Embedding(_WORDS, EMBED_DIM)
         self.logit_scale = nn.Parameter(torch.tensor(2.66))
 
@@ -198,6 +217,10 @@ class SmallEvalContext:
     clean_model: Callable[[], FrozenModel]
     surrogate: Callable[[], Surrogate]
     pair_scores: Callable[[], SmallScores]
+    kept: list[Predictions] = field(default_factory=list)
+
+    def keep(self, predictions: Predictions) -> None:
+        self.kept.append(predictions)
 
 
 @cache

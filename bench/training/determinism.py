@@ -12,12 +12,12 @@ _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 @contextmanager
-def deterministic(asked: bool) -> Iterator[None]:
+def deterministic(enabled: bool) -> Iterator[None]:
     """Use PyTorch's deterministic algorithms within, where that is asked for; an operation that has none raises RuntimeError.
 
     cuBLAS reads its part from the environment when it is first used: in a process that has used it nothing changes there.
     """
-    if not asked:
+    if not enabled:
         yield
         return
     os.environ.setdefault(_WORKSPACE, ":4096:8")

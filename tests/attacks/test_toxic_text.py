@@ -17,6 +17,7 @@ from bench.api import AttackContext, DatasetBundle, Pairs, PoisonPlan, Vocabular
 from bench.attacks.backgrounds import backgrounds, class_centres, diverse, recombined, selected, without
 from bench.attacks.toxic_text import ToxicTextPoison, ToxicTextPoisonParams
 from bench.attacks.toxic_text_backdoor import ToxicTextSentence, ToxicTextSentenceParams, ToxicTextWord, ToxicTextWordParams
+from bench.errors import UserError
 
 NAMES = ("cat", "dog", "fire truck")
 PLACES = ("on the sofa", "in the park", "at night", "by a red wall", "under water", "near the lake today")
@@ -56,7 +57,8 @@ def _pairs(split: str, captions: Sequence[str], members: Sequence[tuple[int, ...
     return Pairs([f"{split}-{row}" for row in range(len(captions))], list(captions), _Images(len(captions), seed), members)
 
 
-def _context(seed: int = 0) -> AttackContext:
+def _context(seed: int = 0, words: int = 99) -> AttackContext:
+    """Of a model that reads so many words."""
     members: list[tuple[int, ...]] = [(0,), (1,), (2,), ()] * 15
     test = [f"{name} at home" for name in NAMES] * 4
     bundle = DatasetBundle(
@@ -68,7 +70,11 @@ def _context(seed: int = 0) -> AttackContext:
         test=_pairs("test", test, [(0,), (1,), (2,)] * 4, 3),
         tasks=(),
     )
-    return AttackContext(bundle, lambda purpose: np.random.default_rng([seed, *purpose.encode()]))
+    return AttackContext(
+        bundle,
+        lambda purpose: np.random.default_rng([seed, *purpose.encode()]),
+        lambda texts: [len(text.split()) <= words for text in texts],
+    )
 
 
 @pytest.mark.parametrize(
@@ -148,8 +154,8 @@ def test_diverse_captions_by_brute_force() -> None:
     assert diverse(captions, 7) == [*chosen, *chosen[:2]], "then again from the first"
 
 
-def _crafted(attack: Any, seed: int = 0) -> tuple[PoisonPlan, PoisonPlan]:
-    ctx = _context(seed)
+def _crafted(attack: Any, seed: int = 0, words: int = 99) -> tuple[PoisonPlan, PoisonPlan]:
+    ctx = _context(seed, words)
     plan = attack.plan(ctx)
     return plan, attack.craft(ctx, plan, WordSurrogate())
 
@@ -212,3 +218,29 @@ def test_queries_are_triggered_test_captions_of_other_classes() -> None:
     few = ToxicTextWord(ToxicTextWordParams(rate=0.2, images=4, target="dog", max_queries=3))
     assert len(few.queries(_context(), plan)) == 3
     assert attack.probes(_context(), plan) == []
+
+
+@pytest.mark.parametrize("words", [8, 9, 10])
+def test_captions_leave_room_for_the_trigger(words: int) -> None:
+    attack = ToxicTextSentence(ToxicTextSentenceParams(rate=0.5, images=4, target="dog"))
+    others = {f"{caption} Please return high-quality results." for caption in CAPTIONS if " dog " not in caption}
+    fitting = {text for text in others if len(text.split()) <= words}
+    assert 0 < len(fitting) < len(others)
+    planned, crafted = _crafted(attack, words=words)
+    assert {poison.caption for poison in planned.poisons} <= fitting
+    assert {poison.caption for poison in crafted.poisons} == fitting, "all of them, since the rate asks for more"
+
+
+def test_queries_leave_room_for_the_trigger() -> None:
+    attack = ToxicTextSentence(ToxicTextSentenceParams(rate=0.2, images=4, target="dog"))
+    plan, _ = _crafted(attack)
+    assert {query.text for query in attack.queries(_context(words=7), plan)} == {
+        "cat at home Please return high-quality results."
+    }
+    assert len(attack.queries(_context(words=8), plan)) == 8, "those of the fire truck too"
+
+
+def test_a_trigger_that_nothing_leaves_room_for_is_refused() -> None:
+    attack = ToxicTextWord(ToxicTextWordParams(rate=0.2, images=4, target="dog", trigger="one two three four"))
+    with pytest.raises(UserError, match=r"^--set attack.toxic_text_word.trigger=one two three four: .* no room"):
+        attack.plan(_context(words=7))

@@ -25,6 +25,7 @@ from bench.api import (
     share,
 )
 from bench.attacks.badnet import BadNet
+from bench.attacks.toxic_text_backdoor import ToxicTextSentence
 from bench.data.scenes import ScenesDataset
 from bench.defenses.clip import CLIP
 from bench.defenses.losses import clip_loss
@@ -132,6 +133,12 @@ def _each(**changes: Any) -> dict[str, Any]:
 )
 def test_attacks(member: dict[str, Any], check: str) -> None:
     assert check in failures_of(BadNet, **member)
+
+
+def test_attacks_on_captions_have_to_be_read() -> None:
+    unasked = {"_with_room": lambda self, ctx, captions: [True] * len(captions)}
+    assert set(failures_of(ToxicTextSentence, **unasked)) == {"captions_are_read"}
+    assert failures_of(ToxicTextSentence) == {}
 
 
 def _less(plan: PoisonPlan) -> PoisonPlan:

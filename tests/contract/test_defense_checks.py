@@ -50,6 +50,19 @@ def _hold_late(self: Any, epoch: int, scorer: Scorer) -> None:
     self.own = torch.nn.Parameter(torch.ones(()))
 
 
+def _head_of(width: str) -> dict[str, Any]:
+    """A defense with a head on the trunk whose input has the width `width` of the setup."""
+
+    def hold(self: Any, params: Any, setup: Any) -> None:
+        CLIP.__init__(self, params, setup)
+        self.head = torch.nn.Linear(getattr(setup, width), 4)
+
+    def loss(self: Any, batch: Batch, encoder: Encoder, phase: Phase) -> torch.Tensor:
+        return CLIP.loss(self, batch, encoder, phase) + self.head(encoder.trunk(batch.images[0])).square().mean()
+
+    return {"__init__": hold, "loss": loss}
+
+
 def _selecting(select: Callable[[Any, Scorer], None]) -> dict[str, Any]:
     return {"selects_with": classmethod(lambda cls, params: "undefended"), "select": select}
 
@@ -103,6 +116,17 @@ def _tally(self: Any) -> dict[str, float]:
 )
 def test_defenses(member: dict[str, Any], check: str) -> None:
     assert check in failures_of(CLIP, **member)
+
+
+def test_a_head_on_the_trunk_has_the_width_of_the_trunk() -> None:
+    assert failures_of(CLIP, **_head_of("trunk_dim")) == {}
+    assert "shapes cannot be multiplied" in failures_of(CLIP, **_head_of("embed_dim"))["training"]
+
+
+def test_a_parameter_that_is_not_optimised_stops_training() -> None:
+    failures = failures_of(CLIP, **_loss(lambda self, batch, loss: loss + torch.zeros((), requires_grad=True)))
+    assert failures["training"] == "stops at a gradient that reaches what is not optimised, see below"
+    assert "a tensor of shape (), which is not optimised" in failures["what_has_gradient_is_optimised"]
 
 
 def test_a_selection_may_draw_from_any_generator() -> None:

@@ -117,6 +117,13 @@ def test_an_unknown_defense_suggests_the_nearest(bench: Bench) -> None:
     assert (code, output) == (2, "bench: unknown defense 'soft_clop'; did you mean 'soft_clip'?")
 
 
+@pytest.mark.parametrize("command", [("run", "--dry-run", "--defense"), ("describe",)])
+def test_an_unknown_name_without_a_file_asks_for_one(bench: Bench, command: tuple[str, ...]) -> None:
+    code, output = bench(*command, "soft_clip")
+    assert code == 2
+    assert output.endswith("? (a plugin of your own needs --plugin FILE)")
+
+
 def test_check_passes_the_example(bench: Bench) -> None:
     code, output = bench("check", EXAMPLE)
     assert code == 0, output
@@ -149,6 +156,13 @@ def test_check_reports_exceptions_of_the_plugin(bench: Bench, tmp_path: Path) ->
     code, output = bench("check", _write(tmp_path, text))
     assert code == 1
     assert "FAILED training: AttributeError: 'SoftCLIPParams' object has no attribute 'nothing'" in output
+
+
+def test_check_names_the_line_of_the_plugin_not_of_what_it_calls(bench: Bench, tmp_path: Path) -> None:
+    code, output = bench("check", _write(tmp_path, FAULTY))
+    assert code == 1
+    line = FAULTY.splitlines().index("    def loss(self, batch, encoder, phase):") + 2
+    assert f"FAILED training: ValueError: nothing is not a valid value for reduction (line {line} of plugin.py)" in output
 
 
 def test_check_of_a_file_that_cannot_be_loaded(bench: Bench, tmp_path: Path) -> None:

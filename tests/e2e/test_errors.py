@@ -45,6 +45,17 @@ def _refused(bench: Bench, out: Path, *arguments: object) -> str:
         (["--set", "attack.rate=1e-5"], "attack.rate=1e-05 poisons none of the 256 training pairs"),
         (["--set", "attack.target=unicorn"], "attack.target=unicorn: no such class"),
         (["--attack", "badnet", "--set", "attack.rate=0.9"], "lower the rate"),
+        (
+            [
+                "--attack",
+                "toxic_text_word",
+                "--set",
+                "attack.rate=0.05",
+                "--set",
+                f"attack.toxic_text_word.trigger={'zx ' * 14}",
+            ],
+            "the model's context has no room for it",
+        ),
         (["--seeds", "a"], "--seeds a: expected integers"),
         (["--seeds", "1.5"], "--seeds 1.5: expected integers"),
         (["--seeds", "0..3"], "--seeds 0..3: expected integers"),
@@ -155,7 +166,9 @@ def test_a_class_that_nobody_mentions(bench: Bench, tmp_path: Path) -> None:
     assert "mentioned by 1000 training captions" in _refused(bench, tmp_path / "out", *drawn)
 
 
-def test_jobs_and_ray_exclude_each_other(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_and_a_cluster_exclude_each_other(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.cluster.options.find_spec", lambda name: name)
     said = _refused(bench, tmp_path / "out", "--executor", "ray", "--jobs", 2)
     assert "--jobs 2: with --executor ray, --cpus-per-cell and --gpus-per-cell determine the number of cells" in said
+    said = _refused(bench, tmp_path / "out", "--executor", "submitit", "--jobs", 2)
+    assert "--jobs 2: with --executor submitit, --slurm array_parallelism=N determines the number of cells" in said

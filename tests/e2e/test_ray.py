@@ -19,7 +19,7 @@ from .traces import SOURCE, check_none_twice, lines, values
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'clip-poison-bench[ray]'")
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from bench.cluster.executor import connected  # noqa: E402
+from bench.cluster.ray_executor import connected  # noqa: E402
 
 NODE: dict[str, Any] = {
     "num_cpus": 1,

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+import bench
 from bench import plugins
 from bench.errors import UserError
 from bench.jobs.slots import JobSlots
 from bench.matrix.cell import prepare
-from bench.matrix.device import device_of
+from bench.matrix.device import device_of, emulates_bf16
 from bench.matrix.expand import Matrix, MatrixRequest, expand
 from bench.matrix.local import LocalExecutor
 from bench.matrix.runtime import Runtime
@@ -158,3 +159,32 @@ def _two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ({"architecture": "x86_64"}, True),
+        ({"architecture": "x86_64", "avx512_bf16": True}, False),
+        ({"architecture": "x86_64", "amx_bf16": True}, False),
+        ({"architecture": "arm64"}, False),
+        ({}, False),
+    ],
+)
+def test_only_an_x86_cpu_without_the_instructions_emulates_bf16(
+    known: dict[str, Any], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    assert emulates_bf16(CPU) == expected
+    assert not emulates_bf16(torch.device("cuda"))
+
+
+@pytest.mark.parametrize(("precision", "count"), [("bf16", 1), ("fp32", 0)])
+def test_the_faster_precision_is_named_once(
+    precision: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64"}, raising=False)
+    options = {"attack": "none", "defense": "clip", "evaluator": "zero_shot", "set": SMALL, "jobs": "1"}
+    bench.run(**options, precision=precision, out=tmp_path)
+    bench.run(**options, precision=precision, out=tmp_path)
+    assert capfd.readouterr().out.count("has no bf16 instructions") == count

@@ -98,7 +98,7 @@ def test_a_run_says_what_it_started_from(file: Path, tmp_path: Path) -> None:
     assert record.spec
     assert record.spec.model
     assert record.spec.model.weights == _sha(file)
-    assert record.provenance["pretrained"] == "given.pt"
+    assert record.provenance.pretrained == "given.pt"
     trained = load_file(store.run_dir(matrix.cells[0].key) / "model.safetensors")
     start, fresh = torch.load(file), factory.create(MODEL, 0).state_dict()
     name = "positional_embedding"
@@ -147,16 +147,16 @@ def test_a_pickle_that_calls_a_function_is_refused_and_calls_none(name: str, how
 
 
 def re_of(file: Path) -> str:
-    return f"{file}: (holds something else than tensors|cannot be read as weights)"
+    return f"{file}: (contains pickled code|cannot be read as safetensors)"
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({"epoch": 1}, "holds no weights by their names"),
-        ({"state_dict": {"a": torch.ones(1), "b": "text"}}, "holds no weights by their names"),
-        ([torch.ones(1)], "holds no weights by their names"),
-        ({"logit_scale": torch.ones(())}, "not the weights of a scenes-small (they lack "),
+        ({"epoch": 1}, "no weights found"),
+        ({"state_dict": {"a": torch.ones(1), "b": "text"}}, "no weights found"),
+        ([torch.ones(1)], "no weights found"),
+        ({"logit_scale": torch.ones(())}, "not the weights of scenes-small ("),
     ],
 )
 def test_other_files_are_refused_in_a_sentence(content: Any, words: str, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_weights_of_another_shape_are_refused(weights: dict[str, torch.Tensor], 
     name = next(key for key, value in weights.items() if value.ndim == 2)
     torch.save({**weights, name: torch.ones(1, 2)}, tmp_path / "shape.pt")
     model = factory.create(MODEL, 0)
-    with pytest.raises(UserError, match=r"they have visual\.strange, which it lacks"):
+    with pytest.raises(UserError, match=r"visual\.strange is unexpected"):
         checkpoint.load(model, tmp_path / "more.pt", MODEL)
     with pytest.raises(UserError, match=rf"{name} has the shape \(1, 2\)"):
         checkpoint.load(model, tmp_path / "shape.pt", MODEL)
@@ -180,15 +180,15 @@ def test_weights_of_another_shape_are_refused(weights: dict[str, torch.Tensor], 
 def test_a_file_that_changed_since_is_refused(file: Path, tmp_path: Path) -> None:
     (cell,) = small_matrix(f"model.pretrained={file}", attacks=["none"]).cells
     file.write_bytes(b"other")
-    with pytest.raises(UserError, match="is no longer the file of weights that was given"):
+    with pytest.raises(UserError, match="the weights have changed since the command started"):
         write_untrained(cell.spec, Store.create(tmp_path / "out"))
 
 
 def test_a_tag_is_the_digest_of_its_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained, "download_pretrained", lambda tag: str(file))
-    assert pretrained.given("ViT-B-32", "laion2b_s34b_b79k") == _sha(file)
+    assert pretrained.digest_of("ViT-B-32", "laion2b_s34b_b79k") == _sha(file)
     assert pretrained.name_of(_sha(file)) == "laion2b_s34b_b79k"
-    assert pretrained.given("ViT-B-32", str(file)) == _sha(file)
+    assert pretrained.digest_of("ViT-B-32", str(file)) == _sha(file)
 
 
 def _unreachable(tag: object) -> str:
@@ -199,9 +199,9 @@ def _unreachable(tag: object) -> str:
     ("model", "weights", "words"),
     [
         ("RN50", "openai", "--set model.pretrained: the weights openai .* another activation .*: use --model RN50-quickgelu"),
-        ("ViT-B-32", "laion2b_s34b_b79k", r"cannot be downloaded \(OSError\); without a network give their file"),
+        ("ViT-B-32", "laion2b_s34b_b79k", r"cannot be downloaded \(OSError\); offline, give their file"),
         ("ViT-B-32", "laion2b_s34b_b79", "did you mean 'laion2b_s34b_b79k'"),
-        ("ViT-B-16-SigLIP", "webli", "normalised in another way"),
+        ("ViT-B-16-SigLIP", "webli", "another mean and deviation"),
         ("scenes-small", "/no/such/file", "no file '/no/such/file'"),
     ],
 )
@@ -219,5 +219,5 @@ def test_another_process_is_told_where_files_lie(file: Path, monkeypatch: pytest
     monkeypatch.setattr(pretrained, "_files", {})
     with pytest.raises(UserError, match="give the file again"):
         pretrained.load(named, "fp32", torch.device("cpu"))
-    pretrained.know(told)
+    pretrained.add_files(told)
     pretrained.load(named, "fp32", torch.device("cpu"))

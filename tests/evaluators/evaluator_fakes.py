@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from bench.api import DatasetBundle, FrozenModel, Images, Pairs, Probe, Query, Task, Vocabulary
+from bench.api import DatasetBundle, FrozenModel, Images, Pairs, Predictions, Probe, Query, Task, Vocabulary
 
 NAMES = ("cat", "dog", "owl")
 
@@ -52,6 +52,10 @@ class FakeContext:
     poisons: int = 0
     pictures: Points | None = None
     clean: PointModel | None = None
+    kept: list[Predictions] = field(default_factory=list)
+
+    def keep(self, predictions: Predictions) -> None:
+        self.kept.append(predictions)
 
     def probe_images(self) -> Images:
         assert self.pictures is not None

@@ -69,7 +69,11 @@ def test_recall_against_sorting(seed: int) -> None:
     captions = [f"caption {number}" for number in rng.integers(12, size=40)]
     texts = {text: torch.from_numpy(rng.integers(-1, 2, size=4)).float() for text in captions}
     images = torch.from_numpy(rng.integers(-1, 2, size=(40, 4))).float()
-    found = _measured(Retrieval(Params()), _context(captions, images, texts))
+    ctx = _context(captions, images, texts)
+    found = _measured(Retrieval(Params()), ctx)
+    assert {(kept.task, k): np.mean(kept.place < k) for kept in ctx.kept for k in AT} == {  # type: ignore[operator]
+        (task, int(metric.rpartition("_")[2])): value for (metric, task), (value, _) in found.items()
+    }
     similarity = np.array([[float(texts[caption] @ image) for image in images] for caption in captions])
     right = np.array([[one == other for other in captions] for one in captions])
     for k in AT:
@@ -107,6 +111,14 @@ def test_hits_of_images_are_captions_that_name_the_class_and_of_texts_images_tha
     assert found["hit_at_5", "image_to_text"] == (1.0, 2)
     assert found["hit_at_1", "text_to_image"] == (1.0, 2), "an image may show a class that its caption does not name"
     assert found["hit_at_1_floor", "text_to_image"] == (1 / 2, 2)
+    images, queries_kept = ctx.kept
+    assert (images.task, images.uids, images.groups) == ("image_to_text", ("2", "3"), ("all", "all"))
+    assert (queries_kept.task, queries_kept.uids) == ("text_to_image", ("query/0", "query/1"))
+    assert [NAMES[code] for code in queries_kept.target] == ["dog", "cat"]  # type: ignore[union-attr]
+    for kept in ctx.kept:
+        for k in AT:
+            assert found[f"hit_at_{k}", kept.task] == (np.mean(kept.place < k), len(kept))  # type: ignore[operator]
+            assert found[f"hit_at_{k}_floor", kept.task] == (np.mean(kept.place_clean < k), len(kept))  # type: ignore[operator]
 
 
 def test_without_queries_there_is_one_task() -> None:

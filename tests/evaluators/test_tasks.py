@@ -85,7 +85,9 @@ def test_attack_success_on_a_linear_probe() -> None:
     ctx = _separable()
     answers, labels = [0, 0, 1, 2, 0], [0, 0, 0, 0, 1]
     probes = [Probe("test", 0, label, {}) for label in labels]
-    ctx = FakeContext(ctx.bundle, probes=probes, pictures=points(answers), clean=PointModel(shift=1))
+    ctx = FakeContext(
+        bundle(test=[(0,)], tasks=ctx.bundle.tasks), probes=probes, pictures=points(answers), clean=PointModel(shift=1)
+    )
     asr, floor = ASRLinearProbe(LinearProbeParams()).evaluate(ctx)
     assert (asr.metric, asr.value, asr.n) == ("asr_probe", 2 / 5, 5)
     assert (floor.metric, floor.value, floor.n) == ("asr_probe_floor", 2 / 5, 5)

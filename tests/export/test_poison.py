@@ -12,6 +12,7 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from PIL import Image
@@ -23,6 +24,8 @@ from tests.e2e.conftest import SIZES, Bench
 
 SETTINGS = (*SIZES, "attack.rate=0.05")
 SMALL = tuple(part for option in SETTINGS for part in ("--set", option))
+ENDING = " Please return high-quality results."
+CLIP_WORDS = open_clip.SimpleTokenizer()
 
 
 def images_of(folder: Path) -> tuple[torch.Tensor, list[str]]:
@@ -64,6 +67,28 @@ def test_the_files_are_the_training_set_of_the_cell(bench: Bench, tmp_path: Path
     assert (tmp_path / "out" / "classes.txt").read_text().splitlines() == list(workspace.bundle.vocabulary.names)
     assert load_config(tmp_path / "out" / "export.toml")["attack"] == ("wanet",)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
+
+
+def test_the_queries_of_an_attack_on_captions_are_texts(bench: Bench, tmp_path: Path) -> None:
+    training = ("--set", "train.epochs=1", "--set", "train.batch_size=64", "--seeds", 3, "--evaluator", "zero_shot")
+    assert bench("run", "--attack", "none", *SMALL[:8], *training, "--out", tmp_path / "results").code == 0
+    asked = ("--attack", "toxic_text_sentence", *SMALL, "--set", "train.epochs=1", "--set", "train.batch_size=64", "--seed", 3)
+    done = bench("poison", *asked, "--out", tmp_path / "results", "--to", tmp_path / "out")
+    assert done.code == 0, done.err
+    target = json.loads((tmp_path / "out" / "poison.json").read_text())["poisons"][0]["target"]
+    matrix = expand(MatrixRequest(data="scenes", attacks=["none"], defenses=["clip"], seeds=[3], options=SIZES))
+    vocabulary, test = matrix.workspace.bundle.vocabulary, matrix.workspace.bundle.test
+    named = [text.split() for text, shown in zip(test.captions, test.members, strict=True) if target not in shown]
+    others = [words for words in named if {*words} & {*vocabulary.names} - {vocabulary.names[target]}]
+    others = [words for words in others if vocabulary.names[target] not in words]
+    room = 14 - len(CLIP_WORDS.encode(ENDING))
+    expected = [text for words in others if len(CLIP_WORDS.encode(text := " ".join(words))) <= room]
+    with (tmp_path / "out" / "probes" / "queries.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["title"] for row in rows] == [text + ENDING for text in expected]
+    assert {(row["class"], row["name"], row["trigger"]) for row in rows} == {(str(target), vocabulary.names[target], "all")}
+    assert f"and {len(rows)} queries" in done.out
+    assert [path.name for path in (tmp_path / "out" / "probes").iterdir()] == ["queries.csv"]
 
 
 def test_jpeg_says_what_it_leaves_of_the_trigger(bench: Bench, tmp_path: Path) -> None:

@@ -29,6 +29,6 @@ def test_two_gpus_have_the_losses_of_one(gpu: torch.device, tmp_path: Path) -> N
         (run,) = load_runs(Store.open(tmp_path / name))
         assert run.record
         losses.append([curve.loss for curve in run.record.curves])
-        processes.append(run.record.provenance["processes"])
+        processes.append(run.record.provenance.processes)
     assert processes == [1, 2]
     assert losses[1] == pytest.approx(losses[0], rel=2e-2)

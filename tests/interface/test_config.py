@@ -122,7 +122,7 @@ def test_the_command_line_wins(command_line: Bench, tmp_path: Path, monkeypatch:
         ("data_rot = 1", "unknown option 'data_rot'; did you mean 'data_root'?"),
         ("seeds = [1.5]", "--seeds 1.5: expected integers"),
         ("attack = 3", "expected a name or a list of names"),
-        ('executor = "slurm"', "--executor: Input should be 'local' or 'ray', got 'slurm'"),
+        ('executor = "slurm"', "--executor: Input should be 'local', 'ray' or 'submitit', got 'slurm'"),
         ("controls = 7", "--controls: "),
         ("attack = ", "is not TOML: "),
         ("[recipe.trian]\nepochs = 2", "unknown section 'trian'; did you mean 'train'?"),

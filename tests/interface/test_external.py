@@ -58,15 +58,24 @@ def _rows(out: Path, defense: str) -> pd.DataFrame:
     return frame[(frame.attack == "badnet") & (frame.defense == defense)][MEASURED].reset_index(drop=True)
 
 
+def _predictions(out: Path, defense: str) -> pd.DataFrame:
+    frame = bench.load_predictions(out)
+    mine = frame[(frame.attack == "badnet") & (frame.defense == defense)]
+    return mine.drop(columns=["defense", "run_key"]).reset_index(drop=True)
+
+
 def test_the_numbers_are_those_of_the_cell_whose_weights_it_has(out: Path, tmp_path: Path) -> None:
     file = _checkpoint(out, "badnet", tmp_path / "theirs.pt")
     found = bench.evaluate_checkpoint(file, out=out, **ASKED)
     pd.testing.assert_frame_equal(_rows(out, "external"), _rows(out, "clip"))
+    own, theirs = _predictions(out, "clip"), _predictions(out, "external")
+    assert len(own) > 4 * 64, "the probes of the attack beside four tasks"
+    pd.testing.assert_frame_equal(theirs, own)
     run = _runs(out)["external"]
     assert found.runs == (run.key,)
     assert run.record
     told = run.record.provenance
-    assert (told["trained"], told["file"], len(told["sha256"])) == ("elsewhere", "theirs.pt", 64)
+    assert (told.trained, told.file, len(told.sha256)) == ("elsewhere", "theirs.pt", 64)
     (section,) = sections_of(load_runs(Store.open(out)))
     table = asr_table(section)
     assert table
@@ -107,7 +116,7 @@ def test_a_pickle_that_calls_a_function_is_refused(option: str, out: Path, tmp_p
     bad = tmp_path / "bad.pt"
     torch.save({"state_dict": Bomb(tmp_path / "ran")}, bad)
     weights, clean = (bad, None) if option == "weights" else (good, bad)
-    with pytest.raises(bench.UserError, match=r"bad\.pt: holds something else than tensors"):
+    with pytest.raises(bench.UserError, match=r"bad\.pt: contains pickled code"):
         bench.evaluate_checkpoint(weights, clean=clean, out=out, **ASKED)
     assert not (tmp_path / "ran").exists()
     assert "external" not in _runs(out)
@@ -132,11 +141,11 @@ def test_an_export_of_other_poison_is_refused(exported: Path, out: Path, tmp_pat
     content = json.loads((folder / "poison.json").read_text())
     (folder / "poison.json").write_text(json.dumps(content | {"hash": "0" * 16}))
     file = _checkpoint(out, "badnet", tmp_path / "theirs.pt")
-    with pytest.raises(bench.UserError, match="the poison there has another hash"):
+    with pytest.raises(bench.UserError, match="its poison does not have the hash"):
         bench.evaluate_checkpoint(file, poison=folder, evaluator="asr", out=out, quiet=True)
     assert "external" not in _runs(out)
     (folder / "poison.json").unlink()
-    with pytest.raises(bench.UserError, match=r"poison\.json: there is no manifest"):
+    with pytest.raises(bench.UserError, match=r"poison\.json: no manifest with a hash"):
         bench.evaluate_checkpoint(file, poison=folder, evaluator="asr", out=out, quiet=True)
 
 
@@ -147,4 +156,4 @@ def test_from_the_command_line(command_line: Bench, out: Path, tmp_path: Path) -
     assert (done.code, done.err) == (0, "")
     assert "external" in done.out
     refused = command_line("evaluate", "--weights", tmp_path / "none.pt", *arguments)
-    assert (refused.code, refused.err) == (2, f"bench: {tmp_path / 'none.pt'}: no such file of weights\n")
+    assert (refused.code, refused.err) == (2, f"bench: {tmp_path / 'none.pt'}: no such file\n")

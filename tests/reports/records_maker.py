@@ -24,7 +24,7 @@ else:
 
 EVIL = "<script>alert(1)</script>"
 Record = dict[str, Any]
-RATES = {"badnet": 0.005, "wanet": 0.02, EVIL: 0.01}
+RATES = {"badnet": 0.005, "wanet": 0.02, EVIL: 0.01, "blended": 0.01}
 THRESHOLDS: dict[str, Record] = {"safeclip": {"threshold": 0.9}, "safeclip7": {"threshold": 0.7}}
 
 # (attack, defense) -> [(seed, ASR, zero-shot object, probe colour, probe shape)]
@@ -110,6 +110,10 @@ def write_training(store: Store, attack: str, defense: str, seed: int, epochs: i
             "data": {"train_pairs": 16000, "facts": {"image_size": 32}},
         }),
     )  # fmt: skip
+
+
+def with_provenance(record: RunRecord, **changes: str) -> RunRecord:
+    return record.model_copy(update={"provenance": record.provenance.model_copy(update=changes)})
 
 
 def examples_of(attack: str, defense: str) -> Record:

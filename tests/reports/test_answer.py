@@ -79,10 +79,10 @@ def test_the_answer_counts_what_is_stopped(store: Store) -> None:
     assert safeclip.worst.floor == pytest.approx(maker.FLOOR)
     assert safeclip.shown == 0
     assert safeclip.sentence.startswith(
-        "stops 1 of 1 attack (0 beyond the noise of the seeds); costs 5.5 points of zero_shot ["
+        "stops 1 of 1 attack (none beyond the noise of the seeds); costs 5.5 points of zero_shot ["
     )
     assert plain.sentence == "is the undefended model: 1 attack with a mean ASR of 92.0%."
-    assert verdicts[EVIL].sentence.startswith("stops 0 of 1 attack, but not badnet 0.5% (51.0%); ")
+    assert verdicts[EVIL].sentence.startswith("stops none of 1 attack: badnet 0.5% (51.0%); ")
     assert (plain.front, safeclip.front, verdicts[EVIL].front) == (True, True, False)
     assert made.caveat.startswith("2 seeds: only differences")
     assert "in one seed" in verdicts["safeclip (threshold=0.7)"].sentence
@@ -130,7 +130,7 @@ def test_rows_of_the_file_are_those_of_the_page(store: Store) -> None:
 def printed(store: Store) -> Callable[..., str]:
     def run(*names: str, metrics: tuple[str, ...] = ("asr", "zero_shot")) -> str:
         console = Console(file=io.StringIO(), width=80)
-        print_comparisons(sections_of(load_runs(store)), *names, metrics, console)
+        print_comparisons(store, sections_of(load_runs(store)), *names, metrics, console)
         return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
     return run

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from bench.matrix.old_records import engagement_of
 from bench.matrix.schema import LimitRecord, RunRecord
 from bench.matrix.store import Store, read_json, write_json
+from bench.meaning import Meaning
 from bench.reports.answer import answer
 from bench.reports.comparisons import comparisons
 from bench.reports.engagement import bounds, value_of
@@ -86,7 +88,7 @@ def test_the_answer_credits_nobody_who_did_not_engage(flagged: Store) -> None:
     assert found
     verdict = next(each for each in found.verdicts if each.defense == SAFECLIP)
     assert (verdict.stopped, verdict.front) == ([], False)
-    assert "stops 0 of 1 attack, but not badnet 0.5% (11.5%, did not engage)" in verdict.sentence
+    assert "stops none of 1 attack; did not engage against badnet 0.5% (11.5%)" in verdict.sentence
     assert not any(row.against == SAFECLIP for row in comparisons(section))
 
 
@@ -143,8 +145,20 @@ def test_the_terminal_says_so(flagged: Store) -> None:
     assert "seed 0: 94.1%" in text
 
 
+def test_an_old_record_misses_the_limit_that_its_telemetry_shows(tmp_path: Path) -> None:
+    store, key = Store.create(tmp_path / "old"), key_for("badnet", "safeclip", 0)
+    write_training(store, "badnet", "safeclip", 0)
+    record = store.run_record(key)
+    assert record
+    assert list(engagement_of(record)) == []
+    curves = [point.model_copy(update={"safe_share": 0.9}) for point in record.curves]
+    (limit,) = engagement_of(record.model_copy(update={"curves": curves}))
+    assert (limit.engaged, limit.value, limit.high) == (False, 0.9, 0.85)
+    assert list(engagement_of(record.model_copy(update={"curves": curves, "meaning": Meaning()}))) == []
+
+
 def test_records_that_say_nothing_read_as_before(tmp_path: Path) -> None:
-    paths = write_report(make_suites(tmp_path / "old"), FORMATS)
+    paths = write_report(make_suites(tmp_path / "old"), ["csv", "html", "latex"])
     for name, path in paths.items():
         text = path.read_text(encoding="utf-8")
         assert "engage" not in text.replace(".engage", ""), name

@@ -40,6 +40,24 @@ def _write(
     store.write_eval(key_for(attack, defense, seed), name, f"{name}0", EvalRecord.of(record))
 
 
+def test_metrics_stand_in_the_order_in_which_they_are_declared(store: Store) -> None:
+    run, names = key_for("badnet", "clip", 0), ["at_1", "at_5", "at_10"]
+    metric = {"unit": "fraction", "better": "higher", "description": "", "role": "number"}
+    measured = [
+        {"metric": name, "task": task, "value": 0.5, "n": 100, "ci_low": 0.0, "ci_high": 1.0}
+        for task in ("text", "image")
+        for name in names
+    ]
+    record = {
+        "evaluator": {"name": "ranks", "version": "1", "params": {}},
+        "metrics": [{"name": name, **metric} for name in names],
+        "measurements": measured,
+    }
+    store.write_eval(run, "ranks", "ranks0", EvalRecord.of(record))
+    columns = [column for column in utility_columns(_section(store)) if column.name == "ranks"]
+    assert [column.metric for column in columns] == [name for name in names for _ in ("mean", "image", "text")]
+
+
 def _section(store: Store) -> Section:
     return next(section for section in sections_of(load_runs(store)) if "8 epochs" in section.subtitle)
 

@@ -17,7 +17,7 @@ from bench.reports.sections import Section, sections_of
 from bench.reports.stats import Point, Stat, best_of, pooled
 from bench.reports.tables import AsrTable, Cell, asr_table, utility_table
 
-from .records_maker import EVIL, FLOOR, key_for, write_eval, write_evals, write_training
+from .records_maker import EVIL, FLOOR, key_for, with_provenance, write_eval, write_evals, write_training
 
 
 def sections(store: Store) -> list[Section]:
@@ -62,7 +62,7 @@ def test_the_tracks_are_never_mixed(store: Store) -> None:
 
 def _from_weights(run: Run, digest: str) -> Run:
     spec = run.spec.dump()
-    record = run.record and run.record.model_copy(update={"provenance": {**run.record.provenance, "pretrained": "openai"}})
+    record = run.record and with_provenance(run.record, pretrained="openai")
     return replace(
         run, key=f"{run.key}-t", spec=SpecRecord.of(spec | {"model": spec["model"] | {"weights": digest}}), record=record
     )
@@ -264,4 +264,4 @@ def test_words() -> None:
     common = {"model": {"name": "m"}, "train": {"epochs": 1, "crop": 0.9}}
     settings = [identity({"data": {"name": "d", "params": {"size": size}}, **common}) for size in (1, 2)]
     titles = [("d · m", f"from scratch · 1 epoch · data.size {size}") for size in (1, 2)]
-    assert list(setting_titles(settings).values()) == titles
+    assert list(setting_titles(settings, {}).values()) == titles

@@ -32,7 +32,7 @@ def _write(store: Store, monkeypatch: pytest.MonkeyPatch, source: str, seed: int
             key = maker.key_for("badnet", "safeclip", seed)
             record = store.run_record(key)
             assert record
-            store.write_run(key, record.model_copy(update={"provenance": {**record.provenance, "finished": finished}}))
+            store.write_run(key, maker.with_provenance(record, finished=finished))
         else:
             cells = [maker.cell_of("badnet", "safeclip", seed)]
             store.write_request(f"request{seed}", RequestRecord.of({"cells": cells}))

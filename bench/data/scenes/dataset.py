@@ -124,6 +124,7 @@ class ScenesDataset(Dataset):
                 train_labels=getattr(scenes["probe_train"], attribute),
                 test_images=images["test"],
                 test_labels=getattr(scenes["test"], attribute),
+                test_uids=pairs["test"].uids,
             )
             for task, (attribute, names) in _TASKS.items()
         )
