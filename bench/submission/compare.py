@@ -18,14 +18,16 @@ TRAINED_AGAIN = 0.10
 """The same where the weights are trained anew, of which the last bits, and so all that follows, differ between CPUs."""
 
 
+_KIND = ("machine", "torch", "threads", "device", "processes")
+
+
 def same_kind(record: RunRecord, made: Environment) -> bool:
     """Whether a run was made on a CPU of this kind, with this PyTorch, on the threads that are in use now.
 
     Only what record and manifest say is known of that machine: its name, and its instruction sets where it was packed.
     """
     here = provenance(torch.device("cpu"), 1, (), "")
-    names = ("machine", "torch", "threads", "device", "processes")
-    known = all(getattr(record.provenance, name) == getattr(here, name) for name in names)
+    known = all(getattr(record.provenance, name) == getattr(here, name) for name in _KIND)
     return known and made.instructions == environment().instructions and made.platform.split("-")[0] == platform.system()
 
 

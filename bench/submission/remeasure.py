@@ -43,8 +43,12 @@ def remeasure(records: Records, rebuilt: Mapping[str, Rebuilt], made: Environmen
                 exact.pop(key, None)
                 continue
             here = _evaluated(key, found, by_name[record.evaluator.name if record.evaluator else ""], models)
-            tolerance = 0.0 if same_kind(records.runs[key], made) else MEASURED_AGAIN
-            check_measurements(eval_path(key, record), record, here, tolerance, "the model in the archive")
+            same = same_kind(records.runs[key], made)
+            check_measurements(
+                eval_path(key, record), record, here, 0.0 if same else MEASURED_AGAIN, "the model in the archive"
+            )
+            if same and record.predictions and here.predictions != record.predictions:
+                raise Flaw(eval_path(key, record), "the model in the archive makes other predictions")
     return exact
 
 

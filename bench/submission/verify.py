@@ -18,11 +18,14 @@ from bench.submission.compare import MEASURED_AGAIN, TRAINED_AGAIN
 from bench.submission.flaw import Flaw
 from bench.submission.layout import MANIFEST, PLUGINS
 from bench.submission.manifest import Manifest, check_manifest, sha256
+from bench.submission.predictions import check_predictions
 from bench.submission.recompute import Rebuilt, recompute
 from bench.submission.records import Records, check_records
 from bench.submission.remeasure import remeasure, weights_given
 from bench.submission.retrain import retrain
 from bench.submission.verified import Level, Verified, write_verified
+
+_MOST_THREADS = 256
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def _verify(root: Path, options: Options, say: Callable[[str], None]) -> dict[st
     records = check_records(root, {sha256(file): f"{PLUGINS}/{file.name}" for file in files})
     evaluations = sum(map(len, records.evaluations.values()))
     say(f"{records.requests} requests, {len(records.runs)} runs, {evaluations} evaluations: none missing, keys and digests fit")
+    say(f"{check_predictions(records)} of the evaluations come with predictions, whose means they are")
     load_plugins([str(file) for file in files] if options.run_plugins else [])
     rebuilt, left_out = recompute(records, options.data)
     say(f"{len(rebuilt)} runs made by the code here: the same keys, data set and poison")
@@ -135,7 +139,7 @@ def _trained(
 @contextmanager
 def _threads(records: Records) -> Iterator[None]:
     """Compute on as many threads as the records say, since sums depend on it in their last bits."""
-    count = next((n for record in records.runs.values() if 0 < (n := record.provenance.threads) <= 256), 1)
+    count = next((each.provenance.threads for each in records.runs.values() if 0 < each.provenance.threads <= _MOST_THREADS), 1)
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -65,6 +65,11 @@ class Forger:
     def evaluation(self, folder: str, name: str) -> str:
         return next(path for path in self.files if path.startswith(f"{folder}/evals/{name}-"))
 
+    def forget_predictions(self, path: str) -> None:
+        """Leave out those of an evaluation."""
+        del self.files[f"{path.removesuffix('.json')}.npz"]
+        self.edit(path, lambda tree: tree.pop("predictions"))
+
     def drop(self, start: str) -> None:
         self.files = {path: content for path, content in self.files.items() if not path.startswith(start)}
 
@@ -76,7 +81,7 @@ class Forger:
             change(spec)
         keys = {key: digest(bare(spec)) for key, spec in specs.items()}
         evals: dict[str, str] = {}
-        for path, content in old.items():
+        for path, content in sorted(old.items()):
             kind, _, rest = path.partition("/")
             if kind != "runs":
                 self.files[path] = content
@@ -89,6 +94,9 @@ class Forger:
                 else:
                     name = self._rekeyed(tree, keys, evals)
                 content = json.dumps(tree).encode()
+            elif name.endswith(".npz"):
+                start, _, own = name.removesuffix(".npz").rpartition("-")
+                name = f"{start}-{evals[own]}.npz"
             self.files[f"runs/{keys[key]}/{name}"] = content
         self._rekey_requests(specs, keys, evals)
 

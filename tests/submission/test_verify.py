@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench.cli import main
@@ -100,9 +102,50 @@ def _raise_asr(forged: Forger) -> str:
     return path
 
 
+def test_a_number_is_seen_through_by_predictions(light: Path, verify: Verify, tmp_path: Path) -> None:
+    forged = Forger(light)
+    path = _raise_asr(forged)
+    value = forged.tree(path)["measurements"][0]["value"]
+    code, said = verify(forged.save(tmp_path / "forged.zip"))
+    assert code == REFUSED
+    assert f"{path}: asr of all is {value}, but the mean of the predictions beside it is " in said
+
+
+def test_predictions_are_those_of_the_record(light: Path, verify: Verify, tmp_path: Path) -> None:
+    forged = Forger(light)
+    path = forged.evaluation(forged.run("clip", "badnet", 0), "asr")
+    other = forged.evaluation(forged.run("clip", "badnet", 1), "asr")
+    file = f"{path.removesuffix('.json')}.npz"
+    forged.files[file] = forged.files[f"{other.removesuffix('.json')}.npz"]
+    assert f"{file}: its sha256 is not that in the record" in verify(forged.save(tmp_path / "other.zip"))[1]
+    forged.edit(path, lambda tree: tree["predictions"].update(sha256=hashlib.sha256(forged.files[file]).hexdigest()))
+    assert "but the mean of the predictions beside it is" in verify(forged.save(tmp_path / "told.zip"))[1]
+    forged.files[file] = b"PK\x05\x06" + b"\0" * 18
+    forged.edit(path, lambda tree: tree["predictions"].update(sha256=hashlib.sha256(forged.files[file]).hexdigest()))
+    assert f"{file}: not a file of predictions" in verify(forged.save(tmp_path / "none.zip"))[1]
+    del forged.files[file]
+    assert f"{file}: missing, but in the record beside it" in verify(forged.save(tmp_path / "lost.zip"))[1]
+
+
+def test_made_up_predictions_are_seen_through_by_weights(weighed: Path, verify: Verify, tmp_path: Path) -> None:
+    """As many hits, of other images."""
+    forged = Forger(weighed)
+    path = forged.evaluation(forged.run("clip", "badnet", 0), "asr")
+    file = f"{path.removesuffix('.json')}.npz"
+    arrays = dict(np.load(io.BytesIO(forged.files[file])))
+    arrays["uid"] = arrays["uid"][::-1]
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)
+    forged.files[file] = stream.getvalue()
+    forged.edit(path, lambda tree: tree["predictions"].update(sha256=hashlib.sha256(forged.files[file]).hexdigest()))
+    code, said = verify(forged.save(tmp_path / "forged.zip"))
+    assert (code, f"{path}: the model in the archive makes other predictions" in said) == (REFUSED, True)
+
+
 def test_a_number_is_seen_through_by_weights(weighed: Path, verify: Verify, tmp_path: Path) -> None:
     forged = Forger(weighed)
     path = _raise_asr(forged)
+    forged.forget_predictions(path)
     value = forged.tree(path)["measurements"][0]["value"]
     code, said = verify(forged.save(tmp_path / "forged.zip"))
     assert code == REFUSED
@@ -112,6 +155,7 @@ def test_a_number_is_seen_through_by_weights(weighed: Path, verify: Verify, tmp_
 def test_a_number_is_seen_through_by_a_new_training_and_by_nothing_else(light: Path, verify: Verify, tmp_path: Path) -> None:
     forged = Forger(light)
     path = _raise_asr(forged)
+    forged.forget_predictions(path)
     archive = forged.save(tmp_path / "forged.zip")
     assert verify(archive)[0] == ACCEPTED
     code, said = verify(archive, "--retrain", "--run", path.split("/")[1])
@@ -123,6 +167,7 @@ def test_a_number_is_seen_through_by_a_new_training_and_by_nothing_else(light: P
 def test_a_second_value_of_a_metric(weighed: Path, verify: Verify, tmp_path: Path) -> None:
     forged = Forger(weighed)
     path = forged.evaluation(forged.run("clip", "badnet", 0), "asr")
+    forged.forget_predictions(path)
     forged.edit(path, lambda tree: tree["measurements"].insert(0, {**tree["measurements"][0], "value": 0.0}))
     code, said = verify(forged.save(tmp_path / "forged.zip"))
     assert (code, f"{path}: has two values of one metric and task" in said) == (REFUSED, True)
