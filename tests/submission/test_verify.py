@@ -119,7 +119,8 @@ def test_predictions_are_those_of_the_record(light: Path, verify: Verify, tmp_pa
     forged.files[file] = forged.files[f"{other.removesuffix('.json')}.npz"]
     assert f"{file}: its sha256 is not that in the record" in verify(forged.save(tmp_path / "other.zip"))[1]
     forged.edit(path, lambda tree: tree["predictions"].update(sha256=hashlib.sha256(forged.files[file]).hexdigest()))
-    assert "but the mean of the predictions beside it is" in verify(forged.save(tmp_path / "told.zip"))[1]
+    said = verify(forged.save(tmp_path / "told.zip"))[1]
+    assert "the mean of the predictions beside it is" in said or "rows, the record beside it says" in said
     forged.files[file] = b"PK\x05\x06" + b"\0" * 18
     forged.edit(path, lambda tree: tree["predictions"].update(sha256=hashlib.sha256(forged.files[file]).hexdigest()))
     assert f"{file}: not a file of predictions" in verify(forged.save(tmp_path / "none.zip"))[1]
