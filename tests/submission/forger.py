@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 Tree = dict[str, Any]
 
@@ -48,6 +51,14 @@ class Forger:
         tree = json.loads(self.files[path])
         change(tree)
         self.files[path] = json.dumps(tree).encode()
+
+    def rewrite(self, path: str, change: Callable[[dict[str, Any]], Any]) -> None:
+        """Change the arrays of a file of predictions."""
+        arrays = dict(np.load(io.BytesIO(self.files[path]), allow_pickle=False))
+        change(arrays)
+        stream = io.BytesIO()
+        np.savez_compressed(stream, **arrays)
+        self.files[path] = stream.getvalue()
 
     def tree(self, path: str) -> Tree:
         return json.loads(self.files[path])
