@@ -12,6 +12,7 @@ import pytest
 from bench.leaderboard.board import load_board
 from bench.leaderboard.faulty import Faulty
 from bench.leaderboard.settings import Row, Setting, settings_of
+from bench.matrix.store import Store
 from tests.reports import records_maker as maker
 
 from .conftest import edit, rekeyed
@@ -64,6 +65,19 @@ def test_the_worst_attack_ranks_and_a_missing_one_leaves_no_rank(copy: Copy) -> 
     assert rows[SAFE].verdict.worst.asr == pytest.approx((0.4 + 0.06) / 2)  # type: ignore[union-attr]
     assert rows[SAFE].verdict.mean == pytest.approx((0.115 + 0.23) / 2)  # type: ignore[union-attr]
     assert (rows[SAFE].rank, rows[SAFE7].rank, rows[SAFE7].why) == (1, None, "1 of 2 attacks")
+
+
+def test_the_worst_attack_ranks_before_the_mean(copy: Copy) -> None:
+    folder = copy("taking")
+    for seed, value in ((0, 0.8), (1, 0.9)):
+        _change_asr(folder, ("wanet", "clip", seed), value)
+    _change_asr(folder, ("wanet", "safeclip", 0), 0.4)  # a worst ASR of .23 and a mean of .1725
+    store = Store.open(folder)
+    maker.write_training(store, "wanet", "safeclip7", 0)
+    maker.write_evals(store, "wanet", "safeclip7", 0, (0.28, 0.7, 0.8, 0.6))  # .28 and .165
+    rows = _rows([folder])
+    assert rows[SAFE7].verdict.mean < rows[SAFE].verdict.mean  # type: ignore[union-attr]
+    assert (rows[SAFE].rank, rows[SAFE7].rank) == (1, 2)
 
 
 def _change_asr(folder: Path, cell: tuple[str, str, int], value: float) -> None:
