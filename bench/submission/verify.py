@@ -89,15 +89,17 @@ def _verify(root: Path, options: Options, say: Callable[[str], None]) -> dict[st
     files = sorted((root / PLUGINS).glob("*.py"))
     records = check_records(root, {sha256(file): f"{PLUGINS}/{file.name}" for file in files})
     evaluations = sum(map(len, records.evaluations.values()))
-    say(f"{records.requests} requests, {len(records.runs)} runs, {evaluations} evaluations: none missing, keys and digests fit")
+    found = (records.requests, "request"), (len(records.runs), "run"), (evaluations, "evaluation")
+    say(f"{', '.join(_count(*each) for each in found)}: none missing, keys and digests fit")
     say(f"{check_predictions(records)} of the evaluations come with predictions, whose means they are")
     load_plugins([str(file) for file in files] if options.run_plugins else [])
     rebuilt, left_out = recompute(records, options.data)
-    say(f"{len(rebuilt)} runs made by the code here: the same keys, data set and poison")
+    say(f"{_count(len(rebuilt), 'run')} made by the code here: the same keys, data set and poison")
     for reason in sorted(set(left_out.values())):
-        say(f"not checked: {sum(each == reason for each in left_out.values())} runs, {reason}")
+        say(f"not checked: {_count(list(left_out.values()).count(reason), 'run')}, {reason}")
     if crafted := sum(found.cell.surrogate is not None for found in rebuilt.values()):
-        say(f"not checked: of the poison of {crafted} runs what was optimised against a model; its images and targets are")
+        runs = _count(crafted, "run")
+        say(f"not checked: of the poison of {runs} what was optimised against a model; its images and targets are")
     levels: dict[str, Level] = {key: "consistent" if key in rebuilt else "claimed" for key in records.runs}
     with _threads(records):
         levels |= _measured(records, rebuilt, manifest, say)
@@ -115,7 +117,7 @@ def _measured(
         (False, f"within {MEASURED_AGAIN:g}, on another kind of CPU"),
     ):
         if count := sum(each is exact for each in found.values()):
-            say(f"{count} runs measured again with their weights: the same numbers {how}")
+            say(f"{_count(count, 'run')} measured again with their weights: the same numbers {how}")
     if left := len(records.runs) - len(found):
         given = weights_given(records)
         why = (
@@ -123,7 +125,7 @@ def _measured(
             if not given
             else "without weights, their own or of models that they are measured with"
         )
-        say(f"not checked: the numbers of {left} runs {why}")
+        say(f"not checked: the numbers of {_count(left, 'run')} {why}")
     return dict.fromkeys(found, "measured again")
 
 
@@ -134,6 +136,10 @@ def _trained(
     how = "the same weights and numbers to the last bit, on the same kind of CPU"
     say(f"{done.title} trained again: {how if done.exact else f'numbers within {TRAINED_AGAIN:g}, on another kind of CPU'}")
     return {done.key: "trained again"}
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def test_without_weights_and_plugins_less_is_known(
     code, said = verify(light, "--to", tmp_path / "accepted")
     assert code == ACCEPTED
     assert not witness.exists()
-    assert "not checked: 1 runs, 'damped' is not built in, and --run-plugins was not given" in said
+    assert "not checked: 1 run, 'damped' is not built in, and --run-plugins was not given" in said
     assert "not checked: the numbers of 3 runs without weights in the archive" in said
     verified = json.loads((tmp_path / "accepted" / "verified.json").read_text())
     assert sorted(verified["levels"].values()) == ["claimed"] + ["consistent"] * 2
