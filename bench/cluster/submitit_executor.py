@@ -106,7 +106,7 @@ class SubmititExecutor(ClusterExecutor):
     def _outcome(self, job: Job[str | UserError], task: CellTask) -> str:
         """The outcome of an ended job, whose files are removed unless it was lost."""
         try:
-            outcome = job.result()
+            outcome: str | UserError = job.result()
         except UncompletedJobError as error:
             reason = f"job {job.job_id} was lost ({job.state}), its log is in {_FOLDER}/{job.job_id} of the results folder"
             hint = "--retry-failed resumes from the last checkpoint"
@@ -142,6 +142,7 @@ def auto_executor(store: Store, options: SlurmOptions) -> AutoExecutor:
 def submit(executor: AutoExecutor, jobs: Sequence[CellJob]) -> list[Job[str | UserError]]:
     """Submit jobs as an array. Raises UserError with what sbatch said if it refuses them."""
     try:
-        return executor.submit_array(jobs)
+        submitted: list[Job[str | UserError]] = executor.submit_array(jobs)
+        return submitted
     except (FailedJobError, FailedSubmissionError, OSError) as error:
         raise UserError(f"--slurm: the jobs were not accepted: {' '.join(str(error).split())}") from None
