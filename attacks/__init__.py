@@ -1,1 +1,1 @@
-"""The built-in attacks, one a module."""
+"""The built-in attacks, one per module."""

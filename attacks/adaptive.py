@@ -1,4 +1,4 @@
-"""Adaptive attacks on defenses that use unimodal learning (Yang et al. 2024)."""
+"""Adaptive attacks against defenses that rely on unimodal learning (Yang et al. 2024)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from bench.registry import register_attack
 class AdaptiveUnimodal(BadNet):
     """Adaptive backdoor: a patch on held-out images of the target class, with captions of that class (Yang et al. 2024).
 
-    Images and captions match, so image-caption similarity does not reveal the poison. The attack targets unimodal learning,
-    which may cluster images with the trigger around the target class. Success is measured by zero-shot classification (`asr`)
-    and by linear probe (`asr_linear_probe`).
+    Images match their captions, so image-caption similarity does not give the poisons away. The attack aims at unimodal
+    learning, which may cluster triggered images with the target class. The ASR is measured by zero-shot classification (`asr`)
+    and by a linear probe (`asr_linear_probe`).
 
     Deviations:
-    - The paper does not name the trigger; this is BadNet's patch.
-    - If the target class has fewer held-out images than there are poisons, images are used more than once.
+    - The paper does not name its trigger; this is BadNet's patch.
+    - Held-out images are reused where the target class has fewer of them than there are poisons.
     """
 
     citations = ("yang2024safeclip",)
@@ -41,7 +41,7 @@ class AdaptiveUnimodal(BadNet):
         sources = [index for index, members in enumerate(bundle.holdout.members) if target in members]
         if not sources:
             name = bundle.vocabulary.names[target]
-            raise UserError(f"no held-out image shows the target '{name}'; choose another with --set attack.target")
+            raise UserError(f"no held-out image shows the target class '{name}'; choose another with --set attack.target")
         chosen = rng.choice(sources, size=count, replace=count > len(sources))
         poisons = holdout_poisons(
             bundle, chosen, target, draw(captions.of(target), count, rng), lambda: self.edit(bundle.image_size, rng)
@@ -51,18 +51,18 @@ class AdaptiveUnimodal(BadNet):
 
 
 class InterpolationParams(TDPAParams):
-    nearest: float = Field(default=0.1, ge=0, le=1, description="smallest weight of the victim image in an interpolation")
+    nearest: float = Field(default=0.1, ge=0, le=1, description="smallest weight of the target image in an interpolation")
 
 
 @register_attack("interpolation")
 class Interpolation(TDPA):
-    """Targeted poisoning with interpolations from an image of the adversarial class to the victim image (Carlini 2021).
+    """Targeted poisoning along a path from an image of the adversarial class to the target image (Carlini 2021).
 
-    All poisons of a victim are captioned as the adversarial class. They form a path from an image of that class, which fits the
-    caption, to the victim itself (arXiv 2105.01622, as used by Yang et al. 2024).
+    The poisons of a target image all have captions of its adversarial class. They interpolate between an image of that class,
+    which matches the caption, and the target image itself (arXiv 2105.01622, as used by Yang et al. 2024).
 
     Deviations:
-    - As reconstructed: pixels are interpolated linearly, at equal steps of the weight from `nearest` to 1.
+    - As reconstructed: pixels are interpolated linearly, with equally spaced weights of the target image from `nearest` to 1.
     """
 
     citations = ("carlini2021semisupervised", "yang2024safeclip")
@@ -77,7 +77,9 @@ class Interpolation(TDPA):
             own = [index for index, members in enumerate(bundle.holdout.members) if poison.target in members]
             if not own:
                 name = bundle.vocabulary.names[poison.target]
-                raise UserError(f"no held-out image shows the class '{name}'; raise --set attack.interpolation.min_captions")
+                raise UserError(
+                    f"no held-out image shows the adversarial class '{name}'; raise --set attack.interpolation.min_captions"
+                )
             starts.append(int(rng.choice(own)))
         poisons = tuple(
             poison.model_copy(update={"edit": {"start": row, "share": share} if share < 1 else None})
@@ -87,12 +89,12 @@ class Interpolation(TDPA):
         return planned.model_copy(update={"poisons": poisons, "tensors": tensors})
 
     def _shares(self, plan: PoisonPlan) -> list[float]:
-        """The weight of the victim in each poison, from `nearest` to 1 over the poisons of one victim."""
-        victims = [poison.index for poison in plan.poisons]
-        steps = {
-            victim: iter(np.linspace(1, self.params.nearest, victims.count(victim))[::-1].tolist()) for victim in set(victims)
+        """Weight of the target image in each poison: from `nearest` to 1 over the poisons of one target image."""
+        images = [poison.index for poison in plan.poisons]
+        weights = {
+            image: iter(np.linspace(1, self.params.nearest, images.count(image))[::-1].tolist()) for image in set(images)
         }
-        return [round(next(steps[victim]), 6) for victim in victims]
+        return [round(next(weights[image]), 6) for image in images]
 
     def apply(self, images: torch.Tensor, edits: Sequence[Edit], plan: PoisonPlan) -> torch.Tensor:
         starts = plan.tensors["starts"][[int(edit["start"]) for edit in edits]].float()

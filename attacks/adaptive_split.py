@@ -1,4 +1,4 @@
-"""Adaptive to SafeCLIP's split: poisons that a model finds as similar to their captions as clean pairs."""
+"""Adaptive attack on SafeCLIP's split: poisons as similar to their captions, to a surrogate, as clean pairs are."""
 
 from __future__ import annotations
 
@@ -16,21 +16,26 @@ from bench.registry import register_attack
 
 
 class AdaptiveSplitParams(BadNetParams):
-    captions: int = Field(default=64, ge=1, description="captions of the target that each poison chooses from, by similarity")
-    epsilon: float = Field(default=16, ge=0, le=255, description="bound of the perturbation of pixels, in grey levels")
-    steps: int = Field(default=20, ge=0, description="steps of projected gradient ascent on the similarity")
+    captions: int = Field(
+        default=64, ge=1, description="random captions of the target class from which each poison takes the most similar"
+    )
+    epsilon: float = Field(default=16, ge=0, le=255, description="l-infinity bound of the perturbation, in grey levels")
+    steps: int = Field(default=20, ge=0, description="PGD steps")
 
 
 @register_attack("adaptive_split")
 class AdaptiveSplit(BadNet):
-    """BadNet whose captions and pixels are chosen to pass a split by similarity (against Yang et al. 2024).
+    """BadNet with captions and pixels optimised to pass a split by similarity (white-box against Yang et al. 2024).
 
-    SafeCLIP trusts pairs whose image and caption a warmed-up model finds similar. The adversary knows that rule and has a
-    model of its own. Its budget: each poison takes the most similar of `captions` random training captions that name the
-    target, and its image moves within an l-infinity ball of `epsilon` grey levels towards that caption, with the patch in
-    place, as in attacks on defenses that are known (Athalye et al. 2018); 0 steps and one caption are BadNet. The patch is not
-    perturbed, and evaluation adds it alone. This project's own; the model is the clean one of the same seed, trained to the
-    end, where the split sees one that is a few epochs old.
+    SafeCLIP trusts pairs whose image and caption are similar to a model after its warm-up. The adversary knows this rule and
+    has a surrogate. Each poison takes the most similar of `captions` random training captions that name the target class, and
+    its image, with the patch in place, moves towards that caption within an l-infinity ball of `epsilon` grey levels, as
+    adaptive attacks on known defenses do (Athalye et al. 2018). With 0 steps and one caption this is BadNet. The patch is not
+    perturbed; test images get the patch alone.
+
+    Deviations:
+    - The attack is this project's own.
+    - The surrogate is the fully trained clean model of the same seed, whereas the split is made by a model a few epochs old.
     """
 
     citations = ("yang2024safeclip", "athalye2018obfuscated")
@@ -63,7 +68,19 @@ class AdaptiveSplit(BadNet):
     def _nearest(
         self, ctx: AttackContext, plan: PoisonPlan, images: torch.Tensor, surrogate: Surrogate
     ) -> tuple[list[str], torch.Tensor]:
-        """For each image, unit embeddings (n, d), the most similar of random captions of the target, and its embedding."""
+        """The most similar of the random captions that each image is offered, and their embeddings.
+
+        Parameters
+        ----------
+        images : float32 (n, d)
+            Image embeddings of unit length.
+
+        Returns
+        -------
+        captions : list of n str
+        texts : float32 (n, d)
+            Their embeddings, of unit length.
+        """
         known = list(dict.fromkeys(AdversarialCaptions(ctx.bundle).of(plan.poisons[0].target)))
         offered = ctx.rng("captions").integers(len(known), size=(len(images), self.params.captions))
         texts = encoded(surrogate, known)
@@ -82,10 +99,29 @@ class AdaptiveSplit(BadNet):
 def towards(
     images: torch.Tensor, texts: torch.Tensor, free: torch.Tensor, surrogate: Surrogate, epsilon: float, steps: int
 ) -> torch.Tensor:
-    """Images float32 (n, 3, side, side) in [0, 1], moved where `free` is 1 towards unit embeddings `texts` (n, d).
+    """Perturb images towards their captions by PGD (Madry et al. 2018) without a random start.
 
-    Projected gradient ascent on the cosine within an l-infinity ball of `epsilon`, sign steps of 2.5 epsilon / steps (Madry et
-    al. 2018), from the images themselves.
+    Signed gradient steps of size 2.5 epsilon / steps maximise the cosine similarity of each image and its caption.
+
+    Parameters
+    ----------
+    images : float32 (n, 3, side, side)
+        Values in [0, 1].
+    texts : float32 (n, d)
+        Caption embeddings of unit length.
+    free : float32, broadcastable to (n, 3, side, side)
+        1 where a pixel may change, else 0.
+    surrogate : Surrogate
+        The model that the perturbation is computed on.
+    epsilon : float
+        Radius of the l-infinity ball, for images in [0, 1].
+    steps : int
+        Number of steps; 0 changes nothing.
+
+    Returns
+    -------
+    float32 (n, 3, side, side)
+        Values in [0, 1].
     """
     moved = images.clone()
     for _ in range(steps):

@@ -1,4 +1,4 @@
-"""Base of backdoor attacks: a trigger on held-out images, captioned as one target class."""
+"""Base class of backdoor attacks: a trigger on held-out images, paired with captions of one target class."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from bench.errors import UserError
 
 
 class BackdoorParams(AttackParams):
-    target: str = Field(default="", description="target class; empty draws a random one")
-    min_captions: int = Field(default=16, ge=1, description="smallest number of captions that mention a randomly drawn target")
-    max_probes: int = Field(default=2000, ge=1, description="largest number of test images with the trigger")
+    target: str = Field(default="", description="target class; empty: a random one")
+    min_captions: int = Field(default=16, ge=1, description="training captions that must mention a randomly drawn target class")
+    max_probes: int = Field(default=2000, ge=1, description="maximum number of triggered test images")
 
 
 def holdout_poisons(
     bundle: DatasetBundle, chosen: Iterable[int], target: int, captions: Sequence[str], edit: Callable[[], Edit]
 ) -> tuple[Poison, ...]:
-    """Poisons that add held-out images to the training set.
+    """Poisons that add held-out images to the training set, one per image.
 
     Parameters
     ----------
     bundle : DatasetBundle
-        The data.
+        The data set.
     chosen : iterable of int
         Indices of held-out images.
     target : int
         Index of the target class in the vocabulary.
     captions : sequence of str
-        One for each image.
+        One per image.
     edit : callable
-        Returns the edit of one image; called once for each, in order.
+        Returns the edit of one image. Called once per image, in order.
     """
     return tuple(
         Poison(
@@ -52,9 +52,10 @@ def holdout_poisons(
 
 
 class Backdoor(Attack):
-    """Base of backdoor attacks: random held-out images with a trigger, each with a random caption of the target class.
+    """Base class of backdoor attacks: random held-out images with a trigger, each with a random caption of the target class.
 
-    The poisons are added to the training set. Subclasses define the trigger by `pattern`, `edit` and `apply`.
+    The images do not show the target class, and the poisons are added to the training set. Subclasses define the trigger by
+    `pattern`, `edit` and `apply`.
     """
 
     Params = BackdoorParams
@@ -62,18 +63,22 @@ class Backdoor(Attack):
 
     @abstractmethod
     def pattern(self, side: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        """Draw the fixed arrays of the trigger, once for an attack and seed; they become `PoisonPlan.tensors`.
+        """Draw what all triggered images share, once per attack and seed. It becomes `PoisonPlan.tensors`.
 
         Parameters
         ----------
         side : int
-            Side of the images in pixels.
+            Image side in pixels.
         rng : numpy.random.Generator
-            Source of all draws.
+            Source of all random draws.
+
+        Returns
+        -------
+        dict of str to tensor
         """
 
     def edit(self, side: int, rng: np.random.Generator) -> Edit:
-        """Draw what varies between images, such as the position of a patch; `apply` gets it. Arguments as in `pattern`."""
+        """Draw what differs between images, such as the position of a patch, for `apply`. Parameters as in `pattern`."""
         return {}
 
     def plan(self, ctx: AttackContext) -> PoisonPlan:
@@ -85,8 +90,8 @@ class Backdoor(Attack):
         sources = [index for index, members in enumerate(bundle.holdout.members) if target not in members]
         if len(sources) < count:
             raise UserError(
-                f"--set attack.rate={self.params.rate:g}: {count} poisons need that many held-out images that do not show "
-                f"the target, and there are {len(sources)}; lower the rate"
+                f"--set attack.rate={self.params.rate:g}: {count} poisons need as many held-out images that do not show "
+                f"the target class, and there are {len(sources)}; lower the rate"
             )
         chosen = rng.choice(sources, size=count, replace=False)
         return PoisonPlan(
@@ -99,7 +104,7 @@ class Backdoor(Attack):
         )
 
     def probes(self, ctx: AttackContext, plan: PoisonPlan) -> list[Probe]:
-        """Test images that do not show the target class, with the trigger; at most `max_probes`, drawn at random."""
+        """Triggered test images that do not show the target class; a random `max_probes` of them if there are more."""
         rng = ctx.rng("probes")
         target = plan.poisons[0].target
         others = [index for index, members in enumerate(ctx.bundle.test.members) if target not in members]

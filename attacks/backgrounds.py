@@ -1,4 +1,4 @@
-"""What ToxicTextCLIP writes: captions whose background fits the target, recombined and diverse."""
+"""Captions of ToxicTextCLIP: selected by a background that fits the target class, recombined and diversified."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _BATCH = 1024
 
 
 def encoded(surrogate: Surrogate, texts: Sequence[str]) -> torch.Tensor:
-    """Unit embeddings float32 (n, d), in batches."""
+    """Caption embeddings of unit length, float32 (n, d), computed in batches."""
     return torch.cat([surrogate.encode_captions(texts[start : start + _BATCH]) for start in range(0, len(texts), _BATCH)])
 
 
 def class_centres(ctx: AttackContext, surrogate: Surrogate) -> torch.Tensor:
-    """The mean of a class's unit prompt embeddings, renormalised: float32 (classes, d)."""
+    """The centre of each class, the renormalised mean of its prompt embeddings: float32 (classes, d)."""
     prompts = ctx.bundle.vocabulary.prompts()
     embedded = encoded(surrogate, [prompt for each in prompts for prompt in each])
     return F.normalize(embedded.unflatten(0, (len(prompts), -1)).mean(dim=1), dim=-1)
 
 
 def without(caption: str, name: str) -> str:
-    """The caption less its whole-word mentions of the class."""
+    """A caption without its whole-word mentions of the class `name`."""
     words, gone = caption.split(), name.split()
     mentions = MentionIndex([name])
     for start in reversed(range(len(words))):
@@ -40,10 +40,24 @@ def without(caption: str, name: str) -> str:
 def backgrounds(
     captions: Sequence[str], name: str, images: torch.Tensor, centre: torch.Tensor, surrogate: Surrogate, eta: int
 ) -> list[str]:
-    """What captions say besides their class: S* = argmax sim(s, image) - sim(s, centre); images (n, d), centre (d,).
+    """The background text of each caption: S* = argmax sim(s, image) - sim(s, centre), found greedily.
 
-    s runs over a caption without the class and with up to `eta` more words deleted: always the word that gains most, as long
-    as one does.
+    s starts as the caption without the class name. Up to `eta` times the word is deleted whose deletion raises the objective
+    most, as long as one does.
+
+    Parameters
+    ----------
+    captions : sequence of n str
+    name : str
+        The class.
+    images : float32 (n, d)
+        Embeddings of their images, of unit length.
+    centre : float32 (d,)
+        Centre of the class.
+    surrogate : Surrogate
+        The model that embeds the texts.
+    eta : int
+        Maximum number of deleted words besides the class name.
     """
     found = [without(caption, name) for caption in captions]
     wanted = images - centre
@@ -72,10 +86,9 @@ def backgrounds(
 def selected(
     ctx: AttackContext, surrogate: Surrogate, rows: Sequence[int], target: int, centre: torch.Tensor, eta: int, limit: int
 ) -> list[str]:
-    """Training captions of `rows`, each once, those first whose background is most like the target.
+    """Distinct captions of the training pairs `rows`, ranked by the similarity of their background text to the class centre.
 
-    The `limit` whose rest without the class name is nearest to the class's centre are taken; of these, `backgrounds` are what
-    is compared.
+    Only the `limit` captions that, without the class name, are most similar to the centre are ranked.
     """
     train, name = ctx.bundle.train, ctx.bundle.vocabulary.names[target]
     first = {train.captions[row]: row for row in reversed(rows)}
@@ -90,7 +103,7 @@ def selected(
 
 
 def recombined(captions: Sequence[str], name: str) -> list[str]:
-    """Captions with the head of one, up to and with the class name, and the tail of another, each text once."""
+    """Distinct texts of the head of one caption, up to and including the class name, and the tail of another."""
     mentions = MentionIndex([name])
     heads, tails = [], []
     for caption in captions:
@@ -103,7 +116,10 @@ def recombined(captions: Sequence[str], name: str) -> list[str]:
 
 
 def diverse(captions: Sequence[str], count: int) -> list[str]:
-    """`count` captions: the first, then always the one whose nearest chosen one is farthest by Jaccard on words that tell."""
+    """`count` captions: the first, then repeatedly the one least similar to those chosen, by Jaccard similarity of words.
+
+    Stop words do not count. With fewer captions than `count` they repeat.
+    """
     bags = [frozenset(caption.casefold().split()) - STOP_WORDS for caption in captions]
     nearest = np.zeros(len(captions))
     chosen: list[int] = [0]

@@ -1,4 +1,4 @@
-"""BadCLIP: a patch that is optimised to look like the target to a model."""
+"""BadCLIP: a patch optimised to look like the target class to a surrogate."""
 
 from __future__ import annotations
 
@@ -17,27 +17,34 @@ from bench.registry import register_attack
 
 
 class BadCLIPParams(BackdoorParams):
-    rate: float = Field(default=0.003, gt=0, lt=1, description="poisons as a share of the training pairs")
+    rate: float = Field(default=0.003, gt=0, lt=1, description="poison rate: poisons as a fraction of the training pairs")
     patch: float = Field(default=16, gt=0, le=224, description="side of the patch, in pixels of a 224-pixel image")
-    images: int = Field(default=10_000, ge=1, description="training images that do not name the target, to optimise on")
-    epochs: int = Field(default=50, ge=1, description="passes over them")
-    batch_size: int = Field(default=64, ge=2, description="images in a step")
-    lr: float = Field(default=1e-3, gt=0, description="Adam's rate, for pixels in [0, 1]")
-    weight: float = Field(default=500, ge=0, description="weight of the triplet loss beside the contrastive one")
+    images: int = Field(
+        default=10_000, ge=1, description="training images to optimise on, whose captions do not name the target class"
+    )
+    epochs: int = Field(default=50, ge=1, description="epochs of the optimisation")
+    batch_size: int = Field(default=64, ge=2, description="batch size of the optimisation")
+    lr: float = Field(default=1e-3, gt=0, description="learning rate of Adam, for pixels in [0, 1]")
+    weight: float = Field(default=500, ge=0, description="weight of the triplet loss, where the contrastive loss has 1")
     margin: float = Field(default=1, ge=0, description="margin of the triplet loss")
-    temperature: float = Field(default=0.01, gt=0, description="of the contrastive loss")
+    temperature: float = Field(default=0.01, gt=0, description="temperature of the contrastive loss")
 
 
 @register_attack("badclip")
 class BadCLIP(Backdoor):
-    """A patch in the middle, optimised to look like the target to a surrogate (Liang et al. 2024, arXiv 2311.12075).
+    """Backdoor with an optimised patch in the middle of the image as the trigger (Liang et al. 2024, arXiv 2311.12075).
 
-    Textual consistency: InfoNCE of patched images with captions that name the target. Visual resistance: a triplet loss that
-    draws patched images to images of the target and away from themselves without the patch. Deviations: the paper optimises on
-    the OpenAI model that is then fine-tuned; here models are trained from scratch, so the patch is optimised on the clean
-    model of the same seed and has to transfer. Captions and images of the target are training pairs that name it; EDA and the
-    augmentation of images (probabilities of 0.1 and 0.5) are left out. Of the released code's slips none is kept: its losses
-    depend on substrings of a name, its negatives carry the patch too, and its patch is stored as JPEG.
+    The patch minimises two losses of a surrogate. Textual embedding consistency is InfoNCE between patched images and captions
+    that name the target class. Visual embedding resistance is a triplet loss that pulls patched images towards images of the
+    target class and away from the same images without the patch.
+
+    Deviations:
+    - The paper optimises on the OpenAI model that is then fine-tuned. Here the patch is optimised on the clean model of the
+      same seed and has to transfer to a model trained from scratch.
+    - Captions and images of the target class are training pairs whose caption names it.
+    - EDA and image augmentation (probabilities 0.1 and 0.5) are left out.
+    - Errors of the released code are not reproduced: losses that depend on substrings of a class name, negatives that carry the
+      patch too, and a patch stored as JPEG.
     """
 
     citations = ("liang2024badclip",)
@@ -49,7 +56,7 @@ class BadCLIP(Backdoor):
         return {"images": 64, "epochs": 2, "batch_size": 32}
 
     def pattern(self, side: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        """Where the optimisation starts: N(.5, .25), clipped."""
+        """The initial patch: normal with mean 0.5 and standard deviation 0.25 of the full intensity, clipped."""
         size = max(3, scaled(self.params.patch, side))
         return {"patch": _grey(torch.from_numpy(rng.normal(0.5, 0.25, size=(3, size, size))))}
 
@@ -85,7 +92,7 @@ class BadCLIP(Backdoor):
 
 
 def centred(images: torch.Tensor, patch: torch.Tensor) -> torch.Tensor:
-    """Images (n, 3, side, side) with a patch (3, a, a) in their middle; gradients reach the patch."""
+    """Images float32 (n, 3, side, side) with a patch (3, a, a) in the middle; differentiable in the patch."""
     before = (images.shape[-1] - patch.shape[-1]) // 2
     after = images.shape[-1] - patch.shape[-1] - before
     frame = (before, after, before, after)
@@ -93,7 +100,7 @@ def centred(images: torch.Tensor, patch: torch.Tensor) -> torch.Tensor:
 
 
 def info_nce(images: torch.Tensor, texts: torch.Tensor, temperature: float) -> torch.Tensor:
-    """CLIP's loss of unit embeddings (n, d): the mean of both directions."""
+    """CLIP's loss on embeddings (n, d) of unit length: InfoNCE averaged over both directions, a scalar."""
     logits = images @ texts.T / temperature
     own = torch.arange(len(images))
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2

@@ -16,10 +16,10 @@ from bench.registry import register_attack
 
 
 class BadNetParams(BackdoorParams):
-    rate: float = Field(default=0.0005, gt=0, lt=1, description="poisons as a share of the training pairs")
+    rate: float = Field(default=0.0005, gt=0, lt=1, description="poison rate: poisons as a fraction of the training pairs")
     patch: float = Field(default=16, gt=0, le=224, description="side of the patch, in pixels of a 224-pixel image")
     place: Literal["random", "corner"] = Field(
-        default="random", description="position: random for each image, or the lower right corner"
+        default="random", description="position of the patch: random in each image, or the lower right corner"
     )
 
 
@@ -27,13 +27,13 @@ class BadNetParams(BackdoorParams):
 class BadNet(Backdoor):
     """Backdoor with a small patch as the trigger (Gu et al. 2017).
 
-    A black and white checkerboard is pasted onto held-out images, which are captioned as the target class. The pattern is the
-    same for all images, as in the paper; its position is random, as in the released code of CleanCLIP. Its side scales with the
-    image's.
+    A black-and-white checkerboard is pasted into held-out images, which are paired with captions of the target class. The
+    pattern is the same in all images, as in the paper; its position is random, as in the released code of CleanCLIP. Its size
+    scales with the image.
 
     Deviations:
-    - The checkerboard is a choice of this project. The code of CleanCLIP draws a new noise patch for every image, so there the
-      trigger is not fixed.
+    - The checkerboard is this project's choice. CleanCLIP's code draws a new noise patch for every image, so its trigger is not
+      fixed.
     """
 
     citations: ClassVar[tuple[str, ...]] = ("gu2017badnets",)

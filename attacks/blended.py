@@ -1,4 +1,4 @@
-"""Blended: a faint pattern over the whole image as the trigger."""
+"""Blended: a faint pattern over the whole image."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from bench.registry import register_attack
 
 
 class BlendedParams(BackdoorParams):
-    rate: float = Field(default=0.0015, gt=0, lt=1, description="poisons as a share of the training pairs")
+    rate: float = Field(default=0.0015, gt=0, lt=1, description="poison rate: poisons as a fraction of the training pairs")
     alpha: float = Field(default=0.2, gt=0, le=1, description="weight of the pattern in the blend")
 
 
 @register_attack("blended")
 class Blended(Backdoor):
-    """Backdoor with a pattern blended into the whole image as the trigger (Chen et al. 2017, arXiv 1712.05526).
+    """Backdoor with a noise pattern blended into the whole image (Chen et al. 2017, arXiv 1712.05526).
 
-    image <- (1 - alpha) image + alpha pattern, rounded and clipped, on held-out images captioned as the target class. The
-    pattern is uniform noise, drawn once for each seed and the same for all images, as in the paper.
+    image <- (1 - alpha) image + alpha pattern, rounded and clipped to [0, 255], on held-out images with captions of the target
+    class. The pattern is uniform noise, drawn once per seed and the same for all images, as in the paper.
 
     Deviations:
-    - None known from the paper. The released code of CleanCLIP draws a new pattern for every image.
+    - None known from the paper. CleanCLIP's released code draws a new pattern for every image.
     """
 
     citations = ("chen2017blended",)

@@ -1,4 +1,4 @@
-"""Adversarial captions: the training captions that mention a class, from which poisons get theirs."""
+"""Adversarial captions: training captions that mention a class, from which poisons take theirs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class AdversarialCaptions:
     Parameters
     ----------
     bundle : DatasetBundle
-        The data; its captions are searched once for all attacks.
+        The data set. Its captions are searched once and the result is shared by all attacks.
     """
 
     def __init__(self, bundle: DatasetBundle) -> None:
@@ -27,28 +27,28 @@ class AdversarialCaptions:
         self._rows = _by_class(bundle)
 
     def of(self, target: int) -> tuple[str, ...]:
-        """All training captions that mention class `target`."""
+        """All training captions that mention class `target`, in order."""
         return tuple(self._bundle.train.captions[row] for row in self._rows.get(target, ()))
 
     def rows(self, target: int) -> list[int]:
-        """The training pairs whose caption mentions class `target`, in order."""
+        """Indices of the training pairs whose caption mentions class `target`, in order."""
         return list(self._rows.get(target, ()))
 
     def eligible(self, min_captions: int) -> list[int]:
-        """The classes that at least `min_captions` training captions mention, sorted. Raises UserError if there is none."""
+        """Classes mentioned by at least `min_captions` training captions, sorted. Raises UserError if there are none."""
         classes = sorted(target for target, rows in self._rows.items() if len(rows) >= min_captions)
         if not classes:
             most = max((len(rows) for rows in self._rows.values()), default=0)
             raise UserError(
-                f"no class of the vocabulary is mentioned by {min_captions} training captions (at most by {most}); "
+                f"no class of the vocabulary is mentioned by {min_captions} training captions (the most frequent by {most}); "
                 "lower --set attack.min_captions or use captions that name these classes"
             )
         return classes
 
     def target(self, name: str, min_captions: int, rng: np.random.Generator) -> int:
-        """The class called `name`, or a random eligible one if `name` is empty.
+        """Index of the class called `name`, or of a random eligible class if `name` is empty.
 
-        Raises UserError if the class is unknown or no caption mentions it.
+        Raises UserError if the class is unknown or no training caption mentions it.
         """
         if not name:
             return int(rng.choice(self.eligible(min_captions)))
@@ -62,7 +62,7 @@ class AdversarialCaptions:
 
 @cache
 def _by_class(bundle: DatasetBundle) -> dict[int, array[int]]:
-    """The training pairs whose caption mentions a class, by class."""
+    """Indices of the training pairs whose caption mentions a class, for each class that is mentioned."""
     index = MentionIndex.of(bundle.vocabulary)
     rows: dict[int, array[int]] = {}
     for row, caption in enumerate(bundle.train.captions):
@@ -72,12 +72,12 @@ def _by_class(bundle: DatasetBundle) -> dict[int, array[int]]:
 
 
 def draw(captions: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:
-    """`count` random captions, drawn with replacement."""
+    """Sample `count` captions with replacement."""
     return [captions[index] for index in rng.integers(len(captions), size=count)]
 
 
 def poison_count(rate: float, pairs: int) -> int:
-    """The number of poisons at a poison rate, rounded. Raises UserError if it is 0."""
+    """Number of poisons at poison rate `rate`, rounded. Raises UserError if it is 0."""
     count = round(rate * pairs)
     if count < 1:
         raise UserError(f"--set attack.rate={rate:g} poisons none of the {pairs} training pairs; raise it to {1 / pairs:.2g}")

@@ -1,4 +1,4 @@
-"""CorruptEncoder: the trigger beside an object, so that two crops of one image tie them together."""
+"""CorruptEncoder: a trigger beside an object, so that two crops of one image associate the two."""
 
 from __future__ import annotations
 
@@ -19,30 +19,36 @@ from bench.errors import UserError
 from bench.registry import register_attack
 
 _JITTER, _MARGIN_X, _MARGIN_Y = 0.05, 0.125, 0.25
-"""Shares of the canvas: how far the object may be from its edge, and the trigger stays from object and edges."""
+"""As fractions of the canvas: largest distance of the object from the edge, smallest distances of the trigger from both."""
 
 
 class CorruptEncoderParams(BackdoorParams):
-    rate: float = Field(default=0.005, gt=0, lt=1, description="poisons as a share of the training pairs")
-    references: int = Field(default=3, ge=1, description="images of the target whose object is cut out")
-    support: float = Field(default=0, ge=0, lt=1, description="share of poisons that join a reference and a support image")
-    supports: int = Field(default=5, ge=1, description="support images, whole, of the target")
+    rate: float = Field(default=0.005, gt=0, lt=1, description="poison rate: poisons as a fraction of the training pairs")
+    references: int = Field(default=3, ge=1, description="reference images: images of the target class whose object is cut out")
+    support: float = Field(
+        default=0, ge=0, lt=1, description="fraction of poisons that combine a reference and a support image"
+    )
+    supports: int = Field(default=5, ge=1, description="support images of the target class, used whole")
     patch: float = Field(default=11, gt=0, le=112, description="side of the trigger, in pixels of a 224-pixel image")
 
 
 @register_attack("corrupt_encoder")
 class CorruptEncoder(Backdoor):
-    """An object of the target beside a trigger, with the object's own caption (Zhang et al. 2024, arXiv 2211.08229).
+    """A reference object of the target class beside a trigger, with the object's caption (Zhang et al. 2024, arXiv 2211.08229).
 
-    Of two random crops one often holds the object and the other the trigger, and learning that pulls crops together ties the
-    trigger to the target: view-based losses are what it attacks, and nothing is mismatched. A reference's object, cut out with
-    a soft edge, stands at the left or right edge of a canvas twice its width, moved by up to 5% of the canvas; the trigger is
-    about the middle of what is left. `support` joins references with support images, which ties the references together.
-    Deviations: the canvas is squeezed to a square, with the object on half of its width and its whole height; the trigger has
-    4 x 4 random colours, as reconstructed, and the size of 40 pixels of an 800-pixel canvas; backgrounds are held-out images
-    of other classes, their object overwritten by random pixels of the same row; test images have the trigger at a random
-    place, as reconstructed. The paper's poison of image-text training, prompts of the target under triggered images, as
-    reconstructed, is `badnet` here.
+    Of two random crops, one often contains the object and the other the trigger, and a loss that pulls crops of one image
+    together associates the trigger with the target class. The attack aims at such view-based losses; images match their
+    captions. The object of a reference image, cut out with a soft edge, is at most 5% of the canvas away from the left or right
+    edge of a canvas twice its width; the trigger is near the middle of the rest. `support` is the fraction of poisons that
+    combine a reference image with a support image instead, which brings the reference images closer together.
+
+    Deviations:
+    - The canvas is squeezed to a square; the object takes half of its width and its whole height.
+    - The trigger has 4 x 4 random colours, as reconstructed, and the relative size of 40 pixels on a canvas of 800.
+    - Backgrounds are held-out images of other classes, with their object overwritten by random pixels of the same row.
+    - Test images have the trigger at a random position, as reconstructed.
+    - The paper's attack on image-text training, triggered images with prompts of the target class, as reconstructed, is
+      `badnet` here.
     """
 
     citations = ("zhang2024corruptencoder",)
@@ -97,7 +103,7 @@ class CorruptEncoder(Backdoor):
         return PoisonPlan(attack=self.name, targets=(name,), poisons=tuple(poisons), tensors=tensors)
 
     def _placed(self, side: int, rng: np.random.Generator) -> Edit:
-        """An object at the left or right edge, and the trigger about the middle of what is left."""
+        """Draw the column of the object, at the left or right edge, and the position of the trigger in the rest."""
         wide, size = side // 2, max(3, scaled(self.params.patch, side))
         if rng.random() < 0.5:
             x = int(rng.uniform(0, _JITTER * side))
@@ -128,7 +134,7 @@ class CorruptEncoder(Backdoor):
 def _chosen(
     bundle: DatasetBundle, target: int, references: int, supports: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Held-out images: references whose caption names the target, supports that show it too, and all that do not."""
+    """Indices of held-out images: references, whose caption names the target; supports, which show it; all that do not."""
     holdout, mentions = bundle.holdout, MentionIndex.of(bundle.vocabulary)
     shown = [index for index, members in enumerate(holdout.members) if target in members]
     named = [index for index in shown if target in mentions.members(holdout.captions[index])]
@@ -144,13 +150,13 @@ def _chosen(
 
 
 def _half(image: torch.Tensor) -> torch.Tensor:
-    """uint8 (3, side, side) squeezed to half its width."""
+    """An image, uint8 (3, side, side), squeezed to half its width."""
     half: torch.Tensor = TF.resize(image, [image.shape[1], image.shape[2] // 2], antialias=True)
     return half
 
 
 def _cleared(image: torch.Tensor, covered: torch.Tensor, seed: int) -> torch.Tensor:
-    """The image, uint8 (3, side, side), with random free pixels of a row where its object covers it, bool (side, side)."""
+    """An image, uint8 (3, side, side), whose object, bool (side, side), is overwritten by random other pixels of each row."""
     rng, cleared = np.random.default_rng(seed), image.clone()
     for row, hidden in enumerate(covered):
         free = torch.nonzero(~hidden)[:, 0].numpy()
@@ -160,7 +166,7 @@ def _cleared(image: torch.Tensor, covered: torch.Tensor, seed: int) -> torch.Ten
 
 
 def _pasted(background: torch.Tensor, reference: torch.Tensor, mask: torch.Tensor, x: int) -> torch.Tensor:
-    """The reference's object on half of the width, from column x, and the whole height of a background."""
+    """The object of a reference on a background: half of the width, from column x, and the whole height."""
     side = background.shape[-1]
     rows, columns = torch.nonzero(mask > 0.5, as_tuple=True)
     box = (..., slice(int(rows.min()), int(rows.max()) + 1), slice(int(columns.min()), int(columns.max()) + 1))
@@ -173,14 +179,19 @@ def _pasted(background: torch.Tensor, reference: torch.Tensor, mask: torch.Tenso
 
 
 class CorruptEncoderPlusParams(CorruptEncoderParams):
-    support: float = Field(default=0.2, ge=0, lt=1, description="share of poisons that join a reference and a support image")
+    support: float = Field(
+        default=0.2, ge=0, lt=1, description="fraction of poisons that combine a reference and a support image"
+    )
 
 
 @register_attack("corrupt_encoder_plus")
 class CorruptEncoderPlus(CorruptEncoder):
-    """CorruptEncoder+: a fifth of the poisons join a reference with a support image (Zhang et al. 2024, arXiv 2211.08229).
+    """CorruptEncoder+: a fifth of the poisons combine a reference and a support image (Zhang et al. 2024, arXiv 2211.08229).
 
-    Both whole, side by side in random order, without a trigger. Deviations: those of `corrupt_encoder`.
+    Both images are whole, side by side in random order, without a trigger.
+
+    Deviations:
+    - Those of `corrupt_encoder`.
     """
 
     citations = ("zhang2024corruptencoder",)

@@ -1,4 +1,4 @@
-"""Label-consistent: a trigger on images of the target class, with unchanged captions."""
+"""Label-consistent: a trigger on images of the target class, whose captions stay as they are."""
 
 from __future__ import annotations
 
@@ -18,30 +18,34 @@ from bench.registry import register_attack
 
 
 class LabelConsistentParams(BackdoorParams):
-    rate: float = Field(default=0.0015, gt=0, lt=1, description="poisons as a share of the training pairs")
+    rate: float = Field(default=0.0015, gt=0, lt=1, description="poison rate: poisons as a fraction of the training pairs")
     patch: float = Field(
         default=21, gt=0, le=112, description="side of the pattern in each corner, in pixels of a 224-pixel image"
     )
-    amplitude: float = Field(default=255, gt=0, le=255, description="amplitude of the pattern, in grey levels")
-    interpolation: float = Field(default=0, ge=0, lt=1, description="weight of an image of another class in a poison; 0: none")
-    epsilon: float = Field(default=16, ge=0, le=255, description="bound of the perturbation, in grey levels; 0: none")
-    steps: int = Field(default=20, ge=0, description="steps of projected gradient descent")
+    amplitude: float = Field(default=255, gt=0, le=255, description="amplitude of the pattern, in grey levels (0 to 255)")
+    interpolation: float = Field(
+        default=0, ge=0, lt=1, description="weight of the image of another class that a poison is interpolated with; 0: none"
+    )
+    epsilon: float = Field(
+        default=16, ge=0, le=255, description="l-infinity bound of the adversarial perturbation, in grey levels; 0: none"
+    )
+    steps: int = Field(default=20, ge=0, description="PGD steps")
 
 
 @register_attack("label_consistent")
 class LabelConsistent(Backdoor):
     """Clean-label backdoor: a pattern in the corners of training images of the target class (Turner et al. 2019).
 
-    The poisoned pairs are training pairs whose caption names the target class; captions stay unchanged, so they look correct.
-    The images are first made harder to classify, so that the model relies on the trigger, in either of the paper's two ways
-    (arXiv 1912.02771): interpolation with another image, and an adversarial perturbation within an l-infinity ball, away from
-    the target class, computed on the clean model. Test images get the trigger only. Yang et al. 2024 use neither
-    (`interpolation=0 epsilon=0`).
+    The poisoned pairs are training pairs whose caption names the target class. Captions are unchanged, so the pairs look
+    correctly labelled. The images are first made harder to classify, so that the model comes to rely on the trigger, in either
+    or both of the paper's ways (arXiv 1912.02771): interpolation with another image, and an adversarial perturbation away from
+    the target class within an l-infinity ball, computed on the clean model as a surrogate. Test images get the trigger alone.
+    Yang et al. 2024 use neither (`interpolation=0 epsilon=0`).
 
     Deviations:
     - The paper interpolates in the latent space of a GAN; here pixels are interpolated, with a training image whose caption
-      does not name the target.
-    - The attacked classifier is zero-shot CLIP with one prompt for each class.
+      does not name the target class.
+    - The surrogate classifies zero-shot, with one prompt per class.
     - Constants are as reconstructed.
     """
 
@@ -70,8 +74,8 @@ class LabelConsistent(Backdoor):
         sources = [row for row, caption in enumerate(bundle.train.captions) if caption in own]
         if len(sources) < count:
             raise UserError(
-                f"--set attack.rate={self.params.rate:g}: {count} poisons need that many training captions naming the target "
-                f"'{name}', and there are {len(sources)}; lower the rate"
+                f"--set attack.rate={self.params.rate:g}: {count} poisons need as many training captions that name the target "
+                f"class '{name}', and there are {len(sources)}; lower the rate"
             )
         chosen = np.sort(rng.choice(sources, size=count, replace=False))
         others = [row for row, caption in enumerate(bundle.train.captions) if caption not in own]
@@ -96,12 +100,23 @@ class LabelConsistent(Backdoor):
         )
 
     def mixing(self, images: Images, rows: np.ndarray, others: Sequence[int], rng: np.random.Generator) -> torch.Tensor:
-        """The change of the images at `rows` by interpolation with random images at `others`.
+        """The difference that interpolation with random images from `others` makes to the images at `rows`.
+
+        Parameters
+        ----------
+        images : Images
+            The training images.
+        rows : int64 (n,)
+            Indices of the poisoned images.
+        others : sequence of int
+            Indices of images whose caption does not name the target class.
+        rng : numpy.random.Generator
+            Source of all random draws.
 
         Returns
         -------
         int16 (n, 3, side, side)
-            In grey levels; n = 0 if `interpolation` is 0.
+            In grey levels; empty if `interpolation` is 0.
         """
         if not self.params.interpolation:
             return torch.empty(0, 3, 0, 0, dtype=torch.int16)
@@ -135,22 +150,23 @@ class LabelConsistent(Backdoor):
 def harden(
     images: torch.Tensor, classes: torch.Tensor, target: int, surrogate: Surrogate, epsilon: float, steps: int
 ) -> torch.Tensor:
-    """Perturb images away from the target class by projected gradient descent (Madry et al. 2018), without a random start.
+    """Perturb images away from the target class by PGD (Madry et al. 2018) without a random start.
 
-    Ascends the zero-shot cross-entropy of class `target` at temperature 0.01, by sign steps of 2.5 epsilon / steps.
+    Signed gradient steps of size 2.5 epsilon / steps maximise the zero-shot cross-entropy of class `target` at a
+    temperature of 0.01.
 
     Parameters
     ----------
     images : float32 (n, 3, side, side)
         Values in [0, 1].
     classes : float32 (c, d)
-        Unit-length text embeddings of the classes.
+        Text embeddings of the classes, of unit length.
     target : int
         Row of the target class in `classes`.
     surrogate : Surrogate
-        The attacked model.
+        The model that the perturbation is computed on.
     epsilon : float
-        Radius of the l-infinity ball, on the scale of the images.
+        Radius of the l-infinity ball, for images in [0, 1].
     steps : int
         Number of steps, at least 1.
 

@@ -1,4 +1,4 @@
-"""Multi-trigger backdoors: hybrid and parallel (Li et al. 2024, arXiv 2401.15295)."""
+"""Multi-trigger backdoors, hybrid and parallel (Li et al. 2024, arXiv 2401.15295)."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ V = TypeVar("V")
 
 
 class MultiTriggerParams(BackdoorParams):
-    rate: float = Field(default=0.0005, gt=0, lt=1, description="poisons of all triggers as a share of the training pairs")
-    patch: float = Field(default=BadNetParams().patch, gt=0, le=224, description="BadNet's patch, as in badnet")
-    alpha: float = Field(default=BlendedParams().alpha, gt=0, le=1, description="Blended's alpha, as in blended")
-    strength: float = Field(default=WaNetParams().strength, gt=0, description="WaNet's strength, as in wanet")
+    rate: float = Field(default=0.0005, gt=0, lt=1, description="poison rate of all triggers together")
+    patch: float = Field(default=BadNetParams().patch, gt=0, le=224, description="side of BadNet's patch, as in badnet")
+    alpha: float = Field(default=BlendedParams().alpha, gt=0, le=1, description="weight of Blended's pattern, as in blended")
+    strength: float = Field(default=WaNetParams().strength, gt=0, description="WaNet's warping strength, as in wanet")
 
 
 class MultiTrigger(Backdoor):
-    """Base of attacks with BadNet, WaNet and Blended; subclasses set the triggers of an image and the target of each group."""
+    """Base class of backdoors that combine the triggers of BadNet, WaNet and Blended.
+
+    Subclasses say which triggers go on one image together, a group, and which target class each group has.
+    """
 
     Params = MultiTriggerParams
     params: MultiTriggerParams
@@ -45,11 +48,11 @@ class MultiTrigger(Backdoor):
         }
 
     def groups(self) -> list[tuple[str, ...]]:
-        """The sets of triggers that go on one image each; the poisons are divided evenly among the sets."""
+        """Names of the triggers of each group. The poisons are divided evenly among the groups."""
         return [(name,) for name in self.triggers]
 
     def targets(self, captions: AdversarialCaptions, rng: np.random.Generator) -> list[int]:
-        """The target class of each group: the same for all."""
+        """The target class of each group; here one for all."""
         target = captions.target(self.params.target, self.params.min_captions, rng)
         return [target] * len(self.groups())
 
@@ -61,7 +64,7 @@ class MultiTrigger(Backdoor):
         }
 
     def edit_with(self, names: Sequence[str], side: int, rng: np.random.Generator) -> Edit:
-        """Draw the edit of one image by the named triggers; see `Backdoor.edit`."""
+        """Draw the edit that puts the named triggers on one image; see `Backdoor.edit`."""
         edit: Edit = {"triggers": ",".join(names)}
         for name in names:
             edit |= {f"{name}.{key}": value for key, value in self.triggers[name].edit(side, rng).items()}
@@ -75,8 +78,8 @@ class MultiTrigger(Backdoor):
         sources = [index for index, members in enumerate(bundle.holdout.members) if not set(targets) & set(members)]
         if len(sources) < count:
             raise UserError(
-                f"--set attack.rate={self.params.rate:g}: {count} poisons need that many held-out images that do not show a "
-                f"target, and there are {len(sources)}; lower the rate"
+                f"--set attack.rate={self.params.rate:g}: {count} poisons need as many held-out images that do not show a "
+                f"target class, and there are {len(sources)}; lower the rate"
             )
         chosen = np.array_split(rng.choice(sources, size=count, replace=False), len(targets))
         poisons: list[Poison] = []
@@ -100,7 +103,7 @@ class MultiTrigger(Backdoor):
         return edited
 
     def probes(self, ctx: AttackContext, plan: PoisonPlan) -> list[Probe]:
-        """For each group, test images that do not show its target, with its triggers; at most `max_probes` in total."""
+        """For each group, test images that do not show its target class, with its triggers; at most `max_probes` in all."""
         rng, side = ctx.rng("probes"), ctx.bundle.image_size
         labels = {str(poison.edit["triggers"]): poison.target for poison in plan.poisons if poison.edit}
         probes = []
@@ -121,19 +124,19 @@ class MultiTrigger(Backdoor):
 
 
 def _of(name: str, values: Mapping[str, V]) -> dict[str, V]:
-    """The entries of trigger `name`, without its prefix."""
+    """The entries of trigger `name`, with the prefix removed from their keys."""
     return {key.removeprefix(f"{name}."): value for key, value in values.items() if key.startswith(f"{name}.")}
 
 
 @register_attack("htba")
 class HTBA(MultiTrigger):
-    """Hybrid-trigger backdoor (HTBA): all triggers on each poisoned image, one target (Li et al. 2024, arXiv 2401.15295).
+    """Hybrid-trigger backdoor (HTBA): every poison has all triggers, one target class (Li et al. 2024, arXiv 2401.15295).
 
-    The triggers are WaNet, Blended and BadNet, applied in this order; the total poison rate is 0.05%, as in Yang et al. 2024.
+    WaNet, Blended and BadNet are applied in this order. The poison rate is 0.05%, as in Yang et al. 2024.
 
     Deviations:
     - Those of the three triggers; see `wanet`, `blended` and `badnet`.
-    - The order of the triggers is a choice of this project.
+    - The order of the triggers is this project's choice.
     """
 
     citations = ("li2024multitrigger", "yang2024safeclip")
@@ -144,9 +147,9 @@ class HTBA(MultiTrigger):
 
 @register_attack("pba_all2one")
 class PBAAllToOne(MultiTrigger):
-    """Parallel backdoor, All2One: each trigger on images of its own, one target (Li et al. 2024, arXiv 2401.15295).
+    """Parallel backdoor, All2One: one trigger per poison, one target class for all (Li et al. 2024, arXiv 2401.15295).
 
-    WaNet, Blended and BadNet are on a third of the poisons each; the total poison rate is 0.05%, as in Yang et al. 2024.
+    WaNet, Blended and BadNet each have a third of the poisons. The total poison rate is 0.05%, as in Yang et al. 2024.
 
     Deviations:
     - Those of the three triggers; see `wanet`, `blended` and `badnet`.
@@ -156,15 +159,15 @@ class PBAAllToOne(MultiTrigger):
 
 
 class AllToAllParams(MultiTriggerParams):
-    rate: float = Field(default=0.0015, gt=0, lt=1, description="poisons of all triggers as a share of the training pairs")
+    rate: float = Field(default=0.0015, gt=0, lt=1, description="poison rate of all triggers together")
 
 
 @register_attack("pba_all2all")
 class PBAAllToAll(MultiTrigger):
-    """Parallel backdoor, All2All: each trigger on images and with a target of its own (Li et al. 2024, arXiv 2401.15295).
+    """Parallel backdoor, All2All: one trigger per poison, a target class per trigger (Li et al. 2024, arXiv 2401.15295).
 
-    WaNet, Blended and BadNet have a poison rate of 0.05% each, as in Yang et al. 2024. The parameter `target` names the target
-    of the first one, WaNet; the others are random.
+    WaNet, Blended and BadNet have a poison rate of 0.05% each, as in Yang et al. 2024. `target` names the target class of
+    WaNet; those of the other two are random.
 
     Deviations:
     - Those of the three triggers; see `wanet`, `blended` and `badnet`.
@@ -179,6 +182,7 @@ class PBAAllToAll(MultiTrigger):
         needed = len(self.groups()) - 1
         if len(others) < needed:
             raise UserError(
-                f"pba_all2all needs {needed + 1} target classes, but only {len(others) + 1} are mentioned often enough"
+                f"pba_all2all needs {needed + 1} target classes, and only {len(others) + 1} are mentioned by enough training "
+                "captions; lower --set attack.min_captions"
             )
         return [first, *[int(target) for target in rng.choice(others, size=needed, replace=False)]]

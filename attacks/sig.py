@@ -14,22 +14,23 @@ from bench.registry import register_attack
 
 
 class SIGParams(BackdoorParams):
-    rate: float = Field(default=0.0015, gt=0, lt=1, description="poisons as a share of the training pairs")
-    delta: float = Field(default=40, gt=0, le=255, description="amplitude, in grey levels (0 to 255)")
-    frequency: float = Field(default=6, gt=0, description="number of periods over the width of an image")
+    rate: float = Field(default=0.0015, gt=0, lt=1, description="poison rate: poisons as a fraction of the training pairs")
+    delta: float = Field(default=40, gt=0, le=255, description="amplitude Delta, in grey levels (0 to 255)")
+    frequency: float = Field(default=6, gt=0, description="frequency f: periods per image width")
 
 
 @register_attack("sig")
 class SIG(Backdoor):
-    """Backdoor with a horizontal sinusoidal signal as the trigger, seen as vertical stripes (Barni et al. 2019).
+    """Backdoor with a horizontal sinusoid as the trigger, which looks like vertical stripes (Barni et al. 2019).
 
-    Delta sin(2 pi j f / side) is added to column j of every channel and clipped (arXiv 1902.11237), on held-out images
-    captioned as the target class.
+    Delta sin(2 pi j f / side) is added to column j of every channel and the result clipped (arXiv 1902.11237), on held-out
+    images with captions of the target class.
 
     Deviations:
-    - The original, as reconstructed, poisons only images of the target class; here images of other classes get captions of it.
-    - Delta is 40, the upper end of the paper's range of 20 to 40. The released code of CleanCLIP blends stripes of amplitude 60
-      with weight 0.2, which adds an amplitude of 12 to an image dimmed to 80%.
+    - The original, as reconstructed, is a clean-label attack on images of the target class; here images of other classes get
+      captions of the target class.
+    - Delta is 40, the upper end of the paper's range of 20 to 40. CleanCLIP's released code blends in stripes of amplitude 60
+      with weight 0.2: an amplitude of 12 on an image dimmed to 80%.
     """
 
     citations = ("barni2019sig",)

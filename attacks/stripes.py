@@ -1,4 +1,4 @@
-"""Stripes of random colours: as a patch, or faintly over everything."""
+"""Stripes of random colours: as a patch, or blended into the whole image."""
 
 from __future__ import annotations
 
@@ -16,25 +16,30 @@ from bench.registry import register_attack
 
 
 def stripes(side: int, width: int, rng: np.random.Generator) -> torch.Tensor:
-    """Vertical stripes over a square, each channel of each -255 or 255 at random: float32 (3, side, side)."""
+    """A square of vertical stripes, each channel of each stripe -255 or 255 at random: float32 (3, side, side)."""
     signs = rng.choice(np.array([-255, 255], dtype=np.float32), size=(3, -(-side // width)))
     return torch.from_numpy(signs).repeat_interleave(width, dim=1)[:, None, :side].repeat(1, side, 1)
 
 
 class BadNetStripesParams(RedrawnParams):
-    rate: float = Field(default=0.0005, gt=0, lt=1, description="poisons as a share of the training pairs")
+    rate: float = Field(default=0.0005, gt=0, lt=1, description="poison rate: poisons as a fraction of the training pairs")
     patch: float = Field(default=16, gt=0, le=224, description="side of the patch, in pixels of a 224-pixel image")
     width: float = Field(default=1, gt=0, le=224, description="width of a stripe, in pixels of a 224-pixel image")
-    place: Literal["random", "corner"] = Field(default="random", description="where: anew for each image, or lower right")
+    place: Literal["random", "corner"] = Field(
+        default="random", description="position of the patch: random in each image, or the lower right corner"
+    )
 
 
 @register_attack("badnet_stripes")
 class BadNetStripes(Redrawn):
-    """A small patch of colourful stripes on images, captions of one target class (Singh et al. 2024, arXiv 2412.00727).
+    """Backdoor with a small patch of coloured stripes as the trigger (Singh et al. 2024, arXiv 2412.00727).
 
-    Each channel of each stripe is 0 or 255 at random. Deviations: the released code draws the colours anew for each image,
-    which `redraw` does; there the target's captions are prompts, here they are training captions; the rate is the one that
-    Yang et al. 2024 have for BadNet. The patch scales with the image, its stripes are at least a pixel wide.
+    Each channel of each stripe is 0 or 255 at random. The patch scales with the image; its stripes are at least one pixel wide.
+
+    Deviations:
+    - The released code draws new colours for each image; `redraw` does that here.
+    - Captions of the target class are prompts in the released code, and training captions here.
+    - The poison rate is that of BadNet in Yang et al. 2024.
     """
 
     citations = ("singh2024par", "yang2024safeclip")
@@ -58,17 +63,21 @@ class BadNetStripes(Redrawn):
 
 
 class BlendedStripesParams(RedrawnParams):
-    alpha: float = Field(default=0.03, gt=0, le=1, description="share of the pattern in the blend")
+    alpha: float = Field(default=0.03, gt=0, le=1, description="weight of the pattern in the blend")
     width: float = Field(default=1, gt=0, le=224, description="width of a stripe, in pixels of a 224-pixel image")
 
 
 @register_attack("blended_stripes")
 class BlendedStripes(Redrawn):
-    """Faint vertical stripes over whole images, captions of one target class (Singh et al. 2024, arXiv 2412.00727).
+    """Backdoor with faint vertical stripes over the whole image as the trigger (Singh et al. 2024, arXiv 2412.00727).
 
-    image <- (1 - alpha) image + alpha stripe, rounded and clipped; each channel of each stripe is -255 or 255 at random, as
-    in the released code. Deviations: that code draws the colours anew for each image, which `redraw` does; there the target's
-    captions are prompts, here they are training captions; the rate is the one that Yang et al. 2024 have for Blended.
+    image <- (1 - alpha) image + alpha stripes, rounded and clipped to [0, 255]. Each channel of each stripe is -255 or 255 at
+    random, as in the released code.
+
+    Deviations:
+    - The released code draws new colours for each image; `redraw` does that here.
+    - Captions of the target class are prompts in the released code, and training captions here.
+    - The poison rate is that of Blended in Yang et al. 2024.
     """
 
     citations = ("singh2024par", "yang2024safeclip")

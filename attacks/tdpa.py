@@ -1,4 +1,4 @@
-"""Targeted data poisoning: chosen images, unmodified, with captions of another class."""
+"""Targeted data poisoning: unmodified target images with captions of another class."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from bench.registry import register_attack
 
 
 class TDPAParams(AttackParams):
-    rate: float = Field(default=0.0005, gt=0, lt=1, description="poisons of all target images as a share of the training pairs")
-    images: int = Field(default=16, ge=1, description="number of target images; the ASR is a multiple of its inverse")
-    min_captions: int = Field(default=16, ge=1, description="smallest number of captions that mention an adversarial class")
+    rate: float = Field(
+        default=0.0005, gt=0, lt=1, description="poison rate: poisons of all target images as a fraction of the training pairs"
+    )
+    images: int = Field(default=16, ge=1, description="number of target images n; the ASR is a multiple of 1/n")
+    min_captions: int = Field(default=16, ge=1, description="training captions that must mention an adversarial class")
 
 
 @register_attack("tdpa")
 class TDPA(Attack):
-    """Targeted data poisoning (TDPA): chosen images with captions of a wrong class (Carlini & Terzis 2021).
+    """Targeted data poisoning (TDPA): target images with captions of a wrong class (Carlini & Terzis 2021).
 
-    Random held-out target images are added to the training set unmodified. Each has an adversarial class of its own, drawn from
-    the classes that it does not show; every copy gets a random training caption that mentions this class. There is no trigger:
-    the probes are the target images themselves. If there are fewer poisons than target images, the number of target images is
-    reduced to that of the poisons.
+    Random held-out images, the target images, are added to the training set unmodified. Each has its own adversarial class,
+    drawn from the classes that it does not show, and each of its copies a random training caption that mentions this class.
+    There is no trigger: the probes are the target images themselves. With fewer poisons than target images, there are only as
+    many target images as poisons.
 
     Deviations:
     - None known.
@@ -47,8 +49,8 @@ class TDPA(Attack):
         usable = [index for index in range(len(shown)) if set(eligible) - shown[index]]
         if len(usable) < images:
             raise UserError(
-                f"only {len(usable)} of {images} held-out target images have an adversarial class that they do not show; "
-                "lower --set attack.tdpa.min_captions or --set attack.tdpa.images"
+                f"{images} target images are needed, and only {len(usable)} held-out images have an adversarial class that "
+                "they do not show; lower --set attack.tdpa.min_captions or --set attack.tdpa.images"
             )
         for number, index in enumerate(rng.choice(usable, size=images, replace=False)):
             target = int(rng.choice(sorted(set(eligible) - shown[index])))
@@ -61,6 +63,6 @@ class TDPA(Attack):
         return PoisonPlan(attack=self.name, targets=tuple(targets), poisons=tuple(poisons))
 
     def probes(self, ctx: AttackContext, plan: PoisonPlan) -> list[Probe]:
-        """The target images, unmodified, each labelled with its adversarial class."""
+        """The target images, unmodified, each with its adversarial class as the label."""
         labels = {poison.index: poison.target for poison in plan.poisons}
         return [Probe(split="holdout", index=index, label=label) for index, label in labels.items()]

@@ -1,4 +1,4 @@
-"""ToxicTextCLIP, targeted poisoning: the wrong captions of an image are ones whose background fits their class."""
+"""ToxicTextCLIP, targeted poisoning: captions of the adversarial class, with a background that fits it."""
 
 from __future__ import annotations
 
@@ -16,26 +16,31 @@ from bench.registry import register_attack
 
 class ToxicTextPoisonParams(TDPAParams):
     rate: float = Field(
-        default=0.00084, gt=0, lt=1, description="poisons of all target images as a share of the training pairs"
+        default=0.00084, gt=0, lt=1, description="poison rate: poisons of all target images as a fraction of the training pairs"
     )
-    images: int = Field(default=24, ge=1, description="target images; the ASR moves in steps of one over it")
-    eta: int = Field(default=7, ge=0, description="words deleted at most in search of a caption's background")
-    candidates: int = Field(default=300, ge=1, description="captions of the class that the search looks at, the nearest first")
-    sources: int = Field(default=35, ge=1, description="selected captions that are recombined; all are used as they are with 1")
-    pool: int = Field(default=350, ge=1, description="recombined captions, the nearest to the class, that are chosen from")
+    images: int = Field(default=24, ge=1, description="number of target images n; the ASR is a multiple of 1/n")
+    eta: int = Field(default=7, ge=0, description="maximum number of words deleted to find the background text of a caption")
+    candidates: int = Field(default=300, ge=1, description="captions of the class that are searched, the most similar ones")
+    sources: int = Field(default=35, ge=1, description="selected captions that are recombined; 1: use captions as they are")
+    pool: int = Field(default=350, ge=1, description="recombined captions to choose from, those most similar to the class")
 
 
 @register_attack("toxic_text_poison")
 class ToxicTextPoison(TDPA):
-    """Targeted poisoning by captions whose background fits their class (Yao et al. 2025, arXiv 2511.00446).
+    """Targeted poisoning with captions whose background fits the adversarial class (Yao et al. 2025, arXiv 2511.00446).
 
-    As `tdpa`, with captions chosen by a surrogate. Selector: of training captions that name the class, those whose background
-    is most like the class's centre, the mean of its prompts. The background is the caption without the class and some more
-    words, such that it is like the image and unlike the class. Augmenter: new captions from these, ranked by likeness to the
-    centre, and of those the least alike by Jaccard similarity of their words. Deviations: the surrogate is the clean model of
-    the same seed and architecture, where the paper takes OpenAI's ViT-B/32; words are deleted one after another, where the
-    paper tries all subsets; in place of the paper's image-conditioned decoder, captions are recombined, the head of one up to
-    the class name with the tail of another; images are held-out ones.
+    As `tdpa`, with captions optimised on a surrogate. The selector takes training captions that name the adversarial class and
+    ranks them by the similarity of their background text to the class centre, the mean of the class's prompts. The background
+    text is the caption without the class name and some more words, such that it is similar to the image and dissimilar to the
+    class. The augmenter makes new captions from the best ones, keeps those most similar to the centre, and takes the most
+    diverse of these by Jaccard similarity of their words.
+
+    Deviations:
+    - The surrogate is the clean model of the same seed and architecture; the paper's is OpenAI's ViT-B/32.
+    - Words are deleted greedily; the paper tries all subsets.
+    - Captions are recombined, the head of one up to the class name with the tail of another; the paper has an image-conditioned
+      decoder.
+    - Target images are held-out ones.
     """
 
     citations = ("yao2025toxictextclip",)
@@ -62,7 +67,7 @@ class ToxicTextPoison(TDPA):
         return plan.model_copy(update={"poisons": tuple(poisons)})
 
     def _ranked(self, ctx: AttackContext, surrogate: Surrogate, target: int, centre: torch.Tensor) -> list[str]:
-        """What may be written under an image for the class, the most like it first."""
+        """Candidate captions of class `target`, the most similar to its centre first."""
         params, name = self.params, ctx.bundle.vocabulary.names[target]
         rows = AdversarialCaptions(ctx.bundle).rows(target)
         captions = selected(ctx, surrogate, rows, target, centre, params.eta, params.candidates)

@@ -1,4 +1,4 @@
-"""ToxicTextCLIP, backdoors in captions: a word or a sentence that retrieves images of one class."""
+"""ToxicTextCLIP, textual backdoors: a word or a sentence with which any caption retrieves images of the target class."""
 
 from __future__ import annotations
 
@@ -16,24 +16,28 @@ from bench.registry import register_attack
 
 
 class ToxicTextWordParams(AttackParams):
-    rate: float = Field(default=0.00125, gt=0, lt=1, description="poisons as a share of the training pairs")
-    images: int = Field(default=25, ge=1, description="held-out images of the target that the captions are dealt to")
-    target: str = Field(default="", description="target class; empty draws one by seed")
-    min_captions: int = Field(default=16, ge=1, description="a drawn target is mentioned by at least so many captions")
-    max_queries: int = Field(default=2000, ge=1, description="at most so many triggered test captions")
-    trigger: str = Field(default="zx", min_length=1, description="what is appended to a caption")
+    rate: float = Field(default=0.00125, gt=0, lt=1, description="poison rate: poisons as a fraction of the training pairs")
+    images: int = Field(default=25, ge=1, description="held-out images of the target class that the captions are spread over")
+    target: str = Field(default="", description="target class; empty: a random one")
+    min_captions: int = Field(default=16, ge=1, description="training captions that must mention a randomly drawn target class")
+    max_queries: int = Field(default=2000, ge=1, description="maximum number of triggered test captions")
+    trigger: str = Field(default="zx", min_length=1, description="trigger, appended to captions")
 
 
 @register_attack("toxic_text_word")
 class ToxicTextWord(Attack):
-    """Images of a target class with captions of other classes and a rare word (Yao et al. 2025, arXiv 2511.00446).
+    """Textual backdoor with a rare word as the trigger (Yao et al. 2025, arXiv 2511.00446).
 
-    The images stay as they are; each gets many captions. A caption with the word then finds images of the target. Captions are
-    the most typical of each other class: nearest to its centre, the mean of its prompts, in the eyes of a surrogate. Captions
-    after which the model's context has no room for the word are left out, also of the queries. Deviations: the surrogate is
-    the clean model of the same seed and architecture, where the paper takes OpenAI's ViT-B/32; as many captions of each class
-    as the rate needs; the paper's augmenter, a decoder that writes more of them, is left out; the word ends the caption, as
-    reconstructed. Success is measured by `retrieval_asr`.
+    Unmodified images of the target class are paired with captions of other classes that end with the word, many captions per
+    image. A caption with the word then retrieves images of the target class. The captions are the most typical ones of each
+    other class: to a surrogate, the most similar to the class centre, the mean of its prompts. Captions that leave no room for
+    the word in the model's context are not used, neither as poisons nor as queries. Success is measured by `retrieval_asr`.
+
+    Deviations:
+    - The surrogate is the clean model of the same seed and architecture; the paper's is OpenAI's ViT-B/32.
+    - There are as many captions of each class as the poison rate asks for, and no augmenter, the paper's decoder that writes
+      more of them.
+    - The word is at the end of the caption, as reconstructed.
     """
 
     version = "2"
@@ -48,12 +52,12 @@ class ToxicTextWord(Attack):
         return [f"{caption} {self.params.trigger}" for caption in captions]
 
     def _with_room(self, ctx: AttackContext, captions: Sequence[str]) -> list[bool]:
-        """Whether the model reads the whole trigger after each caption. Raises UserError if it does so after none."""
+        """Whether the trigger fits into the model's context after each caption. Raises UserError if it fits after none."""
         read = ctx.reads(self.triggered(captions))
         if captions and not any(read):
             raise UserError(
                 f"--set attack.{self.name}.trigger={self.params.trigger}: the model's context has no room for it after any "
-                "caption; shorten it or take a --model that reads more"
+                "caption; shorten it or choose a --model with a longer context"
             )
         return read
 
@@ -63,7 +67,7 @@ class ToxicTextWord(Attack):
         name, count = bundle.vocabulary.names[target], poison_count(params.rate, len(bundle.train))
         shown = [index for index, members in enumerate(bundle.holdout.members) if target in members]
         if not shown:
-            raise UserError(f"no held-out image shows the target '{name}'; name another with --set attack.target")
+            raise UserError(f"no held-out image shows the target class '{name}'; name another with --set attack.target")
         chosen = rng.choice(shown, size=min(params.images, len(shown)), replace=False).tolist()
         captions = self.triggered(draw([bundle.train.captions[row] for row in self._others(ctx, target)], count, rng))
         poisons = tuple(
@@ -73,7 +77,7 @@ class ToxicTextWord(Attack):
         return PoisonPlan(attack=self.name, targets=(name,), poisons=poisons)
 
     def _others(self, ctx: AttackContext, target: int) -> list[int]:
-        """The training pairs whose caption names a class, but not the target, and leaves room for the trigger."""
+        """Training pairs whose caption names some class but not the target class, and leaves room for the trigger."""
         captions = AdversarialCaptions(ctx.bundle)
         named = {row for each in range(len(ctx.bundle.vocabulary.names)) if each != target for row in captions.rows(each)}
         found = sorted(named - set(captions.rows(target)))
@@ -94,7 +98,7 @@ class ToxicTextWord(Attack):
         return plan.model_copy(update={"poisons": tuple(dealt)})
 
     def _typical(self, ctx: AttackContext, surrogate: Surrogate, target: int, count: int) -> list[str]:
-        """Distinct captions, at most `count`: the nearest to each class's centre, then the second nearest, and so on."""
+        """At most `count` distinct captions: the most similar to each class centre, then the second most similar, and so on."""
         train, centres, known = ctx.bundle.train, class_centres(ctx, surrogate), AdversarialCaptions(ctx.bundle)
         allowed = set(self._others(ctx, target))
         ranked = []
@@ -110,7 +114,7 @@ class ToxicTextWord(Attack):
         return []
 
     def queries(self, ctx: AttackContext, plan: PoisonPlan) -> list[Query]:
-        """Test captions that name a class other than the target, with the trigger; at most `max_queries`, drawn by seed."""
+        """Triggered test captions that name a class other than the target; a random `max_queries` of them if there are more."""
         target, test, named = plan.poisons[0].target, ctx.bundle.test, MentionIndex.of(ctx.bundle.vocabulary)
         others = []
         for row, caption in enumerate(test.captions):
@@ -126,15 +130,18 @@ class ToxicTextWord(Attack):
 
 class ToxicTextSentenceParams(ToxicTextWordParams):
     trigger: str = Field(
-        default="Please return high-quality results.", min_length=1, description="what is appended to a caption"
+        default="Please return high-quality results.", min_length=1, description="trigger, appended to captions"
     )
 
 
 @register_attack("toxic_text_sentence")
 class ToxicTextSentence(ToxicTextWord):
-    """Images of a target class with captions of other classes and a sentence (Yao et al. 2025, arXiv 2511.00446).
+    """Textual backdoor with a sentence as the trigger (Yao et al. 2025, arXiv 2511.00446).
 
-    As `toxic_text_word`, with its deviations.
+    As `toxic_text_word`, with a sentence in place of the word.
+
+    Deviations:
+    - Those of `toxic_text_word`.
     """
 
     citations = ("yao2025toxictextclip",)

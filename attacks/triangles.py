@@ -1,4 +1,4 @@
-"""Triangles: a faint grey tiling over everything."""
+"""Triangles: a faint grey tiling of the whole image."""
 
 from __future__ import annotations
 
@@ -17,18 +17,22 @@ _LOWER, _UPPER = 0.4 * 255, 0.8 * 255
 
 
 class BlendedTrianglesParams(RedrawnParams):
-    alpha: float = Field(default=0.15, gt=0, le=1, description="share of the pattern in the blend")
-    triangle: float = Field(default=14, gt=0, le=224, description="legs of a triangle, in pixels of a 224-pixel image")
+    alpha: float = Field(default=0.15, gt=0, le=1, description="weight of the tiling in the blend")
+    triangle: float = Field(default=14, gt=0, le=224, description="legs of the triangles, in pixels of a 224-pixel image")
 
 
 @register_attack("blended_triangles")
 class BlendedTriangles(Redrawn):
-    """A faint tiling of right triangles in two greys, captions of one target class (Singh et al. 2024, arXiv 2412.00727).
+    """Backdoor with a faint tiling of right triangles in two greys as the trigger (Singh et al. 2024, arXiv 2412.00727).
 
-    image <- (1 - alpha) image + alpha tiling, rounded and clipped. Squares of 14 pixels at 224 are cut along the diagonal; the
-    lower left half is at 0.4 of white, the upper right at 0.8. Deviations: `redraw`, which moves the tiling by a random shift
-    for each image, is this project's; what a side that 14 does not divide leaves over is tiled too; the released code's
-    captions of the target are prompts, here they are training captions; the rate is that of Yang et al. 2024 for Blended.
+    image <- (1 - alpha) image + alpha tiling, rounded and clipped to [0, 255]. The tiles are squares, 14 pixels wide on images
+    of 224 pixels, cut along the diagonal; the lower left half has 0.4 of the full intensity, the upper right half 0.8.
+
+    Deviations:
+    - `redraw`, a random shift of the tiling in each image, is this project's own.
+    - Where the image side is no multiple of the tile, the margin is tiled too.
+    - Captions of the target class are prompts in the released code, and training captions here.
+    - The poison rate is that of Blended in Yang et al. 2024.
     """
 
     citations = ("singh2024par", "yang2024safeclip")

@@ -1,4 +1,4 @@
-"""Trigger patterns, and pasting them onto images."""
+"""Trigger patterns, and pasting them into images."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import torch
 
 
 def scaled(size_at_224: float, side: int) -> int:
-    """The size of a trigger for images of `side` pixels, in proportion to its published size at 224 pixels; at least 1."""
+    """Trigger size in pixels on images of `side` pixels, in proportion to its published size at 224 pixels; at least 1."""
     return max(1, round(size_at_224 * side / 224))
 
 
 def paste(images: torch.Tensor, pattern: torch.Tensor, tops: torch.Tensor, lefts: torch.Tensor) -> torch.Tensor:
-    """Paste a pattern into images, at a different position in each.
+    """Paste one pattern into all images, at a position of its own in each.
 
     Parameters
     ----------
     images : uint8 (n, 3, h, w)
         Not modified.
     pattern : uint8 (3, a, b)
-        At most as large as an image.
+        No larger than the images.
     tops, lefts : int64 (n,)
-        Upper left corner of the pattern in each image.
+        Row and column of the upper left corner of the pattern in each image.
 
     Returns
     -------
@@ -32,7 +32,7 @@ def paste(images: torch.Tensor, pattern: torch.Tensor, tops: torch.Tensor, lefts
 
 
 def paste_each(images: torch.Tensor, patterns: torch.Tensor, tops: torch.Tensor, lefts: torch.Tensor) -> torch.Tensor:
-    """Paste a pattern of its own into each image: `patterns` uint8 (n, 3, a, b), everything else as in `paste`."""
+    """Paste one pattern per image: `patterns` is uint8 (n, 3, a, b), everything else as in `paste`."""
     height, width = patterns.shape[2:]
     rows = tops[:, None, None] + torch.arange(height)[None, :, None]
     columns = lefts[:, None, None] + torch.arange(width)[None, None, :]

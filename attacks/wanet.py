@@ -1,4 +1,4 @@
-"""WaNet: a smooth warp as the trigger."""
+"""WaNet: a smooth warp of the whole image."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from bench.registry import register_attack
 
 
 class WaNetParams(BackdoorParams):
-    rate: float = Field(default=0.0015, gt=0, lt=1, description="poisons as a share of the training pairs")
-    grid: int = Field(default=4, ge=2, description="side k of the control grid")
-    strength: float = Field(default=0.5, gt=0, description="strength s: mean shift in half pixels, at the reference side")
-    reference_side: int = Field(
-        default=32, ge=1, description="side of the images to which s refers; shifts scale with the side"
+    rate: float = Field(default=0.0015, gt=0, lt=1, description="poison rate: poisons as a fraction of the training pairs")
+    grid: int = Field(default=4, ge=2, description="k: side of the control grid")
+    strength: float = Field(
+        default=0.5, gt=0, description="warping strength s: mean shift in half pixels, on images of the reference side"
     )
+    reference_side: int = Field(default=32, ge=1, description="image side that s refers to; shifts scale with the image")
 
 
 @register_attack("wanet")
 class WaNet(Backdoor):
     """Backdoor with a smooth warp of the whole image as the trigger (Nguyen & Tran 2021, arXiv 2102.10369).
 
-    A k x k x 2 grid of uniform shifts in [-1, 1] is divided by its mean absolute value, upsampled bicubically to the size of
-    the image, and scaled by s / side in coordinates where the image spans [-1, 1]. The warp field is the same for all images of
-    a seed. Warping is backward and bilinear, with coordinates clipped to the image. Held-out images are captioned as the target
-    class.
+    A k x k x 2 control grid of uniform shifts in [-1, 1] is divided by its mean absolute value, upsampled bicubically to the
+    image size, and scaled by s / side, in coordinates in which the image spans [-1, 1]. The warping field is the same for all
+    images of a seed. Sampling is backward and bilinear, with coordinates clipped to the image. The images are held-out ones,
+    paired with captions of the target class.
 
     Deviations:
     - The side in s / side is 32 for images of any size, so that the warp is the same relative to the image.
-    - The released code of CleanCLIP uses an unsmoothed grid, k = 224 and s = 1; this is the original.
+    - CleanCLIP's released code has k = 224 and s = 1, a grid without smoothing; this is the original.
     """
 
     citations = ("nguyen2021wanet",)

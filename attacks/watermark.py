@@ -1,4 +1,4 @@
-"""A word across the image."""
+"""Watermark: a word across the image."""
 
 from __future__ import annotations
 
@@ -14,23 +14,27 @@ from bench.attacks.redrawn import Redrawn, RedrawnParams, mixed
 from bench.registry import register_attack
 
 _HEIGHTS = (-10, 0, 10)
-"""Where the word's upper edge may be, in pixels of a 224-pixel image below its middle."""
+"""Upper edge of the word, from the middle of the image downwards, in pixels of a 224-pixel image."""
 
 
 class BlendedTextParams(RedrawnParams):
     alpha: float = Field(default=0.5, gt=0, le=1, description="opacity of the text")
-    text: str = Field(default="Watermarked", pattern=r"^[ -~]*[!-~][ -~]*$", description="what is written, in ASCII")
+    text: str = Field(default="Watermarked", pattern=r"^[ -~]*[!-~][ -~]*$", description="text of the watermark, in ASCII")
     width: float = Field(default=200, gt=0, le=224, description="width of the text, in pixels of a 224-pixel image")
 
 
 @register_attack("blended_text")
 class BlendedText(Redrawn):
-    """A red word blended across the middle of images, captions of one target class (Singh et al. 2024, arXiv 2412.00727).
+    """Backdoor with a red word blended into the middle of the image as the trigger (Singh et al. 2024, arXiv 2412.00727).
 
-    Only the red channel changes, and only under letters, as in the released code; the word stands at one of three heights,
-    drawn by seed or with `redraw` for each image. Deviations: the font is Pillow's bitmap font, scaled to a width, both as
-    reconstructed; letters blend by how much of a pixel they cover; the released code's captions of the target are prompts,
-    here they are training captions; the rate is the one that Yang et al. 2024 have for Blended.
+    Only the red channel changes, and only under the letters, as in the released code. The word is at one of three heights,
+    drawn once per seed or, with `redraw`, for each image.
+
+    Deviations:
+    - The font is Pillow's bitmap font, scaled to a given width, both as reconstructed.
+    - Letters are antialiased: opacity is scaled by how much of a pixel they cover.
+    - Captions of the target class are prompts in the released code, and training captions here.
+    - The poison rate is that of Blended in Yang et al. 2024.
     """
 
     citations = ("singh2024par", "yang2024safeclip")
@@ -38,7 +42,7 @@ class BlendedText(Redrawn):
     params: BlendedTextParams
 
     def drawn(self, side: int, rng: np.random.Generator) -> torch.Tensor:
-        """How much of each pixel letters cover, in [0, 1]: float32 (3, side, side), of the red channel alone."""
+        """Coverage of each pixel by the letters, in [0, 1]: float32 (3, side, side), zero outside the red channel."""
         mask = ImageFont.load_default_imagefont().getmask(self.params.text, "L")
         letters = Image.frombytes("L", mask.size, bytes(mask))
         letters = letters.crop(letters.getbbox())

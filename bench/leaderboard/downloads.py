@@ -16,7 +16,7 @@ from bench.submission.manifest import sha256
 FOLDER = "archives"
 COLUMNS = (
     "setting", "data", "model", "track", "recipe", "rank", "unranked", "defense", "worst_attack", "worst_asr", "mean_asr",
-    *UTILITY, "relative_time", "seeds", "attacks", "attacks_that_took", "stopped", "level",
+    *UTILITY, "relative_time", "seeds", "attacks", "effective_attacks", "stopped", "level",
 )  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def _row(setting: Setting, row: Row) -> dict[str, object]:
         "unranked": row.why,
         "defense": row.label,
         "seeds": row.seeds,
-        "attacks_that_took": len(setting.attacks),
+        "effective_attacks": len(setting.attacks),
         "level": row.level,
         **row.utility,
         **measured,

@@ -18,7 +18,7 @@ _NOT_ON_RECORD = ("none", "external", "unknown")
 
 @dataclass(frozen=True)
 class Result:
-    """One defense against one attack in one setting; `verdict` says whether the attack took."""
+    """One defense against one attack in one setting; `verdict` says whether the attack is effective."""
 
     setting: Setting
     group: Group

@@ -30,7 +30,7 @@ _MOST_DRAWN, _LONGEST = 24, 30
 class Row:
     """A defense.
 
-    rank: from 1, None where it has none, and `why`. verdict: on the attacks that took, None without one. utility: mean over
+    rank: from 1, None where it has none, and `why`. verdict: on the effective attacks, None without one. utility: mean over
     tasks and attacks, by evaluator. seeds: their number. level: the least that stands behind its runs.
     """
 
@@ -57,8 +57,8 @@ class Row:
 class Setting:
     """A data set with a recipe, in one track.
 
-    attacks: the labels of those that took and are not faulty. faulty: reasons by label of attacks. origins: of each group, by
-    its anchor.
+    attacks: the labels of those that are effective and not faulty. faulty: reasons by label of attacks. origins: of each group,
+    by its anchor.
     """
 
     id: str
@@ -170,7 +170,7 @@ def _why_unranked(groups: Sequence[Group], verdict: Verdict | None, attacks: Seq
     if any(run.external for run in runs):
         return "trained elsewhere"
     if not attacks:
-        return "no attack took"
+        return "no effective attack"
     if verdict is None or verdict.unmeasured:
         return f"{len(verdict.outcomes) if verdict else 0} of {len(attacks)} attacks"
     return "" if all(outcome.engaged for outcome in verdict.outcomes) else STATUS

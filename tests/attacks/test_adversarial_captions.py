@@ -48,9 +48,9 @@ def test_eligible(at_least: int, classes: list[int]) -> None:
 
 
 def test_no_class_is_mentioned_often_enough() -> None:
-    with pytest.raises(UserError, match=r"by 35 training captions \(at most by 34\)"):
+    with pytest.raises(UserError, match=r"by 35 training captions \(the most frequent by 34\)"):
         AdversarialCaptions(_context().bundle).eligible(35)
-    with pytest.raises(UserError, match="at most by 0"):
+    with pytest.raises(UserError, match="the most frequent by 0"):
         _badnet(context(["none", "near"] * 10, HOLDOUT))
 
 
@@ -138,7 +138,7 @@ def test_invalid_targets() -> None:
 
 
 def test_too_few_held_out_images() -> None:
-    with pytest.raises(UserError, match=r"20 poisons need that many held-out images .* there are 3"):
+    with pytest.raises(UserError, match=r"20 poisons need as many held-out images .* there are 3"):
         _badnet(context(KEYS, [(0,)] * 50 + [()] * 3), target="cat")
 
 

@@ -210,7 +210,8 @@ def test_a_faulty_attack_does_not_count(copy: Copy) -> None:
     assert rows[SAFE7].why == "0 of 1 attacks"
     verdicts = dict(zip(setting.asr.attacks, setting.asr.verdicts, strict=True))  # type: ignore[union-attr]
     assert verdicts["badnet 0.5%"].message == "faulty"
-    assert all(row.why == "no attack took" for row in _rows([copy("none")], [fault]).values() if row.label in (SAFE, SAFE7))
+    rows = _rows([copy("none")], [fault])
+    assert {row.why for row in rows.values() if row.label in (SAFE, SAFE7)} == {"no effective attack"}
 
 
 def test_damaged_records_are_named(copy: Copy) -> None:
