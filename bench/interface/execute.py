@@ -82,7 +82,7 @@ def run_locally(
         and emulates_bf16(device)
         and any(cell.spec.train.precision == "bf16" for matrix in matrices for cell in matrix.cells)
     ):
-        print_plain(console, "This CPU has no bf16 instructions: --precision fp32 is faster here, with run keys of its own")
+        print_plain(console, "This CPU has no bf16 instructions: --precision fp32, under other keys, is several times as fast")
     if slots.count > 1:
         return _run_in_parallel(matrices, store, options, device, slots, console)
     if pending and slots.leaves_cores_idle:
