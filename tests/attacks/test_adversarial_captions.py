@@ -102,7 +102,7 @@ def test_the_published_rate_over_16_images() -> None:
 def test_tdpa_skips_images_that_show_every_class() -> None:
     ctx = context(KEYS, [(0, 1, 2)] * 30 + [(0,), (1,)])
     assert {poison.index for poison in _tdpa(ctx, images=2).poisons} == {30, 31}
-    with pytest.raises(UserError, match="only 2 of 3"):
+    with pytest.raises(UserError, match="3 target images are needed, and only 2"):
         _tdpa(ctx, images=3)
 
 

@@ -14,7 +14,7 @@ GIVEN = {
     "docs/adding-a-suite.md": ("1. Write the file", "3. Report it"),
     "docs/adding-an-attack.md": ("3. Try it in seconds", "4. Run it"),
     "docs/data.md": ("Targets and images",),
-    "docs/datasheet.md": ("Licences of other data sets",),
+    "docs/datasheet.md": ("Datasheet for scenes", "Licences of other data sets"),
     "docs/how-numbers-are-made.md": ("Intervals", "An ineffective attack", "A defense that did not engage", "Threads"),
     "docs/reading-the-report.md": ("The tables of a setting",),
     "docs/recipes.md": ("Two rules", "Schedules are shares of the run"),
