@@ -58,6 +58,8 @@ def _write_request(store: Store, request: RequestRecord, options: RunOptions) ->
     store.write_request(request.key, request)
     path = store.root / "requests" / f"{request.key}.toml"
     if not path.exists():
+        precisions = {cell.spec.train.precision for cell in request.cells if cell.spec}
+        options = options.model_copy(update={"precision": precisions.pop()}) if len(precisions) == 1 else options
         with atomic_write(path) as stream:
             stream.write(config_text(options).encode())
 

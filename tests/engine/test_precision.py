@@ -211,11 +211,15 @@ def test_auto_is_fp32_where_bf16_is_emulated(
     assert resolve(given, settings, CPU) == (None if given == "auto" else given)
 
 
-def test_the_file_that_repeats_a_run_names_the_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("known", "precision"), [({}, "fp32"), ({"amx_bf16": True}, "bf16")])
+def test_the_file_that_repeats_a_run_names_the_precision(
+    known: dict[str, Any], precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """So it repeats it on any machine."""
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64"}, raising=False)
+    capabilities = {"architecture": "x86_64", **known}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     bench.run(attack="none", defense="clip", evaluator="zero_shot", set=SMALL, jobs="1", out=tmp_path, quiet=True)
     (file,) = (tmp_path / "requests").glob("*.toml")
-    assert 'precision = "fp32"' in file.read_text()
+    assert f'precision = "{precision}"' in file.read_text()
     (record,) = bench.load_results(tmp_path).run_key.unique()
-    assert json.loads((tmp_path / "runs" / record / "run.json").read_text())["spec"]["train"]["precision"] == "fp32"
+    assert json.loads((tmp_path / "runs" / record / "run.json").read_text())["spec"]["train"]["precision"] == precision
