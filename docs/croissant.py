@@ -19,9 +19,9 @@ from bench.api import DataPlace
 from bench.data.scenes import ScenesDataset
 from bench.data.scenes.dataset import ScenesParams
 
-DOCS = Path(__file__).parent
+DOCS = Path(__file__).resolve().parent
 FILE = DOCS / "scenes.croissant.json"
-GENERATOR = Path(bench.data.scenes.__file__).parent
+GENERATOR = Path(bench.data.scenes.__file__).resolve().parent
 EXPORT = "bench poison --data scenes --attack none --format csv --to scenes"
 PURPOSES = {
     "train": "pairs that models are trained on, and that attacks poison",
