@@ -81,8 +81,8 @@ class CLIPFilter(Filter):
         return super().telemetry() | self._mismatch_telemetry
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"told": self._mismatch_telemetry}
+        return super().state_dict() | {"telemetry": self._mismatch_telemetry}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self._mismatch_telemetry = state.get("told", {})
+        self._mismatch_telemetry = state.get("telemetry", {})

@@ -58,7 +58,7 @@ precision_option = click.option(
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
     default="auto",
     show_default=True,
-    help="auto: as in the recipe; fp16, with gradient scaling, is for GPUs without bf16.",
+    help="auto: the recipe's, but fp32 on a CPU without bf16 instructions; fp16, with gradient scaling, for GPUs without.",
 )
 out_option = click.option(
     "--out", type=click.Path(path_type=Path), default=OUT, show_default=True, metavar="DIR", help="Results folder."

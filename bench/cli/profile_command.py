@@ -134,6 +134,8 @@ def command(**given: Any) -> None:
 
 def _matrices(options: _Options, defenses: Sequence[str], sizes: Sequence[int]) -> Iterator[Matrix]:
     """A matrix for each training set size, or one for the default size."""
+    from bench.interface.precision import resolve
+    from bench.matrix.device import device_of
     from bench.matrix.expand import MatrixRequest, expand
 
     data, data_root = split_data_root(options.data, options.data_root)
@@ -144,7 +146,7 @@ def _matrices(options: _Options, defenses: Sequence[str], sizes: Sequence[int]) 
         data_root=data_root,
         model=options.model,
         recipe=options.recipe,
-        precision=None if options.precision == "auto" else options.precision,
+        precision=resolve(options.precision, options.options, device_of(options.device)),
         options=options.options,
     )
     if not sizes:

@@ -105,8 +105,8 @@ class CocoWriter:
         name = f"{self._count:012d}.{self._ending}"
         (self._folder / "train2017" / name).write_bytes(image)
         row = {"id": self._count, "file_name": name, "width": self._side, "height": self._side}
-        said = {"id": self._count, "image_id": self._count, "caption": caption}
-        for stream, entry in ((self._images, row), (self._captions, said)):
+        annotation = {"id": self._count, "image_id": self._count, "caption": caption}
+        for stream, entry in ((self._images, row), (self._captions, annotation)):
             stream.write(f"{comma}\n{json.dumps(entry, ensure_ascii=False)}")
 
     def close(self) -> None:

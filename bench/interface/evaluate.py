@@ -17,6 +17,7 @@ from bench.errors import UserError
 from bench.interface.build import data_and_recipe
 from bench.interface.options import RunOptions
 from bench.interface.plugins import load_plugins
+from bench.interface.precision import resolve
 from bench.interface.results import COLUMNS
 from bench.matrix.device import device_of
 from bench.matrix.evaluation import CellEvalContext, CellModels
@@ -119,7 +120,7 @@ def evaluate(
     device : str
         "auto" (a GPU if there is one), "cpu", "cuda", "cuda:N" or "mps".
     precision : {"auto", "fp32", "bf16", "fp16"}
-        "auto" is the recipe's.
+        "auto" is the recipe's, but fp32 on a CPU without bf16 instructions.
 
     Returns
     -------
@@ -156,7 +157,6 @@ def evaluate(
 def undefended_cell(options: RunOptions, attack: str) -> tuple[Cell, Workspace]:
     """The undefended cell whose probes are used."""
     data = data_and_recipe(options, "scenes")
-    precision = None if options.precision == "auto" else options.precision
     request = MatrixRequest(
         attacks=[attack],
         defenses=[UNDEFENDED],
@@ -164,7 +164,7 @@ def undefended_cell(options: RunOptions, attack: str) -> tuple[Cell, Workspace]:
         seeds=options.seeds,
         downstream_root=options.downstream_root,
         model=options.model,
-        precision=precision,
+        precision=resolve(options.precision, options.settings, device_of(options.device)),
         options=options.settings,
         **data,
     )

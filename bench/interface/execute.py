@@ -58,6 +58,8 @@ def _write_request(store: Store, request: RequestRecord, options: RunOptions) ->
     store.write_request(request.key, request)
     path = store.root / "requests" / f"{request.key}.toml"
     if not path.exists():
+        precisions = {cell.spec.train.precision for cell in request.cells if cell.spec}
+        options = options.model_copy(update={"precision": precisions.pop()}) if len(precisions) == 1 else options
         with atomic_write(path) as stream:
             stream.write(config_text(options).encode())
 
@@ -82,7 +84,7 @@ def run_locally(
         and emulates_bf16(device)
         and any(cell.spec.train.precision == "bf16" for matrix in matrices for cell in matrix.cells)
     ):
-        print_plain(console, "This CPU has no bf16 instructions: --precision fp32 is faster here, with run keys of its own")
+        print_plain(console, "This CPU has no bf16 instructions: --precision fp32, under other keys, is several times as fast")
     if slots.count > 1:
         return _run_in_parallel(matrices, store, options, device, slots, console)
     if pending and slots.leaves_cores_idle:

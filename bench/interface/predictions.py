@@ -101,5 +101,5 @@ def _of_run(rows: pd.DataFrame, run: Run, evaluator: str) -> pd.DataFrame:
         "run_key": run.key,
         "evaluator": evaluator,
     }
-    told = {column: pd.Categorical([name] * len(rows)) for column, name in names.items()}
-    return rows.assign(seed=run.seed, **told)[list(COLUMNS)]
+    labels = {column: pd.Categorical([name] * len(rows)) for column, name in names.items()}
+    return rows.assign(seed=run.seed, **labels)[list(COLUMNS)]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 
 from bench.cluster.options import RayOptions, SlurmOptions
+from bench.console import print_plain
 from bench.errors import Stopped, UserError
 from bench.interface import execute
 from bench.interface.build import RunPlan, build_matrices
@@ -140,7 +141,8 @@ def run(
     device : str
         "auto" (a GPU if there is one), "cpu", "cuda", "cuda:N" or "mps".
     precision : {"auto", "fp32", "bf16", "fp16"}
-        "auto" is the recipe's; "fp16", with gradient scaling, is for GPUs without bf16.
+        "auto" is the recipe's, but fp32 on a CPU without bf16 instructions; "fp16", with gradient scaling, is for GPUs without
+        bf16.
     jobs : int or str, optional
         Number of cells that run in parallel, each in its own process. "auto", the default, is one for each CPU core, with one
         thread, or one for each GPU. With 1 they run one after the other in this process.
@@ -185,7 +187,7 @@ def run(
     bench.UserError
         For bad input, or if the disk is full.
     KeyboardInterrupt
-        After Ctrl-C or a notebook's stop button, once the current step is run_cellsed and checkpointed.
+        After Ctrl-C or a notebook's stop button, once the current step is finished and checkpointed.
     bench.Stopped
         After SIGTERM, likewise. Outside the main thread, Python delivers no signals, and a run cannot be stopped.
 
@@ -201,6 +203,19 @@ def run(
         if stopped.number == signal.SIGINT:
             raise KeyboardInterrupt from None
         raise
+
+
+def _with_precision(options: RunOptions, device: torch.device, console: Console) -> RunOptions:
+    """The options with the precision that "auto" stands for on this device."""
+    from bench.interface.precision import resolve
+
+    precision = resolve(options.precision, options.settings, device) or options.precision
+    if precision != options.precision:
+        print_plain(
+            console,
+            f"This CPU has no bf16 instructions, so cells train in {precision}; --precision bf16 continues records in bf16",
+        )
+    return options.model_copy(update={"precision": precision})
 
 
 def _run(options: RunOptions, quiet: bool) -> Results:
@@ -230,6 +245,8 @@ def _run(options: RunOptions, quiet: bool) -> Results:
             f"torchrun and --executor {options.executor} exclude each other: a cell on {cluster.system} is one process"
         )
     console = Console(quiet=quiet or not ranks.is_main)
+    if not cluster:
+        options = _with_precision(options, device, console)
     plan = build_matrices(options, console)
     outcomes: Counter[str] = Counter()
     if not options.dry_run:

@@ -121,8 +121,8 @@ def evaluate(evaluation: CellEvaluation, ctx: CellEvalContext) -> tuple[EvalReco
     evaluator = entry.plugin(entry.plugin.Params.model_validate(evaluation.evaluator.params))
     measurements = evaluator.evaluate(ctx)
     sets = ctx.downstream.record() if entry.plugin.needs_tasks and ctx.downstream.tasks else None
-    told, file = filed(ctx.kept) if ctx.kept else (None, None)
-    more: dict[str, Any] = {"downstream": DownstreamRecord.of(sets) if sets else None, "predictions": told}
+    predictions, file = filed(ctx.kept) if ctx.kept else (None, None)
+    more: dict[str, Any] = {"downstream": DownstreamRecord.of(sets) if sets else None, "predictions": predictions}
     record = EvalRecord(
         evaluator=PluginRecord.of(evaluation.evaluator.model_dump(mode="json")),
         clean_run_key=keys.run_key(evaluation.clean) if evaluation.clean else None,

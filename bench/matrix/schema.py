@@ -83,6 +83,7 @@ class TrainRecord(RecordModel):
     epochs: Count | None = None
     batch_size: Count | None = None
     lr: Number | None = None
+    precision: str | None = None
 
 
 class SpecRecord(RecordModel):

@@ -62,9 +62,9 @@ def _points(evaluation: Evaluation, metric: MetricRecord) -> Points:
 
 def _panel(group: Group, run: Run, name: str, metric: MetricRecord, points: Points) -> Panel:
     poisons = run.record.poison.pairs if run.record and run.record.poison and metric.axis == POISONS else None
-    told = [f"{number(value, metric.unit)}% at {at:,.0f}" for at, value in points if at in (0, poisons)]
+    shown = [f"{number(value, metric.unit)}% at {at:,.0f}" for at, value in points if at in (0, poisons)]
     drawing = _plot(points, metric.axis, poisons, f"{group.name}: {name} by {metric.axis}")
-    return Panel(name, run.seed, f"run-{run.key}", f"{metric.description}: {', '.join(told)} {metric.axis}.", drawing)
+    return Panel(name, run.seed, f"run-{run.key}", f"{metric.description}: {', '.join(shown)} {metric.axis}.", drawing)
 
 
 def _plot(points: Points, axis: str, poisons: int | None, title: str) -> Plot:

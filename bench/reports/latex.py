@@ -9,23 +9,25 @@ from collections.abc import Iterable, Sequence
 from bench.reports.paper import PaperCell, PaperRow, PaperTable
 
 HEAD = "% In the preamble: \\usepackage{booktabs}\n"
-_SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "−": "$-$",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "·": r"$\cdot$",
-    "→": r"$\to$",
-    "–": "--",
-    "…": r"\dots{}",
-    "≥": r"$\geq$",
-    **{mark: rf"\{mark}" for mark in "{}$&#_%"},
-}
+_SPECIAL = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "−": "$-$",
+        "±": r"$\pm$",
+        "×": r"$\times$",
+        "·": r"$\cdot$",
+        "→": r"$\to$",
+        "–": "--",
+        "…": r"\dots{}",
+        "≥": r"$\geq$",
+        **{mark: rf"\{mark}" for mark in "{}$&#_%"},
+    }
+)
 LEGEND = (
     r"Fractions are in percent. Below each mean: the standard deviation over seeds, with the (smallest) $n$ of a seed, and the "
     r"95\% Wilson interval of the counts pooled over seeds; for a single seed, its 95\% interval. The best result is bold."
@@ -44,7 +46,7 @@ HEAD_WIDTH = 12
 
 def escaped(text: str) -> str:
     """Escape a text for LaTeX, on one line, with text between backticks as code."""
-    printed = "".join(_SPECIAL.get(letter, letter) for letter in " ".join(text.split()))
+    printed = " ".join(text.split()).translate(_SPECIAL)
     return re.sub("`([^`]*)`", r"\\texttt{\1}", printed)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from bench.reports.effectiveness import INEFFECTIVE, judge_attack
 from bench.reports.engagement import engaged, engagement_columns, engagement_notes
 from bench.reports.measures import METRICS, UTILITY, Metric, point_for, tasks_of
 from bench.reports.notes import Note, Notes
 from bench.reports.records import Run
 from bench.reports.stats import Point, Pooled, Stat, best_of, pooled
 from bench.reports.suite_variants import SuiteVariant
-from bench.reports.tables import ASR, FLOOR, INEFFECTIVE, Cell, judge_attack, worst
+from bench.reports.tables import ASR, FLOOR, Cell, worst
 from bench.suites.parts import Column, Row
 from bench.suites.suite import MINUS_CLIP, NO_PLUGIN, PRINTED_ONLY, UNDEFENDED, Condition, TableCell
 

@@ -38,7 +38,7 @@ def within_seeds(store: Store, section: Section, defense: str, against: str) -> 
 
 
 def _same_seed(section: Section, attack: str, defense: str, against: str) -> Iterator[tuple[Run, Run]]:
-    groups = [section.groups.get((attack, name)) for name in (defense, against)]
+    groups = [section.group(attack, name) for name in (defense, against)]
     own, other = ({run.seed: run for run in group.runs} if group else {} for group in groups)
     yield from ((own[seed], other[seed]) for seed in sorted(own.keys() & other.keys()))
 

@@ -43,18 +43,18 @@ def check_measurements(file: str, recorded: EvalRecord, here: EvalRecord, tolera
         if each.n != other.n:
             raise Flaw(file, f"{metric} of {task} is on {each.n} images, {by} gives it on {other.n}")
         for name in ("value", "ci_low", "ci_high"):
-            told, found = getattr(each, name), getattr(other, name)
-            if not _close(told, found, tolerance):
+            claimed, found = getattr(each, name), getattr(other, name)
+            if not _close(claimed, found, tolerance):
                 what = metric if name == "value" else f"{name} of {metric}"
-                raise Flaw(file, f"{what} of {task} is {told}, but {by} gives {found}")
+                raise Flaw(file, f"{what} of {task} is {claimed}, but {by} gives {found}")
 
 
 def _by_place(measurements: Sequence[MeasurementRecord]) -> dict[tuple[str, str], MeasurementRecord]:
     return {(each.metric, each.task): each for each in measurements}
 
 
-def _close(told: float | None, found: float | None, tolerance: float) -> bool:
+def _close(claimed: float | None, found: float | None, tolerance: float) -> bool:
     """Fractions by their difference, larger numbers by their ratio."""
-    if told is None or found is None:
-        return told is found
-    return abs(told - found) <= tolerance * max(1.0, abs(found))
+    if claimed is None or found is None:
+        return claimed is found
+    return abs(claimed - found) <= tolerance * max(1.0, abs(found))

@@ -107,14 +107,14 @@ def _is_loaded(plugin: PluginRecord) -> bool:
 def _rebuild(
     records: Records, key: str, measures: Mapping[str, PluginSpec], roots: Mapping[str, Path], opened: dict[str, Expander]
 ) -> Rebuilt:
-    told, file = records.spec(key), run_path(key)
-    settings = settings_of(file, told, measures)
+    claimed, file = records.spec(key), run_path(key)
+    settings = settings_of(file, claimed, measures)
     name, options, model, _ = settings.args
     place = canonical([name, options, model])
     if place not in opened:
         opened[place] = Expander(settings, name, roots.get(name), [evaluators[each] for each in measures], None, None)
     expander = opened[place]
-    spec = spec_of(file, told, expander.workspace.data)
+    spec = spec_of(file, claimed, expander.workspace.data)
     if key in records.runs:
         check_engagement(file, records.runs[key], spec)
     expander.model = spec.model
@@ -162,11 +162,15 @@ def _name(record: EvalRecord) -> str:
 
 def _check_poison(records: Records, key: str, found: Rebuilt) -> None:
     """Raise Flaw unless the attack makes the recorded poison here; of a crafted one, the choices before crafting."""
-    cell, workspace, told = found.cell, found.workspace, poison_manifest(records.root, key)
-    if cell.spec.attack is None or told is None:
+    cell, workspace, claimed = found.cell, found.workspace, poison_manifest(records.root, key)
+    if cell.spec.attack is None or claimed is None:
         return
     _, plan, _ = workspace.poison(cell.spec)
-    same = _choices(told) == _choices(plan.manifest()) if cell.surrogate else told == {"hash": plan.hash(), **plan.manifest()}
+    same = (
+        _choices(claimed) == _choices(plan.manifest())
+        if cell.surrogate
+        else claimed == {"hash": plan.hash(), **plan.manifest()}
+    )
     if not same:
         file = f"runs/{key}/poison.json"
         raise Flaw(file, f"{cell.spec.attack.name} with seed {cell.spec.seed} makes other poison of {workspace.data.name} here")

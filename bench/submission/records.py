@@ -176,10 +176,10 @@ def _check_poison(records: Records, key: str) -> None:
         raise Flaw(file, f"missing, though {attack} poisons the run" if attack else "there, though nothing poisons the run")
     if manifest is None:
         return
-    told = manifest.pop("hash", None)
-    if hashlib.sha256(canonical(manifest).encode()).hexdigest() != told:
+    claimed = manifest.pop("hash", None)
+    if hashlib.sha256(canonical(manifest).encode()).hexdigest() != claimed:
         raise Flaw(file, "its hash is not that of its content")
-    if manifest.get("attack") != attack or record.poison is None or record.poison.hash != told:
+    if manifest.get("attack") != attack or record.poison is None or record.poison.hash != claimed:
         raise Flaw(file, "not the poison that run.json names")
 
 

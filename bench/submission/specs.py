@@ -22,14 +22,14 @@ from bench.training.engagement import engagement
 _TRAINED_HERE = ("undefended", "clean")
 
 
-def spec_of(file: str, told: SpecRecord, data: DataSpec) -> RunSpec:
+def spec_of(file: str, claimed: SpecRecord, data: DataSpec) -> RunSpec:
     """A recorded specification.
 
     Parameters
     ----------
     file : str
         The record's, for messages.
-    told : SpecRecord
+    claimed : SpecRecord
     data : DataSpec
         The data set that its parameters open here.
 
@@ -38,7 +38,7 @@ def spec_of(file: str, told: SpecRecord, data: DataSpec) -> RunSpec:
     Flaw
         If engine, model, data set or a method are not what they are here for these parameters.
     """
-    spec = _validated(file, told)
+    spec = _validated(file, claimed)
     wanted = {
         "engine": sources.engine(),
         "data": data,
@@ -53,9 +53,9 @@ def spec_of(file: str, told: SpecRecord, data: DataSpec) -> RunSpec:
     return spec
 
 
-def settings_of(file: str, told: SpecRecord, measures: Mapping[str, PluginSpec]) -> Settings:
+def settings_of(file: str, claimed: SpecRecord, measures: Mapping[str, PluginSpec]) -> Settings:
     """Settings with the data options and model of a specification, and with the options of these evaluators."""
-    spec = _validated(file, told)
+    spec = _validated(file, claimed)
     if spec.model.name not in factory.model_names():  # open_clip would fetch other names from a hub, or read a folder
         raise Flaw(file, f"no model is named {spec.model.name[:60]!a}")
     options = {name: _given(each.params) for name, each in measures.items()}
@@ -63,9 +63,9 @@ def settings_of(file: str, told: SpecRecord, measures: Mapping[str, PluginSpec])
     return Settings(spec.data.name, parse_settings(tree), spec.model.name)
 
 
-def _validated(file: str, told: SpecRecord) -> RunSpec:
+def _validated(file: str, claimed: SpecRecord) -> RunSpec:
     try:
-        return RunSpec.model_validate(told.dump())
+        return RunSpec.model_validate(claimed.dump())
     except ValidationError as error:
         first = error.errors()[0]
         raise Flaw(file, f"spec.{'.'.join(map(str, first['loc']))[:100]}: {first['msg']}") from None
@@ -108,10 +108,14 @@ def _base(file: str, spec: PluginSpec, name: str) -> PluginSpec:
 
 def evaluator_of(file: str, record: EvalRecord) -> PluginSpec:
     """The evaluator of a record. Raises Flaw unless it, and the metrics declared in the record, are what they are here."""
-    told = record.evaluator or PluginRecord(name="")
-    own, plugin, _ = _own(file, evaluators, told)
-    if (told.version, told.source, without_nulls(told.params.dump())) != (own.version, own.source, without_nulls(own.params)):
-        raise Flaw(file, f"measured by {_differing(own.model_copy(update=told.dump()), own)}")
+    claimed = record.evaluator or PluginRecord(name="")
+    own, plugin, _ = _own(file, evaluators, claimed)
+    if (claimed.version, claimed.source, without_nulls(claimed.params.dump())) != (
+        own.version,
+        own.source,
+        without_nulls(own.params),
+    ):
+        raise Flaw(file, f"measured by {_differing(own.model_copy(update=claimed.dump()), own)}")
     here = [MetricRecord.of(metric.model_dump()) for metric in plugin.metrics]  # type: ignore[attr-defined]
     if [_declared(each) for each in record.metrics] != [_declared(each) for each in here]:
         raise Flaw(file, f"declares other metrics than {own.name} has")

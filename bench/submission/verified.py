@@ -13,7 +13,7 @@ from bench.errors import UserError
 FILE = "verified.json"
 
 Level = Literal["claimed", "consistent", "measured again", "trained again"]
-"""What stands behind a number, from least to most.
+"""How far a number is verified, from least to most.
 
 claimed: its record, key and request fit each other. consistent: the code here also makes the same key, data set and poison.
 measured again: the weights in the archive give it. trained again: so does a new training.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 import bench
 from bench import plugins
 from bench.errors import UserError
+from bench.interface.precision import resolve
 from bench.jobs.slots import JobSlots
 from bench.matrix.cell import prepare
 from bench.matrix.device import device_of, emulates_bf16
@@ -188,3 +190,36 @@ def test_the_faster_precision_is_named_once(
     bench.run(**options, precision=precision, out=tmp_path)
     bench.run(**options, precision=precision, out=tmp_path)
     assert capfd.readouterr().out.count("has no bf16 instructions") == count
+
+
+@pytest.mark.parametrize(
+    ("given", "settings", "expected"),
+    [
+        ("auto", (), "fp32"),
+        ("auto", ("train.precision=bf16",), None),
+        ("auto", ("train.epochs=2",), "fp32"),
+        ("bf16", (), "bf16"),
+    ],
+)
+def test_auto_is_fp32_where_bf16_is_emulated(
+    given: str, settings: tuple[str, ...], expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64"}, raising=False)
+    assert resolve(given, settings, CPU) == expected
+    native = {"architecture": "x86_64", "amx_bf16": True}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: native, raising=False)
+    assert resolve(given, settings, CPU) == (None if given == "auto" else given)
+
+
+@pytest.mark.parametrize(("known", "precision"), [({}, "fp32"), ({"amx_bf16": True}, "bf16")])
+def test_the_file_that_repeats_a_run_names_the_precision(
+    known: dict[str, Any], precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it repeats it on any machine."""
+    capabilities = {"architecture": "x86_64", **known}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    bench.run(attack="none", defense="clip", evaluator="zero_shot", set=SMALL, jobs="1", out=tmp_path, quiet=True)
+    (file,) = (tmp_path / "requests").glob("*.toml")
+    assert f'precision = "{precision}"' in file.read_text()
+    (record,) = bench.load_results(tmp_path).run_key.unique()
+    assert json.loads((tmp_path / "runs" / record / "run.json").read_text())["spec"]["train"]["precision"] == precision

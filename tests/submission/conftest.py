@@ -1,15 +1,19 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from bench.cli import main
 from bench.submission.pack import submit
 
 SIZES = ("data.train=256", "data.holdout=64", "data.test=64", "data.probe_train=64", "train.epochs=1", "train.batch_size=64")
 SMALL = tuple(part for option in SIZES for part in ("--set", option))
 REPOSITORY = Path(__file__).parents[2]
+ACCEPTED, REFUSED = 0, 2
+Verify = Callable[..., tuple[int, str]]
 
 PLUGIN = '''
 """Plain CLIP with a smaller loss; says when it is imported."""
@@ -76,3 +80,19 @@ def light(results: Path, plugin: Path) -> Path:
     to = results.parent / "light.zip"
     submit(results, to, plugins=[plugin])
     return to
+
+
+@pytest.fixture
+def verify(registries: None, capsys: pytest.CaptureFixture[str]) -> Verify:
+    """Exit code and output of a verification in this process."""
+
+    def run(archive: Path, *options: object) -> tuple[int, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(["verify", str(archive), *map(str, options)])
+        said = capsys.readouterr()
+        code = int(ended.value.code or 0)
+        assert len(said.err.splitlines()) == (code == REFUSED)
+        return code, said.err if code else said.out
+
+    return run
