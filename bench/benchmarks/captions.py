@@ -79,7 +79,7 @@ def words() -> list[str]:
     """The whole words of CLIP's vocabulary in ASCII, most frequent first."""
     from open_clip.tokenizer import default_bpe
 
-    merges = gzip.decompress(Path(default_bpe()).read_bytes()).decode().split("\n")[1:]
+    merges = gzip.decompress(Path(default_bpe()).read_bytes()).decode().split("\n")[1:48895]  # the rest of the file is not used
     merged = ("".join(merge.split()) for merge in merges)
     return [word.removesuffix("</w>") for word in merged if word.endswith("</w>") and word.isascii() and word[:-4].isalpha()]
 

@@ -22,7 +22,7 @@ class ModelTokenizer(Protocol):
         ...
 
 
-_CACHE_SIZE = 1 << 17
+_CACHE_SIZE = 1 << 18
 
 
 def cached_by_word(tokenizer: ModelTokenizer) -> ModelTokenizer:
