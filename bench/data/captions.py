@@ -114,11 +114,12 @@ class CaptionTokens:
     @staticmethod
     def vocabulary(captions: Sequence[str], tokens: TokenRows, tokenize: Tokenize, synonyms: Synonyms) -> torch.Tensor:
         """Every token id that `plain` and `eda` can produce, before `compact`: int64 (m,), sorted."""
-        known: set[str] = set()
+        texts: set[str] = set()
         ids: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         for rows in _blocks(len(captions)):
-            known.update(words("\n".join(captions[rows.start : rows.stop])))
+            texts.update("\n".join(captions[rows.start : rows.stop]).split())
             ids = np.union1d(ids, _distinct(tokens[np.arange(rows.start, rows.stop)]))
+        known = set(words(" ".join(texts)))
         changed = [*sorted(known), *sorted({synonym for word in known for synonym in synonyms(word)})]
         for rows in _blocks(len(changed)):
             ids = np.union1d(ids, _distinct(tokenize(changed[rows.start : rows.stop]).numpy()))

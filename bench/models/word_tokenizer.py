@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Protocol
 
+import numpy as np
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 
@@ -21,15 +22,14 @@ class ModelTokenizer(Protocol):
         ...
 
 
-_PLAIN = re.compile(r"[A-Za-z0-9]*(?: [A-Za-z0-9]+)*")
-_CACHE_SIZE = 1 << 16
+_CACHE_SIZE = 1 << 18
 
 
 def cached_by_word(tokenizer: ModelTokenizer) -> ModelTokenizer:
     """A faster tokenizer with the same tokens: CLIP's own is cached by word, others are returned unchanged.
 
-    CLIP's tokenizer cleans and splits each text anew, which takes longer than all other processing of a caption. The tokens of
-    a text that consists of words and single spaces are those of its words.
+    CLIP's tokenizer cleans and splits each text anew, which takes longer than all other processing of a caption. Printable
+    ASCII without HTML entities is clean already, and no token reaches over a space, so its tokens are those of its words.
     """
     if type(tokenizer) is SimpleTokenizer and tokenizer.reduction_fn is None:  # type: ignore[attr-defined]
         return _WordTokenizer(tokenizer)
@@ -44,19 +44,20 @@ class _WordTokenizer:
 
     def __call__(self, texts: Sequence[str], context_length: int | None = None) -> torch.Tensor:
         """Tokens of texts, int64 (n, context length), padded with 0; a long text is truncated and keeps its end token."""
-        length, end = context_length or self._tokenizer.context_length, self._tokenizer.eot_token_id
-        rows = []
-        for text in texts:
-            row = [self._tokenizer.sot_token_id, *self._encoded(text), end]
-            if len(row) > length:
-                row = [*row[: length - 1], end]
-            rows.append(row + [0] * (length - len(row)))
-        return torch.tensor(rows, dtype=torch.int64).view(-1, length)
+        length = context_length or self._tokenizer.context_length
+        found = [self._encoded(text)[: length - 2] for text in texts]
+        counts = np.fromiter(map(len, found), np.int64, len(found))
+        tokens = np.zeros((len(found), length), dtype=np.int64)
+        tokens[:, 0] = self._tokenizer.sot_token_id
+        inner = np.arange(length - 2) < counts[:, None]
+        tokens[:, 1:-1][inner] = np.fromiter(chain.from_iterable(found), np.int64, counts.sum())
+        tokens[np.arange(len(found)), counts + 1] = self._tokenizer.eot_token_id
+        return torch.from_numpy(tokens)
 
     def _encoded(self, text: str) -> list[int]:
-        if not _PLAIN.fullmatch(text):
+        if not text.isascii() or not text.isprintable() or "&" in text:
             return list(self._tokenizer.encode(text))
-        return [token for word in text.split(" ") for token in self._word(word)]
+        return [token for word in text.split() for token in self._word(word)]
 
 
 def _cached(tokenizer: SimpleTokenizer) -> Callable[[str], tuple[int, ...]]:

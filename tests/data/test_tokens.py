@@ -1,6 +1,8 @@
 """Tokens in a file: the rows of the tokenizer, whatever happens to the file."""
 
+import multiprocessing
 from collections.abc import Sequence
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +101,32 @@ def test_an_interruption_leaves_no_file_and_progress_counts_every_caption(tmp_pa
     cached_tokens(CAPTIONS, Counting(), "x", tmp_path, heard.append)
     assert heard == sorted(set(heard))
     assert heard[-1] == len(CAPTIONS)
+
+
+def test_processes_that_fill_the_cache_at_once_leave_one_whole_file(tmp_path: Path) -> None:
+    start = multiprocessing.get_context("fork")
+    together = start.Barrier(3)
+    fillers = [start.Process(target=_fill, args=(tmp_path, together)) for _ in range(3)]
+    for each in fillers:
+        each.start()
+    for each in fillers:
+        each.join(60)
+    assert [each.exitcode for each in fillers] == [0, 0, 0]
+    assert len(list((tmp_path / "tokens").iterdir())) == 1
+    tokenize = Counting()
+    assert np.array_equal(kept(tmp_path, tokenize), Counting()(CAPTIONS).numpy())
+    assert tokenize.captions < 10
+
+
+def _fill(folder: Path, together: Barrier) -> None:
+    """Fill the cache, and wait before each block until the others have come as far."""
+
+    def wait(done: int) -> None:
+        together.wait(30)
+
+    tokens = cached_tokens(CAPTIONS, Counting(), "x", folder, wait)
+    assert isinstance(tokens, np.memmap)
+    assert np.array_equal(tokens, Counting()(CAPTIONS).numpy())
 
 
 def test_an_unwritable_cache_is_ignored(tmp_path: Path) -> None:

@@ -15,7 +15,12 @@ def test_tokens_are_those_of_the_whole_text(registries: None) -> None:
     texts = ["", "a", "  a b", "don't", "a&amp;b", "x" * 300]
     texts += ["".join(draw.choice(letters) for _ in range(draw.randint(0, 60))) for _ in range(300)]
     texts += [" ".join(draw.choice(words) for _ in range(draw.randint(1, 20))) for _ in range(300)]
-    assert torch.equal(ours(texts), whole(texts))
+    texts += ["".join(chr(draw.randrange(256)) for _ in range(draw.randint(1, 60))) for _ in range(300)]
+    texts += ["".join(chr(draw.randint(32, 126)) for _ in range(draw.randint(1, 200))) for _ in range(300)]
+    texts += ["<start_of_text>a<END_OF_TEXT>'S", "\x1b[31mred\x1b[0m", "a\tb\x1fc", "\u2028d", "&lt;e", "&ampf"]
+    for length in (3, 16, 77):
+        assert torch.equal(ours(texts, length), whole(texts, length))
+    assert ours([]).shape == (0, ours([""]).shape[1])
     assert ours(texts).dtype == torch.int64
 
 
