@@ -24,7 +24,6 @@ from bench.data.columns import Paths, Texts
 from bench.data.decoding import decode
 from bench.data.duplicates import Read
 from bench.data.files import CachedImages, ImageFiles
-from bench.data.forks import ahead
 from bench.data.samples import IMAGES, Index, ShardNotes, TableReader, hidden, shown
 from bench.data.shard_index import of_folder, of_tar, probe
 from bench.errors import UserError
@@ -156,15 +155,9 @@ def read(folder: Path, layout: Layout, table: TableReader, stamp: object, cache:
     found = Findings()
     shards, tars = _shards(folder, layout, found)
     indices, incomplete = [], []
-
-    def index_of(path: Path) -> Index:
-        return _cached(path, stamp, cache, partial(of_tar if tars else of_folder, path, table))
-
-    if cache is not None:
-        ahead([folder / name for name in shards if not _file(cache, folder / name).exists()], index_of)
     for name in shards:
         path = folder / name
-        index = index_of(path)
+        index = _cached(path, stamp, cache, partial(of_tar if tars else of_folder, path, table))
         notes = _notes(index)
         for kind, (count, first) in notes.found.items():
             found.note(kind, f"{shown(name)}/{first}", count)
@@ -249,10 +242,6 @@ def _stamp(path: Path) -> list[object]:
     return [status.st_size if path.is_file() else 0, status.st_mtime_ns]
 
 
-def _file(cache: Path, path: Path) -> Path:
-    return cache / "shards" / f"{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:24]}.npz"
-
-
 def _cached(path: Path, stamp: object, cache: Path | None, make: Callable[[], Index]) -> Index:
     """The index of a shard from the cache if the shard has not changed; otherwise made, and cached.
 
@@ -260,7 +249,7 @@ def _cached(path: Path, stamp: object, cache: Path | None, make: Callable[[], In
     """
     if cache is None:
         return make()
-    file = _file(cache, path)
+    file = cache / "shards" / f"{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:24]}.npz"
     written, table = json.dumps([_FORMAT, _stamp(path)]), json.dumps(stamp)
     with contextlib.suppress(Exception), np.load(file, allow_pickle=False) as stored:  # a damaged file is replaced
         if str(stored["stamp"]) == written:
