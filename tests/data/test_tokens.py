@@ -10,7 +10,8 @@ import open_clip
 import pytest
 import torch
 
-from bench.data.captions import PoisonedCaptions
+from bench.data.captions import CaptionTokens, PoisonedCaptions
+from bench.data.eda import words
 from bench.data.tokens import cached_tokens
 
 CAPTIONS = [f"a {colour} {thing}, number {number}" for number in range(400) for colour in ("red", "été") for thing in "abcdefg"]
@@ -148,3 +149,20 @@ def test_tokens_of_poisoned_captions_are_those_of_their_texts(tmp_path: Path) ->
         assert np.array_equal(tokens[rows], Counting()([expected[index] for index in rows]).numpy().reshape(-1, 13))
     alone = PoisonedCaptions(clean, [], np.arange(60), np.full(60, -1))
     assert np.array_equal(alone.tokens(kept(None, Counting(), clean), Counting())[np.arange(60)], Counting()(clean).numpy())
+
+
+def test_the_vocabulary_is_that_of_captions_words_and_synonyms() -> None:
+    """One caption after the other; words of two captions never run together."""
+    captions = ["A red,blue square", "unknown things", "don't — été", "", "a red circle", "the well-known cat's eye"] * 3
+
+    def tokenize(texts: Sequence[str]) -> torch.Tensor:
+        return open_clip.get_tokenizer("RN50")(list(texts), 16)
+
+    def synonyms(word: str) -> list[str]:
+        return {"red": ["crimson", "deep scarlet"], "été": ["summer"]}.get(word, [])
+
+    texts = {*captions, *(word for caption in captions for word in words(caption))}
+    texts |= {synonym for text in texts for synonym in synonyms(text)}
+    expected = sorted(set(tokenize(sorted(texts)).flatten().tolist()))
+    found = CaptionTokens.vocabulary(captions, tokenize(captions).numpy(), tokenize, synonyms)
+    assert found.tolist() == expected
