@@ -68,6 +68,7 @@ def run_locally(
     matrices: Sequence[Matrix], store: Store, options: RunOptions, device: torch.device, ranks: Ranks, console: Console
 ) -> Counter[str]:
     """Run every cell in this process, as rank 0, or in worker processes; returns numbers of cells by outcome."""
+    from bench.interface.precision import NO_BF16
     from bench.jobs.slots import JobSlots, available_cores
     from bench.matrix.device import emulates_bf16
     from bench.matrix.local import LocalExecutor, count_pending
@@ -84,7 +85,7 @@ def run_locally(
         and emulates_bf16(device)
         and any(cell.spec.train.precision == "bf16" for matrix in matrices for cell in matrix.cells)
     ):
-        print_plain(console, "This CPU has no bf16 instructions: --precision fp32, under other keys, is several times as fast")
+        print_plain(console, f"{NO_BF16}: --precision fp32, under other keys, is several times as fast")
     if slots.count > 1:
         return _run_in_parallel(matrices, store, options, device, slots, console)
     if pending and slots.leaves_cores_idle:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+NO_BF16 = "This CPU has no bf16 instructions"
+
 
 def resolve(precision: str, settings: Sequence[str], device: torch.device) -> str | None:
     """The precision to request; None is the recipe's.

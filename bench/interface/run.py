@@ -205,24 +205,12 @@ def run(
         raise
 
 
-def _with_precision(options: RunOptions, device: torch.device, console: Console) -> RunOptions:
-    """The options with the precision that "auto" stands for on this device."""
-    from bench.interface.precision import resolve
-
-    precision = resolve(options.precision, options.settings, device) or options.precision
-    if precision != options.precision:
-        print_plain(
-            console,
-            f"This CPU has no bf16 instructions, so cells train in {precision}; --precision bf16 continues records in bf16",
-        )
-    return options.model_copy(update={"precision": precision})
-
-
 def _run(options: RunOptions, quiet: bool) -> Results:
     ray = RayOptions.of(options.executor, options.ray_address, options.cpus_per_cell, options.gpus_per_cell)
     slurm = SlurmOptions.of(options.executor, options.slurm)
     cluster = ray or slurm
     load_plugins(options.plugin)
+    from bench.interface.precision import NO_BF16, resolve
     from bench.jobs.slots import parse_jobs
     from bench.matrix.device import device_of
     from bench.matrix.tracking import require
@@ -244,10 +232,12 @@ def _run(options: RunOptions, quiet: bool) -> Results:
         raise UserError(
             f"torchrun and --executor {options.executor} exclude each other: a cell on {cluster.system} is one process"
         )
-    console = Console(quiet=quiet or not ranks.is_main)
-    if not cluster:
-        options = _with_precision(options, device, console)
+    console, given = Console(quiet=quiet or not ranks.is_main), options.precision
+    if not cluster and (precision := resolve(options.precision, options.settings, device)):
+        options = options.model_copy(update={"precision": precision})
     plan = build_matrices(options, console)
+    if options.precision != given:
+        print_plain(console, f"{NO_BF16}, so cells train in {options.precision}; --precision bf16 continues records in bf16")
     outcomes: Counter[str] = Counter()
     if not options.dry_run:
         outcomes = _run_cells(plan, options, device, cluster, ranks, console)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from bench.benchmarks.validity import main
+from bench.suites.library import load
 
-REFERENCE = Path(__file__).parents[2] / "results" / "reference"
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "results" / "reference"
 
 
 def compared(first: Path, second: Path) -> list[str]:
@@ -50,3 +54,23 @@ def test_a_verdict_that_differs_and_the_order_with_it(repaired: Path) -> None:
     *rows, _, verdicts = compared(REFERENCE, repaired)
     assert verdicts == "11 of 12 verdicts are the same."
     assert "| **43.2** / 0.0 | 0.33 [" in rows[-1]
+
+
+def test_the_published_data_sets_on_the_page() -> None:
+    """Of RoCLIP's and SafeCLIP's verdicts on attacks that reach 30% on CLIP in both, those that are the same; 5% is stopped."""
+    suite = load("table1")
+    asr = {
+        (column.group, column.attack, row.label[0]): value
+        for row in suite.rows
+        for column, value in zip(suite.columns, row.published, strict=True)
+    }
+    sets, attacks = (list(dict.fromkeys(getattr(each, name) for each in suite.columns)) for name in ("group", "attack"))
+    page = (ROOT / "docs" / "validity.md").read_text(encoding="utf-8")
+    for one, other in combinations(sets, 2):
+        both = [attack for attack in attacks if min(asr[one, attack, "CLIP"], asr[other, attack, "CLIP"]) >= 30]
+        pairs = [(asr[one, attack, name], asr[other, attack, name]) for attack in both for name in ("RoCLIP", "SafeCLIP")]
+        same = sum((first <= 5) == (second <= 5) for first, second in pairs)
+        row = next(line for line in page.splitlines() if re.match(rf"\| {one} \|", line))
+        heads = next(line for line in page.splitlines() if line.startswith("| | CC3M |"))
+        cell = dict(zip(heads.split("|"), row.split("|"), strict=True))[f" {other} "]
+        assert cell.strip() == f"{same} of {len(pairs)}"

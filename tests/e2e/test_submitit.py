@@ -16,8 +16,8 @@ from .traces import SOURCE, check_none_twice, lines, values
 submitit = pytest.importorskip("submitit", reason="submitit is not installed: pip install 'clip-poison-bench[submitit]'")
 
 ON_SLURM = ("--executor", "submitit", "--slurm", "cluster=local")
-TWO = ("run", *SMALL, "--attack", "none", "--defense", "clip,cleanclip", "--evaluator", "zero_shot")
-ONE = ("run", *SMALL, "--attack", "none", "--evaluator", "zero_shot")
+TWO = ("run", *SMALL, "--attack", "none", "--defense", "clip,cleanclip", "--evaluator", "zero_shot", "--precision", "fp32")
+ONE = ("run", *SMALL, "--attack", "none", "--evaluator", "zero_shot", "--precision", "fp32")
 
 FAILS = '''
 """A defense that fails, and one whose process is killed."""

@@ -20,6 +20,7 @@ GIVEN = {
     "docs/recipes.md": ("Two rules", "Schedules are shares of the run"),
     "docs/statistics.md": ("What the report says", "Within a seed"),
     "docs/submitting.md": ("What a verification sees",),
+    "docs/validity.md": ("Between published data sets",),
     "docs/the-paper-at-full-size.md": ("2. Estimate the cost", "On other data"),
 }
 """Sections whose figures are settings, limits, published values or arithmetic."""
