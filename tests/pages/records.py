@@ -37,9 +37,9 @@ def asr(
     return 100 * float(value)
 
 
-def accuracy(evaluator: str, defense: str, **where: str) -> float:
-    """The mean over the tasks and attacks of results/reference that are not named."""
-    rows = measured("reference").query("evaluator == @evaluator and defense == @defense and attack != 'none'")
+def accuracy(evaluator: str, defense: str, *, folder: str = "reference", **where: str) -> float:
+    """The mean over the tasks and attacks that are not named."""
+    rows = measured(folder).query("evaluator == @evaluator and defense == @defense and attack != 'none'")
     for column, value in where.items():
         rows = rows[rows[column] == value]
     return 100 * float(rows.value.mean())
