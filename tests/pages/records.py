@@ -120,3 +120,7 @@ def cell(number: int, what: str = "measured", **where: str) -> float:
     """The same where all rows agree, as do those of the paper's data sets, which one data set stands in for."""
     (value,) = set(cells(number, what, **where))
     return value
+
+
+def span(values: list[float], digits: int = 0) -> str:
+    return f"{min(values):.{digits}f} to {max(values):.{digits}f}"
