@@ -70,11 +70,14 @@ def command(
     load_plugins(plugin)
     from bench.data.poisoned import edited
     from bench.export.command import craft
+    from bench.interface.precision import resolve
+    from bench.matrix.device import device_of
     from bench.matrix.expand import MatrixRequest, expand
 
     data, data_root = split_data_root(data, data_root)
     request = MatrixRequest(data=data, attacks=[attack], defenses=["clip"], seeds=[seed], data_root=data_root, options=options)
-    matrix = expand(replace(request, model=model, recipe=recipe))
+    precision = resolve("auto", options, device_of("auto"))
+    matrix = expand(replace(request, model=model, recipe=recipe, precision=precision))
     cell = matrix.cells[-1]
     if cell.surrogate is not None:
         craft(matrix.workspace, cell, out)

@@ -13,8 +13,10 @@ from bench.export.export import Exported, export
 from bench.interface.build import data_and_recipe
 from bench.interface.config_file import config_text
 from bench.interface.options import RunOptions
+from bench.interface.precision import resolve
 from bench.interface.values import require_names
 from bench.matrix.cell import is_trained
+from bench.matrix.device import device_of
 from bench.matrix.evaluation import CellModels
 from bench.matrix.expand import UNDEFENDED, Cell, MatrixRequest, expand
 from bench.matrix.progress import progress_bars
@@ -32,6 +34,7 @@ def poison(options: RunOptions, to: Path, format: str, jpeg: int | None, out: Pa
         defenses=[UNDEFENDED],
         seeds=options.seeds,
         model=options.model,
+        precision=resolve(options.precision, options.settings, device_of(options.device)),
         options=options.set,
         **data_and_recipe(options, "scenes"),
     )
