@@ -8,7 +8,6 @@ download is kept in the folder for the next call. Each step runs in its own proc
 
 from __future__ import annotations
 
-import gzip
 import os
 import resource
 import shutil
@@ -21,6 +20,8 @@ from pathlib import Path
 
 import click
 import numpy as np
+
+from bench.benchmarks import run
 
 SHARD_SIZE = 10_000
 TSV = {"train": "Train_GCC-training.tsv", "val": "Validation_GCC-1.1.0-Validation.tsv"}
@@ -76,11 +77,10 @@ def sentences(count: int, rng: np.random.Generator) -> Iterator[str]:
 
 @cache
 def words() -> list[str]:
-    """The whole words of CLIP's vocabulary in ASCII, most frequent first."""
-    from open_clip.tokenizer import default_bpe
+    """The whole words of CLIP's vocabulary in ASCII, most frequent first; the bytes before them are left out."""
+    from open_clip.tokenizer import SimpleTokenizer
 
-    merges = gzip.decompress(Path(default_bpe()).read_bytes()).decode().split("\n")[1:48895]  # the rest of the file is not used
-    merged = ("".join(merge.split()) for merge in merges)
+    merged = list(SimpleTokenizer().encoder)[2 * 256 :]
     return [word.removesuffix("</w>") for word in merged if word.endswith("</w>") and word.isascii() and word[:-4].isalpha()]
 
 
@@ -142,4 +142,4 @@ class Clock:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -17,19 +17,19 @@ from pathlib import Path
 
 import click
 
+from bench.benchmarks import run
+
 
 @click.command()
 @click.option("--jobs", default=2, show_default=True, help="Cells in parallel.")
 @click.option("--cells", default=4, show_default=True, help="Cells of the matrix.")
 @click.option("--epochs", default=4, show_default=True, help="Epochs per cell.")
 @click.option("--pairs", default=16384, show_default=True, help="Training pairs.")
-@click.option("--precision", default="auto", show_default=True, help="auto is the recipe's.")
 @click.option("--rounds", default=3, show_default=True, help="Repetitions.")
-def main(jobs: int, cells: int, epochs: int, pairs: int, precision: str, rounds: int) -> None:
+def main(jobs: int, cells: int, epochs: int, pairs: int, rounds: int) -> None:
     """Compare the wall time of a matrix with parallel cells to that of one process."""
     matrix = ["--seeds", ",".join(map(str, range(cells))), "--attack", "none", "--evaluator", "zero_shot"]
     matrix += ["--set", f"train.epochs={epochs}", "--set", f"data.train={pairs}", "--device", "cpu"]
-    matrix += ["--precision", precision]
     seconds(["--seeds", "0", *matrix[2:]], 1)  # fills the cache
     rates: dict[int, list[float]] = {1: [], jobs: []}
     for _ in range(rounds):
@@ -51,4 +51,4 @@ def seconds(matrix: list[str], jobs: int) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

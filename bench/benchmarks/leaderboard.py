@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 
+from bench.benchmarks import run
 from bench.canonical import digest, without_nulls
 from bench.leaderboard.site import build
 from bench.matrix.store import write_json
@@ -109,4 +110,4 @@ def _load(browser: Any, page: Path) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -23,6 +23,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from bench.benchmarks import run
 from bench.data.augment import random_crop, simclr, to_float
 from bench.data.files import ImageFiles
 
@@ -132,4 +133,4 @@ def _scaled(files: Sequence[Path], longest: int) -> Iterator[Sequence[Path]]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -16,6 +16,7 @@ import click
 import pandas as pd
 
 import bench
+from bench.benchmarks import run
 
 SHARES: tuple[tuple[float, float], ...] = ((1, 1), (1, 0.5), (0.5, 0.5), (0.25, 0.5))
 """Shares of the pairs and of the steps."""
@@ -46,4 +47,4 @@ def mean_accuracy(pairs: int, epochs: int, of_pairs: float, of_steps: float, see
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -15,6 +15,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.benchmarks import run
 from bench.statistics.families import holm
 from bench.statistics.paired import Paired, detectable, paired
 
@@ -99,4 +100,4 @@ def _hierarchical(outcomes: NDArray[np.float64], rng: np.random.Generator, resam
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -3,7 +3,8 @@
     python -m bench.benchmarks.validity results/reference results/photographs
 
 Prints a Markdown table with a row for each attack that is effective in both: the ASR under each defense that was run in both,
-and Kendall's tau of the order of these defenses. Takes the first setting of each folder; plain CLIP is no defense.
+and Kendall's tau of the order of these defenses. † marks a defense that did not engage. Takes the first setting of each folder;
+plain CLIP is no defense.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 import click
 import numpy as np
 
+from bench.benchmarks import run
+from bench.errors import UserError
 from bench.matrix.store import Store
 from bench.reports.answer import MARGIN, Outcome, answer
 from bench.reports.labels import number
@@ -35,13 +38,19 @@ def main(first: Path, second: Path) -> None:
 
 
 def section_of(folder: Path) -> Section:
-    return sections_of(load_runs(Store.open(folder)))[0]
+    """The first setting of a results folder. Raises UserError if it is none, or holds no runs."""
+    sections = sections_of(load_runs(Store.open(folder)))
+    if not sections:
+        raise UserError(f"{folder}: no runs are on record there; `bench run --out {folder}` makes some")
+    return sections[0]
 
 
 def table(first: Section, second: Section) -> Iterator[str]:
-    """The lines of the table, and the number of equal verdicts."""
+    """The lines of the table, and the number of equal verdicts. Raises UserError if there is no verdict to compare."""
     ours, theirs = outcomes_of(first), outcomes_of(second)
     both = [cell for cell in ours if cell in theirs]
+    if not both:
+        raise UserError("no defense was run against the same effective attack, at the same rate, in both folders")
     attacks, defenses = (list(dict.fromkeys(names)) for names in zip(*both, strict=True))
     yield f"| attack | {' | '.join(defenses)} | Kendall's tau |"
     yield f"| --- |{' ---: |' * (len(defenses) + 1)}"
@@ -83,4 +92,4 @@ def order_text(order: Agreement | None) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from os import PathLike
-from pathlib import Path
 
 import pandas as pd
 
+from bench.interface.results import read_folder
 from bench.matrix import predictions
-from bench.matrix.store import Store
 from bench.reports.predictions import rows_of
-from bench.reports.records import Run, load_runs
+from bench.reports.records import Run
 
 COLUMNS = {
     **dict.fromkeys(("data", "model", "attack", "defense", "control_of"), "category"),
@@ -77,10 +75,7 @@ def load_predictions(folder: str | PathLike[str] = "results") -> pd.DataFrame:
     >>> probes = rows[rows.evaluator == "asr"]  # doctest: +SKIP
     >>> (probes.predicted == probes.target).groupby(probes.defense, observed=True).mean()  # doctest: +SKIP
     """
-    store = Store.open(Path(folder))
-    runs = load_runs(store)
-    for path, reason in sorted(store.damaged.items()):
-        warnings.warn(f"{store.root / path}: {reason}; it is skipped", stacklevel=2)
+    store, runs = read_folder(folder)
     found = [pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})]
     for run in runs:
         for evaluation in run.evaluations:

@@ -46,6 +46,15 @@ COLUMNS = {
 """Columns and their dtypes."""
 
 
+def read_folder(folder: str | PathLike[str]) -> tuple[Store, list[Run]]:
+    """Open a results folder, with a warning to the caller's caller for each damaged record."""
+    store = Store.open(Path(folder))
+    runs = load_runs(store)
+    for path, reason in sorted(store.damaged.items()):
+        warnings.warn(f"{store.root / path}: {reason}; it is skipped", stacklevel=3)
+    return store, runs
+
+
 def load_results(folder: str | PathLike[str] = "results") -> pd.DataFrame:
     """Read a results folder as a data frame with one row for each measurement.
 
@@ -105,10 +114,7 @@ def load_results(folder: str | PathLike[str] = "results") -> pd.DataFrame:
     >>> asr = frame[(frame.metric == "asr") & (frame.task == "all") & frame.control_of.isna()]  # doctest: +SKIP
     >>> asr.pivot_table("value", "attack", "defense")  # doctest: +SKIP
     """
-    store = Store.open(Path(folder))
-    runs = load_runs(store)
-    for path, reason in sorted(store.damaged.items()):
-        warnings.warn(f"{store.root / path}: {reason}; it is skipped", stacklevel=2)
+    _, runs = read_folder(folder)
     rows = wide_frame(runs).rename(columns={"attack_rate": "rate"})
     of_runs = pd.DataFrame([_run_columns(run) for run in runs], columns=["run_key", *_RUN_COLUMNS], dtype=object)
     whole = rows.drop(columns="defense").merge(of_runs, on="run_key", how="left")

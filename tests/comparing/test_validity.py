@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from bench.benchmarks.validity import main
+from bench.benchmarks.validity import main, section_of, table
+from bench.errors import UserError
 from bench.suites.library import load
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +56,15 @@ def test_a_verdict_that_differs_and_the_order_with_it(repaired: Path) -> None:
     *rows, _, verdicts = compared(REFERENCE, repaired)
     assert verdicts == "11 of 12 verdicts are the same."
     assert "| **43.2** / 0.0 | 0.33 [" in rows[-1]
+
+
+def test_folders_without_a_common_verdict(tmp_path: Path) -> None:
+    shutil.copytree(REFERENCE, tmp_path / "some", ignore=shutil.ignore_patterns("runs", "requests"))
+    with pytest.raises(UserError, match="no runs are on record there"):
+        section_of(tmp_path / "some")
+    reference = section_of(REFERENCE)
+    with pytest.raises(UserError, match="against the same effective attack"):
+        list(table(reference, replace(reference, attacks=())))
 
 
 def test_the_published_data_sets_on_the_page() -> None:

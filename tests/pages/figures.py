@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from .photographs import validity
 from .records import (
+    DEFENSES,
     accuracy,
     asr,
     cell,
@@ -24,7 +25,6 @@ from .records import (
 )
 
 ATTACKS = {"BadNet": "badnet", "Blended": "blended", "TDPA": "tdpa", "WaNet": "wanet"}
-DEFENSES = ("clip", "roclip", "cleanclip", "safeclip")
 
 
 def reference_results() -> Iterator[str]:

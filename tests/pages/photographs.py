@@ -7,9 +7,7 @@ from statistics import fmean
 
 from bench.benchmarks.validity import section_of, table
 
-from .records import RESULTS, accuracy, asr, measured, poison, span, telemetry
-
-DEFENSES = ("clip", "roclip", "cleanclip", "safeclip")
+from .records import DEFENSES, RESULTS, accuracy, asr, measured, poison, span, telemetry
 
 
 def validity() -> Iterator[str]:
@@ -23,6 +21,15 @@ def validity() -> Iterator[str]:
         for name, evaluator in (("zero-shot", "zero_shot"), ("linear probe", "linear_probe")):
             values = [fmean(accuracy(evaluator, each, folder=folder, attack=attack) for attack in attacks) for each in DEFENSES]
             yield f"| {label}, {name} | {' | '.join(f'{value:.1f}' for value in values)} |"
+    here, there = (
+        fmean(
+            accuracy("zero_shot", "clip", folder=folder, attack=attack)
+            - accuracy("zero_shot", "safeclip", folder=folder, attack=attack)
+            for attack in attacks
+        )
+        for folder in folders
+    )
+    yield f"SafeCLIP costs {here:.0f} points of zero-shot accuracy on `scenes` and {there:.0f} on photographs"
     for name, evaluator in (("zero-shot", "zero_shot"), ("linear probe", "linear_probe")):
         steps, size = (control(evaluator, each) for each in ("control_steps", "control_size"))
         clip, safeclip = (accuracy(evaluator, each, folder="photographs", attack="badnet") for each in ("clip", "safeclip"))

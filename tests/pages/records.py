@@ -14,6 +14,7 @@ from bench.reports.records import Run, load_runs
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
+DEFENSES = ("clip", "roclip", "cleanclip", "safeclip")
 
 
 @cache

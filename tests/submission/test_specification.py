@@ -61,7 +61,7 @@ def test_code_that_is_not_here(
         forged.edit_requests(lambda tree: [cell.update(model=cell["spec"]["model"]["name"]) for cell in tree["cells"]])
     code, said = verify(forged.save(tmp_path / "forged.zip"))
     assert code == REFUSED
-    assert any(part in said for part in reason.split("|"))
+    assert reason in said
 
 
 def test_a_request_that_calls_a_run_something_else(light: Path, verify: Verify, tmp_path: Path) -> None:
