@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.data.columns import Column, Texts
-from bench.data.files import thread_map
+from bench.data.files import read_map
 from bench.data.mentions import MentionIndex
 from bench.errors import UserError
 
@@ -84,7 +84,7 @@ def _read(rows: NDArray[np.int64], sizes: NDArray[np.int64], read: Callable[[int
     def digest(chunk: NDArray[np.int64]) -> bytes:
         return b"".join(_digest(read(row, size)) for row, size in zip(chunk.tolist(), sizes[chunk].tolist(), strict=True))
 
-    return _as_numbers(b"".join(thread_map(digest, chunks)))
+    return _as_numbers(b"".join(read_map(digest, chunks)))
 
 
 def read_bytes(path: str, start: int, count: int) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.api.data import Findings, Images
+from bench.cores import available_cores
 from bench.data.decoding import SKIP, decode, square_pixels
 from bench.errors import UserError
 
@@ -24,8 +26,10 @@ MEMORY_BUDGET = 4 * 2**30
 
 OnError = Literal["error", "skip"]
 
-_THREADS = min(8, os.cpu_count() or 1)
+_THREADS = min(8, available_cores())
 _CHUNK = 4096
+_PATIENCE = 0.05
+"""Seconds that an item of `read_map` may take before the others go to threads."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -236,4 +240,19 @@ def thread_map(function: Callable[[Item], Result], items: Sequence[Item]) -> lis
         for start in range(0, len(items), _CHUNK):
             chunk: Iterable[Item] = items[start : start + _CHUNK]
             results.extend(pool.map(function, chunk))
+    return results
+
+
+def read_map(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """As `thread_map`, for items that each take a few hundred short reads.
+
+    Threads help where storage keeps reads waiting. Files in the page cache are read one after another, because threads would
+    only wait for one another's turn of the interpreter, at four times the cost.
+    """
+    results: list[Result] = []
+    for done, item in enumerate(items, 1):
+        began = time.perf_counter()
+        results.append(function(item))
+        if time.perf_counter() - began > _PATIENCE:
+            return results + thread_map(function, items[done:])
     return results

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from bench.api.data import DataPlace, Dataset, DatasetBundle
 from bench.api.plugin import Params as PluginParams
-from bench.data import classes, duplicates, shards
+from bench.data import classes, duplicates, shard_duplicates, shards
 from bench.data.conceptual import download_pairs
 from bench.data.decoding import PIXELS
 from bench.data.download import Download
@@ -59,7 +59,7 @@ class Img2Dataset(Dataset):
         settings = params.model_dump(include={"holdout_share", "on_error"})
         identity = [FORMAT, self.name, settings, image_size, every.digest(), *classes.identity(vocabulary)]
         fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        image_of = duplicates.first_image(every.sizes, every.encoded())
+        image_of = shard_duplicates.first_image(every, place.cache)
         split = duplicates.split_by_image(image_of, np.arange(len(every)), params.holdout_share, 0, f"{every.folder} holds")
         parts = {name: every.select(rows) for name, rows in split.items()}
         if params.on_error == "skip":

@@ -33,6 +33,11 @@ def repeated_pairs(part: Shards, cache: Path | None) -> Rows:
     return _cached(cache, f"{part.digest()} pairs", find)
 
 
+def first_image(part: Shards, cache: Path | None) -> Rows:
+    """For each pair, the index of the first one whose image has the same bytes: int64 (n,)."""
+    return _cached(cache, f"{part.digest()} first image", lambda: _first_image(part, np.arange(len(part))))
+
+
 def first_images(val: Shards, train: Shards, cache: Path | None) -> tuple[Rows, Rows]:
     """Duplicates within the validation images, and training images that occur among them.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bench.data.samples import TEXTS, ByteRange, Index, Samples, TableReader, shown
-from bench.data.tar_header import Header
+from bench.data.tar_members import plain_members
 from bench.errors import UserError
 
 _MAX_TEXT = 2**20
@@ -58,20 +58,25 @@ def of_tar(file: Path, table: TableReader) -> Index:
 def _members(file: Path, samples: Samples) -> str:
     """Add the complete members of a tar. Return why the tar itself is incomplete; empty if it is not."""
     length, last = file.stat().st_size, "its beginning"
-    try:
-        with tarfile.open(file, "r:", tarinfo=Header) as tar, file.open("rb") as stream:
-            for member in tar:
-                if member.size < 0:
-                    return f"it is damaged at byte {member.offset}, after {shown(last)}"
-                if member.isfile() and member.offset_data + member.size > length:
-                    return f"it ends within {shown(member.name)}"
-                last = member.name.removeprefix("./")
-                if not member.isdir():
-                    samples.add(last, partial(_in_tar, member), _content(stream, tar, member))
-            end = tar.offset
-    except _BAD_TAR as error:
-        return _why(file, f"it cannot be read as a tar after {shown(last)}: {error}")
     with file.open("rb") as stream:
+        members, end = plain_members(stream.fileno())
+        for name, size, start in members:
+            last = name.removeprefix("./")
+            samples.add(last, partial(tuple, (size, start)), _text(stream, name, size, start))
+        stream.seek(end)
+        try:
+            with tarfile.open(fileobj=stream, mode="r:") as tar:
+                for member in tar:
+                    if member.size < 0:
+                        return f"it is damaged at byte {member.offset}, after {shown(last)}"
+                    if member.isfile() and member.offset_data + member.size > length:
+                        return f"it ends within {shown(member.name)}"
+                    last = member.name.removeprefix("./")
+                    if not member.isdir():
+                        samples.add(last, partial(_in_tar, member), _content(stream, tar, member))
+                end = tar.offset
+        except _BAD_TAR as error:
+            return _why(stream, f"it cannot be read as a tar after {shown(last)}: {error}")
         stream.seek(end)
         rest = stream.read()
     if len(rest) < tarfile.BLOCKSIZE:
@@ -79,9 +84,9 @@ def _members(file: Path, samples: Samples) -> str:
     return f"it is damaged at byte {end}, after {shown(last)}" if rest.strip(b"\0") else ""
 
 
-def _why(file: Path, problem: str) -> str:
-    with file.open("rb") as stream:
-        compressed = stream.read(8).startswith(_COMPRESSED)
+def _why(stream: BinaryIO, problem: str) -> str:
+    stream.seek(0)
+    compressed = stream.read(8).startswith(_COMPRESSED)
     return "it is compressed, but tars are read in place: decompress it to a plain tar" if compressed else problem
 
 
@@ -90,13 +95,21 @@ def _in_tar(member: tarfile.TarInfo) -> ByteRange | None:
 
 
 def _content(stream: BinaryIO, tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | None:
-    if not member.isfile() or member.size > _MAX_TEXT or not member.name.lower().endswith(TEXTS):
+    if not member.isfile():
         return None
-    if member.issparse():
+    if member.issparse() and _is_text(member.name, member.size):
         unpacked = tar.extractfile(member)
         return unpacked.read() if unpacked else None
-    stream.seek(member.offset_data)
-    return stream.read(member.size)
+    return _text(stream, member.name, member.size, member.offset_data)
+
+
+def _text(stream: BinaryIO, name: str, size: int, start: int) -> bytes | None:
+    """The content of a text file in a tar; None of another file."""
+    return os.pread(stream.fileno(), size, start) if _is_text(name, size) else None
+
+
+def _is_text(name: str, size: int) -> bool:
+    return size <= _MAX_TEXT and name.lower().endswith(TEXTS)
 
 
 def _in_folder(entry: os.DirEntry[str]) -> ByteRange | None:

@@ -5,13 +5,11 @@ Each shard is indexed once; its index is cached until the shard changes.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,18 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.api.data import Findings
-from bench.data import shard_counts
+from bench.data import shard_cache, shard_counts
 from bench.data.columns import Paths, Texts
 from bench.data.decoding import decode
 from bench.data.duplicates import Read
 from bench.data.files import CachedImages, ImageFiles
-from bench.data.samples import IMAGES, Index, ShardNotes, TableReader, hidden, shown
-from bench.data.shard_index import of_folder, of_tar, probe
+from bench.data.samples import IMAGES, TableReader, hidden, shown
 from bench.errors import UserError
 
 Layout = Literal["auto", "files", "tars"]
 
-_FORMAT = 2
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _LEDGERS = (".parquet", ".json")
 
@@ -154,17 +150,15 @@ def read(folder: Path, layout: Layout, table: TableReader, stamp: object, cache:
     """
     found = Findings()
     shards, tars = _shards(folder, layout, found)
-    indices, incomplete = [], []
-    for name in shards:
-        path = folder / name
-        index = _cached(path, stamp, cache, partial(of_tar if tars else of_folder, path, table))
-        notes = _notes(index)
+    paths, incomplete = [folder / name for name in shards], []
+    indices = shard_cache.indices(paths, table, stamp, cache)
+    for name, path, index in zip(shards, paths, indices, strict=True):
+        notes = shard_cache.notes_of(index)
         for kind, (count, first) in notes.found.items():
             found.note(kind, f"{shown(name)}/{first}", count)
         shortfall = shard_counts.shortfall(path, notes.samples)
         if notes.flaw or shortfall:
             incomplete.append(f"{path} is incomplete: {' and '.join(filter(None, (notes.flaw, shortfall)))}")
-        indices.append(index)
     begins = np.cumsum([0, *(len(index.buffer) for index in indices)])
     starts = np.concatenate([index.starts + begin for index, begin in zip(indices, begins[:-1], strict=True)])
     ends = np.concatenate([index.ends + begin for index, begin in zip(indices, begins[:-1], strict=True)])
@@ -230,41 +224,3 @@ def _check(folder: Path, layout: Layout, folders: Sequence[str], tars: Sequence[
 
 def _kind(name: str) -> str:
     return shown(os.path.splitext(name)[1].lower()) or "files or folders without a suffix"
-
-
-def _notes(index: Index) -> ShardNotes:
-    return ShardNotes(*json.loads(str(index.notes)))
-
-
-def _stamp(path: Path) -> list[object]:
-    """Changes with a shard: a tar's size and time, a folder's time."""
-    status = path.stat()
-    return [status.st_size if path.is_file() else 0, status.st_mtime_ns]
-
-
-def _cached(path: Path, stamp: object, cache: Path | None, make: Callable[[], Index]) -> Index:
-    """The index of a shard from the cache if the shard has not changed; otherwise made, and cached.
-
-    A change of `stamp` only counts if captions were looked up in the table.
-    """
-    if cache is None:
-        return make()
-    file = cache / "shards" / f"{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:24]}.npz"
-    written, table = json.dumps([_FORMAT, _stamp(path)]), json.dumps(stamp)
-    with contextlib.suppress(Exception), np.load(file, allow_pickle=False) as stored:  # a damaged file is replaced
-        if str(stored["stamp"]) == written:
-            index = Index(*(stored[column] for column in Index._fields))
-            notes = _notes(index)
-            if (not notes.tabled or str(stored["table"]) == table) and all(
-                probe(path, each[0]) == each for each in notes.probes
-            ):
-                return index
-    index = make()
-    draft = file.with_name(f".{os.getpid()}-{file.name}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(draft, stamp=np.array(written), table=np.array(table), **index._asdict())
-        os.replace(draft, file)
-    except OSError:
-        draft.unlink(missing_ok=True)
-    return index

@@ -68,8 +68,9 @@ def run_locally(
     matrices: Sequence[Matrix], store: Store, options: RunOptions, device: torch.device, ranks: Ranks, console: Console
 ) -> Counter[str]:
     """Run every cell in this process, as rank 0, or in worker processes; returns numbers of cells by outcome."""
+    from bench.cores import available_cores
     from bench.interface.precision import NO_BF16
-    from bench.jobs.slots import JobSlots, available_cores
+    from bench.jobs.slots import JobSlots
     from bench.matrix.device import emulates_bf16
     from bench.matrix.local import LocalExecutor, count_pending
     from bench.matrix.progress import MatrixProgress

@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from threadpoolctl import threadpool_limits
 
 from bench import plugins
+from bench.cores import available_cores
 from bench.errors import UserError
 from bench.training.ranks import world_size
 
@@ -90,24 +90,6 @@ def parse_jobs(jobs: str | None) -> int | None:
     if int(jobs) > 1 and world_size() > 1:
         raise UserError(f"--jobs {jobs}: under torchrun all processes train one cell together; omit --jobs")
     return int(jobs)
-
-
-def available_cores() -> int:
-    """CPU cores that this process may use, at least 1."""
-    try:
-        count = len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS
-        count = os.cpu_count() or 1
-    return min(count, _quota(Path("/sys/fs/cgroup/cpu.max")) or count)
-
-
-def _quota(file: Path) -> int | None:
-    """Whole cores within a container's limit, at least 1 (Linux cgroups v2); None if unlimited."""
-    try:
-        quota, period = file.read_text().split()
-        return max(1, int(quota) // int(period))
-    except (OSError, ValueError):
-        return None
 
 
 def _number(text: str) -> int | None:

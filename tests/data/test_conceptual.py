@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench.api.data import DataPlace, DatasetBundle
-from bench.data import shards
+from bench.data import shard_cache
 from bench.data.conceptual import CC1M, CC3M, CC100K, CC3MParams, SubsetParams
 from bench.data.decoding import decode
 from bench.errors import UserError
@@ -122,13 +122,13 @@ def test_the_index_is_cached_until_a_shard_changes(root: Path, tmp_path: Path, m
     made: list[str] = []
 
     def spy(name: str) -> None:
-        inner: Callable[..., Any] = getattr(shards, name)
+        inner: Callable[..., Any] = getattr(shard_cache, name)
 
         def counting(path: Path, *rest: Any) -> Any:
             made.append(f"{path.parent.name}/{path.stem}")
             return inner(path, *rest)
 
-        monkeypatch.setattr(shards, name, counting)
+        monkeypatch.setattr(shard_cache, name, counting)
 
     spy("of_folder")
     spy("of_tar")
@@ -150,6 +150,25 @@ def test_the_index_is_cached_until_a_shard_changes(root: Path, tmp_path: Path, m
     for kept in (cache / "shards").iterdir():
         kept.write_bytes(b"PK damaged")
     assert opened(root, cache).fingerprint == changed.fingerprint
+
+
+def test_shards_indexed_side_by_side_are_those_indexed_here(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unexpected(path: Path, table: object) -> None:
+        raise AssertionError(f"{path} was indexed here")
+
+    expected = opened(root)
+    monkeypatch.setattr(shard_cache, "_MANY", 1)
+    monkeypatch.setattr(shard_cache, "available_cores", lambda: 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_cache, "_make", unexpected)
+        assert opened(root, tmp_path / "cache").fingerprint == expected.fingerprint
+    for kept in (tmp_path / "cache" / "shards").iterdir():
+        kept.unlink()
+    for text in root.glob("train/00000/*.txt"):  # folders: their captions come from the table, which processes leave alone
+        text.unlink()
+    assert opened(root, tmp_path / "cache").fingerprint == opened(root).fingerprint
 
 
 def test_fingerprint(root: Path, tmp_path: Path) -> None:

@@ -172,3 +172,16 @@ def test_readable_is_cached_until_an_image_changes(ten: list[Path], decoded: lis
     note.write_text("no array")
     assert readable(ten, note) == [True] * 10
     assert list(note.parent.iterdir()) == [note]
+
+
+@pytest.mark.parametrize("patience", [-1.0, 1e9])
+def test_reads_are_in_order_with_threads_and_without(patience: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_PATIENCE", patience)
+    threads = set()
+
+    def double(item: int) -> int:
+        threads.add(threading.get_ident())
+        return 2 * item
+
+    assert files.read_map(double, range(100)) == list(range(0, 200, 2))
+    assert (threads == {threading.get_ident()}) == (patience > 0)

@@ -102,7 +102,7 @@ def test_the_index_follows_texts_written_in_place(tmp_path: Path) -> None:
 def test_a_changed_table_invalidates_only_indices_that_used_it(
     tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench.data import shards
+    from bench.data import shard_cache
 
     root, cache = download(tmp_path, layout, pairs(0, 1)), tmp_path / "cache"
     write(root / "train", layout, {"000000002.jpg": picture(2)}, "00001")
@@ -112,8 +112,8 @@ def test_a_changed_table_invalidates_only_indices_that_used_it(
     table.write_text("a banana 0\thttp://x\na banana 1\thttp://x\na goldfish\thttp://x\n")
     made = []
     for name in ("of_folder", "of_tar"):
-        inner = getattr(shards, name)
-        monkeypatch.setattr(shards, name, lambda path, rest, inner=inner: made.append(path.name) or inner(path, rest))
+        inner = getattr(shard_cache, name)
+        monkeypatch.setattr(shard_cache, name, lambda path, rest, inner=inner: made.append(path.name) or inner(path, rest))
     assert opened(root, cache).train.captions[2] == "a goldfish"
     assert [name[:5] for name in made] == ["00001"]
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from bench import cores
 from bench.defenses.clip import CLIP
 from bench.errors import UserError
 from bench.jobs import memory, slots
@@ -107,8 +108,8 @@ def test_the_limit_of_a_container(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     file = tmp_path / "cpu.max"
     for content, expected in (("250000 100000\n", 2), ("50000 100000\n", 1), ("max 100000\n", None), ("", None)):
         file.write_text(content)
-        assert slots._quota(file) == expected
-    assert slots._quota(tmp_path / "none") is None
+        assert cores._quota(file) == expected
+    assert cores._quota(tmp_path / "none") is None
 
 
 def test_what_is_said_of_a_share() -> None:
