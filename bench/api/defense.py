@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -59,6 +60,13 @@ class Encoder(Protocol):
         """The features before the projection into the joint space: float32 (n, `TrainSetup.trunk_dim`), not normalised.
 
         For a ViT the pooled token, for a ResNet the spatial mean of its last stage. Images as in `encode_image`.
+        """
+        ...
+
+    def stages(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """Embeddings, and the outputs of the image tower's stages: float32 (n, d) and (n, ...) each, from the first on.
+
+        Stages of a residual network, blocks of a ViT; one, the features of `trunk`, where the tower does not show them.
         """
         ...
 
@@ -132,6 +140,8 @@ class Phase:
         A constant learning rate; None follows the run's schedule.
     lr_share : float
         Factor of the schedule.
+    eval_norm : bool
+        Batch normalisation uses its running statistics, as in evaluation, and does not update them.
     clip_loss : bool
         Whether its steps count as CLIP training, of which controls take as many, on as many pairs. False for another loss, or a
         learning rate too low to matter.
@@ -143,6 +153,7 @@ class Phase:
     text_views: tuple[TextView, ...] = ("plain",)
     lr: float | None = None
     lr_share: float = 1.0
+    eval_norm: bool = False
     clip_loss: bool = True
 
 
@@ -171,7 +182,7 @@ class Batch:
 
 
 class Scorer(Protocol):
-    """Embeds training pairs, unaugmented and without gradient."""
+    """Embeds training pairs, unaugmented and in evaluation mode."""
 
     def similarities(self, indices: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         """Cosine similarity of image and caption of the given pairs, by default all: float32 (n,)."""
@@ -179,6 +190,18 @@ class Scorer(Protocol):
 
     def embeddings(self, indices: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
         """Image and text embeddings of the given pairs: float32 (n, d) each, unit rows."""
+        ...
+
+    def images(self, indices: NDArray[np.int64]) -> torch.Tensor:
+        """Images of the given pairs: float32 (n, 3, side, side) in [0, 1], on the device."""
+        ...
+
+    def classes(self) -> torch.Tensor:
+        """Zero-shot embeddings of the data set's classes, from their prompts: float32 (classes, d), unit rows."""
+        ...
+
+    def frozen(self) -> AbstractContextManager[Encoder]:
+        """The model in evaluation mode and float32, without gradient in its parameters; on several ranks, each has it whole."""
         ...
 
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,6 +28,7 @@ from bench.matrix.tracking import tracked
 from bench.matrix.workspace import Workspace
 from bench.models import factory, pretrained
 from bench.models.encoder import ClipEncoder
+from bench.models.frozen import FrozenClip
 from bench.models.recompute import checkpoint_activations
 from bench.models.vocabulary import CompactVocabulary
 from bench.registry import defenses
@@ -148,8 +150,15 @@ def prepare(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) ->
         runtime.checkpoint_seconds,
         _guide(plugin.selects_with(params), cell, pairs, workspace, store, runtime),
         runtime.ranks,
+        partial(_classes, vocabulary, workspace),
     )
     return trainer, vocabulary
+
+
+def _classes(vocabulary: CompactVocabulary, workspace: Workspace, encoder: ClipEncoder) -> torch.Tensor:
+    """Zero-shot embeddings of the data set's classes, whose prompts may have words that no caption has."""
+    with vocabulary.restored():
+        return FrozenClip(encoder, workspace.tokenizer).classifier(workspace.bundle.vocabulary)
 
 
 def _initial(spec: RunSpec) -> torch.nn.Module:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bench.models import stages, trunk
 from bench.models import tokens as parts
-from bench.models import trunk
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _MAX_LOG_SCALE = 4.6051702  # ln 100, Radford et al. 2021
@@ -63,6 +63,11 @@ class ClipEncoder(nn.Module):
         with self._autocast():
             whole, places = parts.of_images(self.model.visual, self._pixels(images))
         return F.normalize(whole.float(), dim=-1), F.normalize(places.float(), dim=-1)
+
+    def stages(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        with self._autocast():
+            embeddings, outputs = stages.outputs(self.model.visual, self._pixels(images))
+        return F.normalize(embeddings.float(), dim=-1), tuple(output.float() for output in outputs)
 
     def text_parts(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         with self._autocast_text():

@@ -6,6 +6,8 @@ takes longer than its layers. Unused rows keep their initial values.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -50,3 +52,14 @@ class CompactVocabulary:
         with torch.no_grad():
             self._full.weight[self._used] = trained
         self._owner.token_embedding = self._full
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """The full table, with the trained rows in it, within the context alone: for texts that training does not have."""
+        reduced = getattr(self._owner, "token_embedding", None)
+        self.restore()
+        try:
+            yield
+        finally:
+            if self._full is not None:
+                self._owner.token_embedding = reduced

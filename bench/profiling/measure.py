@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.profiler import record_function
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.api import Phase, Scorer
+from bench.api import Encoder, Phase, Scorer
 from bench.matrix.device import synchronize
 from bench.training.checkpoint import Position
 from bench.training.scorer import PairScorer
@@ -132,7 +132,7 @@ def measure(trainer: Trainer, limit: StepLimit) -> TrainingTimes:
     time is extrapolated. Sets that a defense splits by similarity are therefore those of a barely trained model.
     """
     trainer.stages = stages = MeasuredStages(trainer.encoder.device)
-    pair_scorer = PairScorer(trainer.encoder, trainer.pairs, trainer.captions, stages=stages)
+    pair_scorer = PairScorer(trainer.encoder, trainer.pairs, trainer.captions, classes=trainer.classes, stages=stages)
     scorer = CachedScorer(pair_scorer, len(trainer.pairs), stages)
     found: dict[str, PhaseTimes] = {}
     between = selection = 0.0
@@ -234,6 +234,15 @@ class CachedScorer:
         self._requested += len(indices)
         with self._timed(len(indices)):
             return self._scorer.embeddings(indices)
+
+    def images(self, indices: NDArray[np.int64]) -> torch.Tensor:
+        return self._scorer.images(indices)
+
+    def classes(self) -> torch.Tensor:
+        return self._scorer.classes()
+
+    def frozen(self) -> AbstractContextManager[Encoder]:
+        return self._scorer.frozen()
 
     @contextmanager
     def _timed(self, pairs: int) -> Iterator[None]:

@@ -22,6 +22,7 @@ from bench.config import TrainSpec
 from bench.data.captions import PoisonedCaptions
 from bench.data.poisoned import PoisonedPairs
 from bench.models.encoder import ClipEncoder
+from bench.models.frozen import FrozenClip
 from bench.registry import Entry
 from bench.testing import small
 from bench.training import trainer
@@ -138,13 +139,17 @@ class TrainingFixture:
         guide = self._guide if self._plugin.selects_with(self.params) else None
         parts = (self.spec, self.recipe, self.pairs, self.captions, encoder, defense, checkpoint, _Silent(), stop)
         try:
-            Trainer(*parts, guide=guide).run()
+            Trainer(*parts, guide=guide, classes=_classes).run()
         except KeyboardInterrupt:
             return False
         return True
 
     def _guide(self) -> PairScorer:
         return PairScorer(small.encoder(1), self.pairs, self.captions)
+
+
+def _classes(encoder: ClipEncoder) -> torch.Tensor:
+    return FrozenClip(encoder, small.tokenize).classifier(small.bundle().vocabulary)
 
 
 class _Silent:

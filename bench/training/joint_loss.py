@@ -13,6 +13,7 @@ parameters that a phase leaves without gradient.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -87,6 +88,17 @@ class _WholeBatch:
     def text_parts(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self._both(self._encoder.text_parts, tokens)
 
+    def stages(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        outputs: tuple[torch.Tensor, ...] = ()
+
+        def embed(rows: torch.Tensor) -> torch.Tensor:
+            nonlocal outputs
+            embeddings, outputs = self._encoder.stages(rows)
+            return embeddings
+
+        whole = self._whole(embed, images)
+        return whole, tuple(self._whole(partial(_given, output), images) for output in outputs)
+
     def _both(
         self, encode: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]], view: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -108,6 +120,10 @@ class _WholeBatch:
             )
         mine = encode(view)
         return mine if self._total < self._ranks.count else _Gathered.apply(mine, self._ranks, self._total)
+
+
+def _given(output: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    return output
 
 
 class _Gathered(torch.autograd.Function):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -18,10 +19,14 @@ from bench.training.stages import Stages
 _BATCH = 256
 
 
+Classes = Callable[[ClipEncoder], torch.Tensor]
+
+
 class PairScorer:
     """Embeds unaugmented training pairs in evaluation mode, without gradient.
 
-    Each rank embeds its rows. Raises KeyboardInterrupt once `stop()` is true. `stages` times the encoder as "scoring_forward".
+    Each rank embeds its rows. Raises KeyboardInterrupt once `stop()` is true. `classes` embeds the prompts of the data set's
+    classes with an encoder. `stages` times the encoder as "scoring_forward".
     """
 
     def __init__(
@@ -31,6 +36,7 @@ class PairScorer:
         captions: CaptionTokens,
         stop: Callable[[], bool] = lambda: False,
         ranks: Ranks | None = None,
+        classes: Classes | None = None,
         stages: Stages | None = None,
     ) -> None:
         self._encoder = encoder
@@ -38,6 +44,7 @@ class PairScorer:
         self._captions = captions
         self._stop = stop
         self._ranks = ranks or Ranks()
+        self._classes = classes
         self._stages = stages or Stages()
 
     @torch.no_grad()
@@ -59,6 +66,30 @@ class PairScorer:
         ]
         images, texts = zip(*found, strict=True)
         return torch.cat(images), torch.cat(texts)
+
+    def images(self, indices: NDArray[np.int64]) -> torch.Tensor:
+        """Images: float32 (n, 3, side, side) in [0, 1], on the encoder's device."""
+        return to_float(self._pairs.load(np.asarray(indices, dtype=np.int64)).to(self._encoder.device))
+
+    def classes(self) -> torch.Tensor:
+        """Zero-shot embeddings of the data set's classes: float32 (classes, d), on the encoder's device."""
+        if self._classes is None:
+            raise RuntimeError("this scorer has no prompts of classes")
+        with self.frozen() as encoder:
+            return self._classes(encoder).to(encoder.device)
+
+    @contextmanager
+    def frozen(self) -> Iterator[ClipEncoder]:
+        """The encoder in evaluation mode and float32, with parameters that have no gradient."""
+        trained = [parameter for parameter in self._encoder.parameters() if parameter.requires_grad]
+        training = self._encoder.training
+        encoder = ClipEncoder(self._encoder.model, "fp32", self._encoder.device).eval().requires_grad_(False)
+        try:
+            yield encoder
+        finally:
+            for parameter in trained:
+                parameter.requires_grad_(True)
+            self._encoder.train(training)
 
     def _embedded(self, rows: NDArray[np.int64]) -> Iterator[tuple[torch.Tensor, torch.Tensor, int]]:
         """Image and text embeddings of this rank's rows, batch by batch, with the size of the batch."""

@@ -21,6 +21,7 @@ from bench.data.captions import CaptionTokens
 from bench.data.loader import batches, prefetch
 from bench.data.poisoned import PoisonedPairs
 from bench.models.encoder import ClipEncoder
+from bench.models.stages import eval_norm
 from bench.shutdown import interruptible
 from bench.training.async_loss import AsyncLosses, StepLoss
 from bench.training.checkpoint import Checkpoint, Position
@@ -32,7 +33,7 @@ from bench.training.optimizer import adamw
 from bench.training.progress import TrainingProgress
 from bench.training.ranks import Ranks
 from bench.training.schedule import warmup_cosine
-from bench.training.scorer import PairScorer
+from bench.training.scorer import Classes, PairScorer
 from bench.training.seeds import seed_everything
 from bench.training.stages import Stages
 from bench.training.telemetry import clip_steps, poison_telemetry, sampled_histograms
@@ -67,6 +68,8 @@ class Trainer:
         Loads the model that the defense selects pairs with, on rank 0 alone.
     ranks : Ranks, optional
         By default a single process.
+    classes : callable, optional
+        Embeds the prompts of the data set's classes, for defenses that ask for them.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Trainer:
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
         guide: Callable[[], Scorer] | None = None,
         ranks: Ranks | None = None,
+        classes: Classes | None = None,
     ) -> None:
         self.spec = spec
         self.train = train
@@ -95,6 +99,7 @@ class Trainer:
         self.stop = stop
         self.checkpoint_seconds = checkpoint_seconds
         self.guide = guide
+        self.classes = classes
         self.ranks = ranks or Ranks()
         self.views = Views(spec, train, pairs, captions, encoder.device, self.ranks)
         self.held = HeldModules(defense, encoder.device)
@@ -116,7 +121,7 @@ class Trainer:
             self._timed("selection", partial(self._select, self.guide))
             self._save()
         saved = time.monotonic()
-        scorer = PairScorer(self.encoder, self.pairs, self.captions, self.stop, self.ranks)
+        scorer = PairScorer(self.encoder, self.pairs, self.captions, self.stop, self.ranks, self.classes)
         for epoch in range(self.position.epoch, self.train.epochs):
             if self.position.phase == self.position.step == 0:
                 seed_everything(*self._order, "before", epoch)
@@ -157,6 +162,8 @@ class Trainer:
         todo = steps[self.position.step :]
         clock = time.perf_counter()
         self.encoder.train()
+        if phase.eval_norm:
+            eval_norm(self.encoder)
         step_indices = ((epoch, number, step) for step in range(self.position.step, len(steps)))
         for index, batch in prefetch(self._loaded(phase, rows, index) for rows, index in zip(todo, step_indices, strict=True)):
             self.stages.add("load", time.perf_counter() - clock)

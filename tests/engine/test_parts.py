@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import open_clip
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 
-from bench.models import factory, tokens
+from bench.models import factory, stages, tokens
 from bench.models.encoder import ClipEncoder
 from bench.testing import small
 
@@ -68,3 +69,35 @@ def test_a_tower_without_parts_gives_the_whole() -> None:
     for whole, parts in (encoder.image_parts(_images()), encoder.text_parts(rows)):
         assert torch.equal(whole[:, None], parts)
     assert torch.allclose(encoder.text_parts(rows)[0], F.normalize(encoder.encode_text(rows), dim=-1))
+
+
+def test_stages_of_residual_networks_and_blocks_of_transformers() -> None:
+    encoder = _encoder("scenes-small")
+    embeddings, states = encoder.stages(_images())
+    assert torch.allclose(embeddings, encoder.encode_image(_images()), atol=1e-6)
+    assert [tuple(state.shape) for state in states] == [(3, 24, 16, 16), (3, 48, 8, 8), (3, 96, 4, 4), (3, 144, 2, 2)]
+    trunk = encoder.model.visual.trunk
+    assert torch.allclose(trunk.layer3(states[1]), states[2], atol=1e-6)
+    assert torch.allclose(states[3].mean(dim=(2, 3)), encoder.trunk(_images()), atol=1e-6)
+    assert not trunk.layer1._forward_hooks
+
+    encoder = _encoder("scenes-vit-8")
+    embeddings, states = encoder.stages(_images())
+    assert torch.allclose(embeddings, encoder.encode_image(_images()), atol=1e-6)
+    blocks = encoder.model.visual.transformer.resblocks
+    assert len(states) == len(blocks)
+    assert torch.allclose(blocks[1](states[0]), states[1], atol=1e-6)
+
+
+def test_stages_elsewhere() -> None:
+    visual = open_clip.modified_resnet.ModifiedResNet((1, 1, 1, 1), output_dim=8, heads=4, image_size=64, width=8).eval()
+    whole, states = stages.outputs(visual, _images(side=64))
+    assert torch.equal(whole, visual(_images(side=64)))
+    assert torch.equal(visual.layer4(states[2]), states[3])
+    convnext = timm.create_model("convnext_atto", num_classes=0).eval()
+    _, states = stages.outputs(convnext, _images(side=64))
+    assert torch.allclose(convnext.stages[1](states[0]), states[1], atol=1e-5)
+    bare = small.encoder()
+    embeddings, (features,) = bare.stages(_images())
+    assert torch.equal(features, bare.trunk(_images()))
+    assert torch.allclose(embeddings, bare.encode_image(_images()))
