@@ -4,7 +4,8 @@ from bench.meaning import Meaning, Mixture, Stage
 
 from .attack import Attack, AttackContext, AttackParams, Edit, Poison, PoisonPlan, Probe, Query, Surrogate
 from .data import DataPlace, Dataset, DatasetBundle, Images, Masks, Pairs, Task, Vocabulary
-from .defense import Batch, Budget, Defense, Encoder, Guide, ImageView, Phase, Scorer, TextView, TrainRecipe, TrainSetup
+from .defense import Batch, Budget, Defense, Elements, Guide, ImageView, Phase, TextView, TrainRecipe, TrainSetup
+from .encoder import Encoder, Scorer
 from .evaluator import EvalContext, Evaluator, FrozenModel, Measurement, Metric, PairScores, class_mean, share, wilson
 from .limit import Limit
 from .plugin import Params, Plugin
@@ -21,6 +22,7 @@ __all__ = [
     "DatasetBundle",
     "Defense",
     "Edit",
+    "Elements",
     "Encoder",
     "EvalContext",
     "Evaluator",

@@ -114,6 +114,8 @@ class DatasetBundle:
         Synonyms of words in the captions, for EDA, if the data set has its own.
     facts : dict
         Further numbers and names for the record.
+    elements : tuple of str
+        Words for what a caption can say that an image shows; empty for the names of the vocabulary's classes.
     """
 
     fingerprint: str
@@ -126,6 +128,7 @@ class DatasetBundle:
     task_reason: str = ""
     synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     facts: dict[str, str | int] = field(default_factory=dict)
+    elements: tuple[str, ...] = ()
 
 
 @dataclass

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from bench.meaning import Meaning
 
+from .encoder import Encoder, Scorer
 from .limit import Limit
 from .plugin import Params, Plugin
 
@@ -21,54 +21,6 @@ ImageView = Literal["plain", "light", "strong"]
 TextView = Literal["plain", "eda"]
 Guide = Literal["undefended", "clean"] | str
 """The model to select pairs with: plain CLIP of the same cell, the same without poison, or MODEL:WEIGHTS of open_clip."""
-
-
-class Encoder(Protocol):
-    """A CLIP model on its device. Embeddings are float32 (n, d) and of unit length.
-
-    On several ranks it takes all of this rank's rows of a batch's view, and returns the embeddings of the whole batch.
-    """
-
-    @property
-    def logit_scale(self) -> torch.Tensor:
-        """The inverse temperature, exp of the learned parameter, at most 100; a scalar with gradient."""
-        ...
-
-    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
-        """Images float32 (n, 3, side, side) in [0, 1]."""
-        ...
-
-    def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Tokens int64 (n, length)."""
-        ...
-
-    def image_parts(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embeddings, and those of the places of a grid over the image: float32 (n, d) and (n, places, d), of unit length.
-
-        Places are patches of a ViT, or a residual network's last stage; one, the whole, where the tower does not show them.
-        """
-        ...
-
-    def text_parts(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embeddings, and those of the tokens: float32 (n, d) and (n, length, d), of unit length, 0 where there is no token.
-
-        One, the whole, where the tower does not show them.
-        """
-        ...
-
-    def trunk(self, images: torch.Tensor) -> torch.Tensor:
-        """The features before the projection into the joint space: float32 (n, `TrainSetup.trunk_dim`), not normalised.
-
-        For a ViT the pooled token, for a ResNet the spatial mean of its last stage. Images as in `encode_image`.
-        """
-        ...
-
-    def stages(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        """Embeddings, and the outputs of the image tower's stages: float32 (n, d) and (n, ...) each, from the first on.
-
-        Stages of a residual network, blocks of a ViT; one, the features of `trunk`, where the tower does not show them.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -79,6 +31,25 @@ class TrainRecipe:
     epochs: int
     lr: float
     batch_size: int
+
+
+@dataclass(frozen=True)
+class Elements:
+    """What captions say that images show, in words of the data set's elements.
+
+    Attributes
+    ----------
+    tokens : int64 (elements, length)
+        The text of each element, for `Encoder.encode_prompts`.
+    mentioned : int64 (pairs, most)
+        The elements that each caption mentions in whole words, -1 after the last.
+    """
+
+    tokens: torch.Tensor
+    mentioned: torch.Tensor
+
+    def to(self, device: torch.device) -> Elements:
+        return Elements(self.tokens.to(device), self.mentioned.to(device))
 
 
 @dataclass(frozen=True)
@@ -106,6 +77,8 @@ class TrainSetup:
         `named()` gives for each pair the first class that its caption mentions in whole words, int64 (pairs,), -1 if none.
     classes : int
         Number of classes in the data set's vocabulary.
+    elements : callable
+        `elements()` gives the `Elements` that any caption mentions, on the device.
     """
 
     pairs: int
@@ -120,6 +93,7 @@ class TrainSetup:
     labels: Callable[[NDArray[np.int64]], NDArray[np.int64]]
     named: Callable[[], NDArray[np.int64]]
     classes: int
+    elements: Callable[[], Elements]
 
 
 @dataclass(frozen=True)
@@ -179,30 +153,6 @@ class Batch:
     indices: torch.Tensor
     images: tuple[torch.Tensor, ...]
     texts: tuple[torch.Tensor, ...]
-
-
-class Scorer(Protocol):
-    """Embeds training pairs, unaugmented and in evaluation mode."""
-
-    def similarities(self, indices: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """Cosine similarity of image and caption of the given pairs, by default all: float32 (n,)."""
-        ...
-
-    def embeddings(self, indices: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Image and text embeddings of the given pairs: float32 (n, d) each, unit rows."""
-        ...
-
-    def images(self, indices: NDArray[np.int64]) -> torch.Tensor:
-        """Images of the given pairs: float32 (n, 3, side, side) in [0, 1], on the device."""
-        ...
-
-    def classes(self) -> torch.Tensor:
-        """Zero-shot embeddings of the data set's classes, from their prompts: float32 (classes, d), unit rows."""
-        ...
-
-    def frozen(self) -> AbstractContextManager[Encoder]:
-        """The model in evaluation mode and float32, without gradient in its parameters; on several ranks, each has it whole."""
-        ...
 
 
 class Defense(Plugin):

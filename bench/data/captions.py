@@ -129,6 +129,10 @@ class CaptionTokens:
         """Tokens of the captions, unchanged: int64 (n, length)."""
         return self._compact(torch.from_numpy(self._tokens[indices].astype(np.int64, copy=False)))
 
+    def texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Tokens of other texts: int64 (n, length), -1 for a token that no caption has."""
+        return self._compact(self._tokenize(texts))
+
     def eda(
         self, indices: NDArray[np.int64], alpha: float, rng: np.random.Generator, rows: slice = slice(None)
     ) -> torch.Tensor:

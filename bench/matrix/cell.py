@@ -16,6 +16,7 @@ from bench.api import Budget, DatasetBundle, Guide, TrainRecipe, TrainSetup
 from bench.config import RunSpec, TrainSpec
 from bench.data import thesaurus
 from bench.data.captions import CaptionTokens, TokenRows
+from bench.data.elements import elements
 from bench.data.poisoned import PoisonedPairs
 from bench.disk import atomic_write
 from bench.errors import UserError
@@ -134,7 +135,7 @@ def prepare(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) ->
     encoder = ClipEncoder(synchronised(model, runtime.device, runtime.ranks), recipe.precision, runtime.device)
     share = -(-min(recipe.batch_size, len(pairs)) // runtime.ranks.count)
     require_memory(encoder, factory.image_size(spec.model.name), share)
-    setup = _setup(spec, recipe, pairs, workspace.bundle, encoder)
+    setup = _setup(spec, recipe, pairs, captions, workspace.bundle, encoder)
     defense = construct(plugin, params, setup, *keys.initial_parts(spec), "defense")
     checkpoint = store.run_dir(cell.key) / _CHECKPOINT
     trainer = Trainer(
@@ -236,8 +237,15 @@ def _seconds(store: Store, spec: RunSpec) -> float:
     return sum(record.timing.stages.values()) + (record.timing.builds_on_seconds or 0.0)
 
 
-def _setup(spec: RunSpec, recipe: TrainSpec, pairs: PoisonedPairs, bundle: DatasetBundle, encoder: ClipEncoder) -> TrainSetup:
-    """What the defense may know. Of the functions in it only `named`, which reads captions, can reach the poison."""
+def _setup(
+    spec: RunSpec,
+    recipe: TrainSpec,
+    pairs: PoisonedPairs,
+    captions: CaptionTokens,
+    bundle: DatasetBundle,
+    encoder: ClipEncoder,
+) -> TrainSetup:
+    """What the defense may know. Of its functions only `named` and `elements`, which read captions, can reach the poison."""
     order = keys.order_parts(spec, pairs.digest)
     seed = keys.seed_of(*order, "defense")
     trusted = pairs.trusted(keys.generator(*order, "trusted"))
@@ -254,6 +262,7 @@ def _setup(spec: RunSpec, recipe: TrainSpec, pairs: PoisonedPairs, bundle: Datas
         labels=trusted.labels,
         named=lambda: pairs.named(bundle.vocabulary),
         classes=len(bundle.vocabulary.names),
+        elements=lambda: elements(pairs.captions, bundle, captions.texts).to(encoder.device),
     )
 
 

@@ -91,6 +91,9 @@ class ClipEncoder(nn.Module):
             embeddings = self.model.encode_text(tokens)
         return F.normalize(embeddings.float(), dim=-1)
 
+    def encode_prompts(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.encode_text(tokens)
+
     def clamp_logit_scale(self) -> None:
         """Clamp the parameter itself, so that it does not drift beyond the range where it has an effect."""
         with torch.no_grad():

@@ -20,6 +20,7 @@ from bench import keys
 from bench.api import Batch, Defense, Encoder, ImageView, Phase, PoisonPlan, TextView, TrainRecipe, TrainSetup
 from bench.config import TrainSpec
 from bench.data.captions import PoisonedCaptions
+from bench.data.elements import elements
 from bench.data.poisoned import PoisonedPairs
 from bench.models.encoder import ClipEncoder
 from bench.models.frozen import FrozenClip
@@ -130,6 +131,7 @@ class TrainingFixture:
             labels=known.labels,
             named=lambda: self.pairs.named(small.bundle().vocabulary),
             classes=len(small.bundle().vocabulary.names),
+            elements=lambda: elements(self.pairs.captions, small.bundle(), small.tokenize),
         )
         return construct(self._plugin, self.params, setup, "small")
 

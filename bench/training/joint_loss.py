@@ -79,6 +79,9 @@ class _WholeBatch:
     def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
         return self._whole(self._encoder.encode_text, tokens)
 
+    def encode_prompts(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self._encoder.encode_prompts(tokens)
+
     def trunk(self, images: torch.Tensor) -> torch.Tensor:
         return self._whole(self._encoder.trunk, images)
 

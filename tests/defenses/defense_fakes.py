@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from bench.api import Batch, TrainSetup
+from bench.api import Batch, Elements, TrainSetup
 
 DIM = 4
 CPU = torch.device("cpu")
@@ -95,6 +95,7 @@ def train_setup(
     epochs: int = 8,
     lr: float = 1e-3,
     named: NDArray[np.int64] | None = None,
+    elements: Elements | None = None,
 ) -> TrainSetup:
     return TrainSetup(
         pairs=pairs,
@@ -109,6 +110,7 @@ def train_setup(
         labels=labels or (lambda rows: np.zeros(len(rows), dtype=np.int64)),
         named=lambda: np.zeros(pairs, dtype=np.int64) if named is None else named,
         classes=classes,
+        elements=lambda: elements or Elements(torch.zeros(0, 3, dtype=torch.int64), torch.zeros(pairs, 0, dtype=torch.int64)),
     )
 
 

@@ -146,16 +146,16 @@ def test_invalid_files_and_names() -> None:
 
 
 def test_what_no_plugin_provides_is_declared_and_runs_where_one_does() -> None:
-    text = MINE.replace('"roclip"', '"semantic_shield"') + '[unsupported]\ndefenses = ["semantic_shield"]\n'
+    text = MINE.replace('"roclip"', '"of_tomorrow"') + '[unsupported]\ndefenses = ["of_tomorrow"]\n'
     (planned,) = plan_of(text.replace('["-", ""]', "[7, 8]")).suites
-    assert planned.reasons == {"cc3m | badnet | semantic_shield": "no plugin named semantic_shield"}
+    assert planned.reasons == {"cc3m | badnet | of_tomorrow": "no plugin named of_tomorrow"}
     assert "cc3m | badnet | clip" in planned.runs
     from bench.defenses.clip import CLIP
 
-    register_defense("semantic_shield")(type("Par", (CLIP,), {"__module__": CLIP.__module__}))
+    register_defense("of_tomorrow")(type("Par", (CLIP,), {"__module__": CLIP.__module__}))
     (planned,) = plan_of(text.replace('["-", ""]', "[7, 8]")).suites
     assert planned.reasons == {}
-    assert "cc3m | badnet | semantic_shield" in planned.runs
+    assert "cc3m | badnet | of_tomorrow" in planned.runs
 
 
 def test_a_suite_without_any_supported_method_is_stored_too() -> None:

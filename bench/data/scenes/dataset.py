@@ -137,6 +137,7 @@ class ScenesDataset(Dataset):
             test=pairs["test"],
             tasks=tasks,
             synonyms=grammar.SYNONYMS,
+            elements=tuple(name for _, names in _TASKS.values() for name in names),
         )
 
 
