@@ -35,11 +35,11 @@ class InverTune(CLIP):
     1. Target: the class whose share of zero-shot predictions rises most under a universal adversarial patch.
     2. Trigger: a mask and a pattern that minimise 5 CE(predictions, target) + 0.5 distance of embeddings from those of images
        of the target + (1 - SSIM of the images with and without it) + 0.01 |mask|_1.
-    3. Tuning: in the stages that the trigger changes most, neurons of the upper of two clusters of the change are aligned: the
+    3. Tuning: in the stages that the trigger changes most, neurons in the upper of two clusters of the change are aligned: the
        distance of mean activations with and without the trigger over their norm, plus `keep` times the distance of embeddings
        from those before tuning.
     All of it uses trusted images and the class vocabulary alone. Norms are over a batch. Constants are those of the released
-    code.
+    code, the steps of inversion those of its README.
 
     Deviations:
     - Step 1 as reconstructed: no code makes the patch. It maximises the cosine distance from embeddings without the patch.
@@ -90,8 +90,10 @@ class InverTune(CLIP):
 
     @classmethod
     def limits(cls, params: Any) -> Sequence[Limit]:
+        rise = "rise of the identified class's share of predictions under a universal patch"
         images = "share of images that the inverted trigger takes to the target class"
         return (
+            Limit("target_rise", "first", rise, "no class stands out, so the target is a guess", low=0.2),
             Limit("inverted_asr", "first", images, "raise inversion_steps, or take more trusted pairs", low=0.5),
             Limit("remaining_asr", "last", f"{images} after tuning", "raise lr or steps", high=0.5),
         )

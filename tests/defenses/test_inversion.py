@@ -175,6 +175,17 @@ def test_neurons_of_the_stages_that_change_most(stages: int, chosen: list[int]) 
         assert [tuple(place) for place in neurons.nonzero().tolist()] == [(channel, 0, 0) for channel in range(3)]
 
 
+def test_a_stages_change_is_over_its_norm_without_the_trigger() -> None:
+    """From 0.1 to 1 the first stage grows by 9 times its norm, the second falls by 0.9 of it."""
+
+    class Stages:
+        def stages(self, images: torch.Tensor) -> tuple[None, tuple[torch.Tensor, ...]]:
+            return None, (images.flatten(1), 1 / images.flatten(1))
+
+    trigger = Trigger(torch.ones(3, 2, 2), torch.ones(3, 2, 2))
+    assert list(affected_neurons(Stages(), torch.full((4, 3, 2, 2), 0.1), trigger, 1)) == [0]  # type: ignore[arg-type]
+
+
 def test_misalignment_against_the_formula() -> None:
     clean, stamped = unit(4, 6, 0).view(4, 2, 3), unit(4, 6, 1).view(4, 2, 3)
     neurons = torch.tensor([[True, False, True], [False, False, True]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -91,6 +92,19 @@ def test_the_target_is_what_a_universal_patch_leads_to(inverted: tuple[InverTune
     assert figures["inverted_asr"] == figures["remaining_asr"] == 1
     assert figures["mask_size"] == pytest.approx(float(defense._trigger.mask.mean()))
     assert figures["mask_size"] < 0.5
+
+
+def test_the_target_is_the_class_that_rises_not_the_largest() -> None:
+    """20 images are taken for class 0 and 1, with the patch 11, 4 and 5 for class 0, 1 and 2."""
+    defense = _defense()
+    defense._found = {"start": torch.eye(3)[[0, 1] * 10], "classes": torch.eye(3)}
+    victim = SimpleNamespace(
+        classes=torch.eye(3),
+        patch=lambda pairs, steps: (len(pairs), steps),
+        predictions=lambda pairs, patch: torch.tensor([0] * 11 + [1] * 4 + [2] * 5),
+    )
+    assert defense._identify(victim) == 2  # type: ignore[arg-type]
+    assert defense.telemetry() == {"target_rise": 0.25}
 
 
 def test_what_remains_is_measured_on_the_tuned_model(inverted: tuple[InverTune, _Scorer]) -> None:
