@@ -36,6 +36,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "bench.statistics": (),
     "bench.console": (),
     "bench.quiet": (),
+    "bench.cores": (),
     "bench.shutdown": ("bench.errors",),
     "bench.disk": ("bench.errors",),
     "bench.references": ("bench.errors",),
@@ -43,7 +44,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "bench.registry": ("bench.api", "bench.errors", "bench.sources"),
     "bench.plugins": ("bench.registry", "bench.errors"),
     "bench.recipe": ("bench.registry", "bench.errors"),
-    "bench.data": ("bench.api", "bench.registry", "bench.errors", "bench.text"),
+    "bench.data": ("bench.api", "bench.cores", "bench.registry", "bench.errors", "bench.text"),
     "bench.models": ("bench.api", "bench.data", "bench.errors"),
     "bench.config": (
         "bench.api",
@@ -92,6 +93,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "bench.jobs": (
         "bench.config",
         "bench.console",
+        "bench.cores",
         "bench.data",
         "bench.errors",
         "bench.matrix",
@@ -118,6 +120,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "bench.api",
         "bench.canonical",
         "bench.cluster",
+        "bench.cores",
         "bench.config",
         "bench.console",
         "bench.disk",

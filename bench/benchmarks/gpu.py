@@ -1,10 +1,11 @@
-"""What keeps a GPU from its peak: training on a batch that lies on it, from JPEG files, and from WebDataset, in one run.
+"""What keeps a GPU from its peak: training on a batch that lies on it, and from JPEG files and WebDataset, beside open_clip's.
 
     python -m bench.benchmarks.gpu --model RN50 --batch-size 256
 
-Pairs are made up. "waits" is the share of the time in which the device has finished a step and not begun the next, by its own
-clock; images are decoded for every batch, as where they do not fit in memory. FLOP are those that PyTorch counts in products
-and convolutions of a step. Without a GPU all this is measured on the CPU, where loading takes its share of the cores.
+All of it has the same model, batch size and precision, in one run. Pairs are made up. "waits" is the share of the time in
+which the device has finished a step and not begun the next, by its own clock; images are decoded for every batch, as where
+they do not fit in memory. FLOP are those that PyTorch counts in products and convolutions of a step. Without a GPU all this
+is measured on the CPU, where loading takes its share of the cores.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.api import Batch
-from bench.benchmarks import pairs, run
+from bench.benchmarks import openclip, pairs, run
 from bench.benchmarks.captions import sentences
 from bench.benchmarks.training import Training, pairs_per_second, trainer_of
+from bench.cores import available_cores
 from bench.matrix.device import device_of
 from bench.models.encoder import HALF
 from bench.profiling.machine import matmul_rate
@@ -40,10 +42,10 @@ FILES = {"csv": "JPEG files", "webdataset": "WebDataset"}
 
 @dataclass(frozen=True)
 class Measured:
-    """pairs: a second; waits: share of the time that the device waits between steps, in [0, 1]."""
+    """pairs: a second; waits: share of the time that the device waits between steps, in [0, 1], where that is known."""
 
     pairs: float
-    waits: float
+    waits: float | None = None
 
 
 @click.command()
@@ -52,9 +54,10 @@ class Measured:
 @click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="bf16", show_default=True)
 @click.option("--steps", default=40, show_default=True, help="Measured steps of a run.")
 @click.option("--side", default=256, show_default=True, help="Side of the files' images, in pixels.")
+@click.option("--workers", default=available_cores, show_default="cores", help="Loading processes of open_clip's trainer.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-def main(model: str, batch_size: int, precision: str, steps: int, side: int, device: str) -> None:
-    """Compare training from files to training on a batch in the device's memory, and that to a matrix product."""
+def main(model: str, batch_size: int, precision: str, steps: int, side: int, workers: int, device: str) -> None:
+    """Compare training from files to a batch in the device's memory, to open_clip's trainer, and to a matrix product."""
     training, place = Training(model, batch_size, precision), device_of(device)
     found: dict[str, Measured] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -64,6 +67,10 @@ def main(model: str, batch_size: int, precision: str, steps: int, side: int, dev
             make(Path(name) / format, format, training.pairs(steps), side)
             with trainer_of(training.request(data, Path(name) / format, options), place) as trainer:
                 found[title] = measured(trainer, steps)
+        if openclip.installed():
+            found |= theirs(training, Path(name), steps, workers, place)
+        else:
+            click.echo(f"open_clip's trainer is not measured: {openclip.INSTALL}")
         flop = flop_per_pair(trainer)
         with fixed_batch(trainer):
             found = {"a batch on the device": measured(trainer, steps), **found}
@@ -74,6 +81,17 @@ def make(folder: Path, format: str, train: int, side: int) -> None:
     """Write made-up pairs, `train` of them for training."""
     count, rng = ceil(train / pairs.TRAIN_SHARE) + 2, np.random.default_rng(0)
     pairs.write(folder, format, pairs.pictures(count, side, rng), sentences(count, rng), side)
+
+
+def theirs(training: Training, folder: Path, steps: int, workers: int, device: torch.device) -> dict[str, Measured]:
+    """open_clip's trainer on the files of each format, and on a GPU with its compiled step too."""
+    rows = [(format, False) for format in FILES] + [("webdataset", True)] * (device.type == "cuda")
+    return {
+        f"open_clip, {FILES[format]}{', compiled' * compiled}": Measured(
+            openclip.pairs_per_second(training, folder / format, format, steps, workers, device, compiled)
+        )
+        for format, compiled in rows
+    }
 
 
 def flop_per_pair(trainer: Trainer) -> float:
@@ -146,7 +164,8 @@ def report(training: Training, device: torch.device, found: dict[str, Measured],
     click.echo("| --- | ---: | ---: | ---: | ---: |")
     for title, each in found.items():
         rate = each.pairs * flop
-        click.echo(f"| {title} | {each.pairs:,.0f} | {rate / 1e12:.3g} | {rate / peak:.1%} | {each.waits:.1%} |")
+        waits = "" if each.waits is None else f"{each.waits:.1%}"
+        click.echo(f"| {title} | {each.pairs:,.0f} | {rate / 1e12:.3g} | {rate / peak:.1%} | {waits} |")
     click.echo(f"| matrix product | | {peak / 1e12:.3g} | 100% | |")
 
 

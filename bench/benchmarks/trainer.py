@@ -11,9 +11,6 @@ where images that fit in memory are not decoded again; open_clip decodes them in
 from __future__ import annotations
 
 import os
-import re
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -25,16 +22,12 @@ import click
 import numpy as np
 import torch
 
-import bench
-from bench.benchmarks import pairs, run
-from bench.benchmarks.training import WARM, Training, matrix_of, pairs_per_second, trainer_of
+from bench.benchmarks import openclip, pairs, run
+from bench.benchmarks.training import Training, matrix_of, pairs_per_second, trainer_of
 from bench.errors import UserError
 
 CPU = torch.device("cpu")
 OPEN_CLIP, FROM_FILES, IN_MEMORY = "open_clip", "ours, from files", "ours, in memory"
-PRECISIONS = {"fp32": "fp32", "bf16": "amp_bf16"}
-"""Names of open_clip for ours."""
-_RATE = re.compile(r"Batch \(t\): [\d.]+, ([\d.e+]+)/s,")
 
 
 @click.command()
@@ -42,7 +35,7 @@ _RATE = re.compile(r"Batch \(t\): [\d.]+, ([\d.e+]+)/s,")
 @click.option("--data-root", type=click.Path(path_type=Path, exists=True), help="Its folder, for example COCO's.")
 @click.option("--model", default="small-64", show_default=True)
 @click.option("--batch-size", default=128, show_default=True)
-@click.option("--precision", type=click.Choice(list(PRECISIONS)), default="fp32", show_default=True)
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
 @click.option("--format", type=click.Choice(list(pairs.DATA)), default="webdataset", show_default=True)
 @click.option("--steps", default=60, show_default=True, help="Measured steps of a run.")
 @click.option("--rounds", default=5, show_default=True, help="Runs of each trainer.")
@@ -61,6 +54,7 @@ def main(
     """Compare the training loop to open_clip's on the same files, on one core."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
     training = Training(model, batch_size, precision)
     with tempfile.TemporaryDirectory() as name, ExitStack() as open_trainers:
         os.environ["BENCH_CACHE"] = f"{name}/cache"
@@ -68,7 +62,9 @@ def main(
         export(training, data, data_root, format, steps, folder)
         own, options = pairs.DATA[format]
         request = training.request(own, folder, options)
-        runs: dict[str, Callable[[], float]] = {OPEN_CLIP: partial(open_clip, training, folder, format, steps, workers)}
+        runs: dict[str, Callable[[], float]] = {
+            OPEN_CLIP: partial(openclip.pairs_per_second, training, folder, format, steps, workers, CPU)
+        }
         for title, in_memory in ((FROM_FILES, False), (IN_MEMORY, True)):
             trainer = open_trainers.enter_context(trainer_of(request, CPU, in_memory))
             runs[title] = partial(pairs_per_second, trainer, steps)
@@ -91,26 +87,6 @@ def export(training: Training, data: str, root: Path | None, format: str, steps:
         )
     captions = (bundle.train.captions[row] for row in range(count))
     pairs.write(folder, format, pairs.encoded(bundle.train.images, count), captions, bundle.image_size)
-
-
-def open_clip(training: Training, folder: Path, format: str, steps: int, workers: int) -> float:
-    """Pairs per second of an epoch of open_clip's trainer, by its own log. Raises UserError if it fails."""
-    files = {
-        "csv": ("--dataset-type", "csv", "--train-data", "train.csv", "--csv-separator", ","),
-        "webdataset": ("--dataset-type", "webdataset", "--train-data", "::".join(map(str, sorted(folder.glob("train/*.tar"))))),
-    }
-    command = [sys.executable, "-m", "bench.export.open_clip", *files[format], "--model", training.model]
-    command += ["--batch-size", str(training.batch_size), "--precision", PRECISIONS[training.precision], "--device", "cpu"]
-    command += ["--workers", str(workers), "--epochs", "1", "--warmup", "1", "--log-every-n-steps", "1"]
-    command += ["--train-num-samples", str(training.pairs(steps)), "--logs", "none"]
-    paths = os.pathsep.join([str(Path(bench.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    rates = [float(rate) for rate in _RATE.findall(done.stdout + done.stderr)][WARM : WARM + steps]
-    if done.returncode or len(rates) < steps:
-        last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
-        raise UserError(f"open_clip's trainer ended after {len(rates)} of {steps} steps: {last.removeprefix('bench: ')}")
-    return 1 / float(np.mean([1 / rate for rate in rates]))
 
 
 def spread(values: Sequence[float], digits: int = 0) -> str:

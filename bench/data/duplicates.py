@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
@@ -197,34 +197,47 @@ def sharing_facts(image_of: NDArray[np.int64]) -> dict[str, str | int]:
     return {"images": len(counts), "rows_sharing_an_image": int(counts[counts > 1].sum())}
 
 
+class ImageCaptions:
+    """All captions of each image.
+
+    Parameters
+    ----------
+    captions : sequence of n str
+        The captions.
+    image_of : int64 (n,)
+        A number that is equal for captions of one image.
+    """
+
+    def __init__(self, captions: Sequence[str], image_of: NDArray[np.int64]) -> None:
+        self._captions = captions
+        self._order = np.argsort(image_of, kind="stable")
+        self._images = image_of[self._order]
+
+    def of(self, image: int) -> Iterator[str]:
+        start, end = np.searchsorted(self._images, (image, image + 1))
+        return (self._captions[caption] for caption in self._order[start:end])
+
+
 class ImageMembers(Column[tuple[int, ...]]):
     """The classes that any caption of a row's image mentions, computed on access.
 
     Parameters
     ----------
     image_of : int64 (n,)
-        A number that is equal for rows of one image.
-    captions : sequence of m str
-        All captions.
-    caption_of : int64 (m,)
-        The number, as in `image_of`, of each caption's image.
+        The image of each row, numbered as in `captions`.
+    captions : ImageCaptions
+        The captions of all images.
     index : MentionIndex
         Finds class names in captions.
     """
 
-    def __init__(
-        self, image_of: NDArray[np.int64], captions: Sequence[str], caption_of: NDArray[np.int64], index: MentionIndex
-    ) -> None:
+    def __init__(self, image_of: NDArray[np.int64], captions: ImageCaptions, index: MentionIndex) -> None:
         self._image_of = image_of
         self._captions = captions
-        self._order = np.argsort(caption_of, kind="stable")
-        self._images = caption_of[self._order]
         self._index = index
 
     def __len__(self) -> int:
         return len(self._image_of)
 
     def _at(self, row: int) -> tuple[int, ...]:
-        image = self._image_of[row]
-        start, end = np.searchsorted(self._images, (image, image + 1))
-        return self._index.members(*(self._captions[caption] for caption in self._order[start:end]))
+        return self._index.members(*self._captions.of(int(self._image_of[row])))

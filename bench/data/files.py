@@ -28,8 +28,9 @@ OnError = Literal["error", "skip"]
 
 _THREADS = min(8, available_cores())
 _CHUNK = 4096
-_PATIENCE = 0.05
-"""Seconds that an item of `read_map` may take before the others go to threads."""
+_PATIENCE = 0.02
+"""Seconds that an item of `read_map` may wait, beside its own work, before the next `_GROUP` go to threads."""
+_GROUP = 64
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -250,9 +251,9 @@ def read_map(function: Callable[[Item], Result], items: Sequence[Item]) -> list[
     only wait for one another's turn of the interpreter, at four times the cost.
     """
     results: list[Result] = []
-    for done, item in enumerate(items, 1):
-        began = time.perf_counter()
-        results.append(function(item))
-        if time.perf_counter() - began > _PATIENCE:
-            return results + thread_map(function, items[done:])
+    while len(results) < len(items):
+        began = time.perf_counter() - time.thread_time()
+        results.append(function(items[len(results)]))
+        if time.perf_counter() - time.thread_time() - began > _PATIENCE:
+            results.extend(thread_map(function, items[len(results) : len(results) + _GROUP]))
     return results

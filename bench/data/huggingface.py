@@ -82,6 +82,7 @@ class HuggingFace(Dataset):
             usable = splits.one_row_an_image(image_of, usable, params.caption_seed)
         parts, facts = rows.parts(image_of, usable, params)
         own, index = labels.as_classes(vocabulary) if labels else None, MentionIndex.of(vocabulary)
+        said = duplicates.ImageCaptions(rows.texts, image_of[rows.text_row])
         pairs = {}
         for part, mine in parts.items():
             if faults.skip:
@@ -91,7 +92,7 @@ class HuggingFace(Dataset):
                 mine = mine[reads]
             if not len(mine):
                 raise UserError(f"{rows.name} has no readable images for the part '{part}': give more images")
-            pairs[part] = _pairs(rows, mine, image_of, image_size, index, own), mine
+            pairs[part] = _pairs(rows, mine, image_of, image_size, said, index, own), mine
         task: Task | str = "a data set of captions has no labels"
         if labels:
             task = class_task(labels, vocabulary, pairs, image_of)
@@ -239,10 +240,11 @@ def _pairs(
     mine: NDArray[np.int64],
     image_of: NDArray[np.int64],
     image_size: int,
+    said: duplicates.ImageCaptions,
     index: MentionIndex,
     own: NDArray[np.int64] | None,
 ) -> Pairs:
-    mentioned = duplicates.ImageMembers(image_of[mine], rows.texts, image_of[rows.text_row], index)
+    mentioned = duplicates.ImageMembers(image_of[mine], said, index)
     begins = np.searchsorted(rows.split_at, np.arange(len(rows.splits)))
     within = mine - begins[rows.split_at[mine]]
     return Pairs(

@@ -123,7 +123,8 @@ def bundle(listing: Listing, params: ListParams, side: int, place: DataPlace, fa
             raise UserError(f"{listing.file} has no readable images for the part '{part}': give more images")
     own = labels.as_classes(vocabulary) if labels else None
     index = MentionIndex.of(vocabulary)
-    pairs = {part: entries.pairs(mine, image_of, side, index, own) for part, mine in parts.items()}
+    said = duplicates.ImageCaptions(listing.texts, image_of[listing.text_row])
+    pairs = {part: entries.pairs(mine, image_of, side, said, index, own) for part, mine in parts.items()}
     task: Task | str = "a list without labels"
     if labels:
         task = class_task(labels, vocabulary, {part: (pairs[part], mine) for part, mine in parts.items()}, image_of)
@@ -216,12 +217,13 @@ class _Entries:
         mine: NDArray[np.int64],
         image_of: NDArray[np.int64],
         image_size: int,
+        said: duplicates.ImageCaptions,
         index: MentionIndex,
         own: NDArray[np.int64] | None,
     ) -> Pairs:
         listing = self._list
         paths = listing.paths.select(mine)
-        mentioned = duplicates.ImageMembers(image_of[mine], listing.texts, image_of[listing.text_row], index)
+        mentioned = duplicates.ImageMembers(image_of[mine], said, index)
         return Pairs(
             uids=_Uids(paths, duplicates.occurrence_number(self._firsts[mine])),
             captions=self._captions.select(mine),

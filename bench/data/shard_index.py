@@ -62,7 +62,7 @@ def _members(file: Path, samples: Samples) -> str:
         members, end = plain_members(stream.fileno())
         for name, size, start in members:
             last = name.removeprefix("./")
-            samples.add(last, partial(tuple, (size, start)), _text(stream, name, size, start))
+            samples.add(last, partial(_place, size, start), _text(stream, name, size, start))
         stream.seek(end)
         try:
             with tarfile.open(fileobj=stream, mode="r:") as tar:
@@ -88,6 +88,10 @@ def _why(stream: BinaryIO, problem: str) -> str:
     stream.seek(0)
     compressed = stream.read(8).startswith(_COMPRESSED)
     return "it is compressed, but tars are read in place: decompress it to a plain tar" if compressed else problem
+
+
+def _place(size: int, start: int) -> ByteRange:
+    return size, start
 
 
 def _in_tar(member: tarfile.TarInfo) -> ByteRange | None:

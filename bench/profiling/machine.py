@@ -12,14 +12,13 @@ import torch
 
 from bench.matrix.device import synchronize
 
-_SIDES = {"cpu": 1024, "cuda": 8192}
 _SECONDS = 0.5
 _MIN_PRODUCTS = 3
 
 
 def matmul_rate(dtype: torch.dtype, device: torch.device) -> float:
     """Peak FLOP/s of a large square matrix product of `dtype`, within half a second."""
-    side = _SIDES[device.type]
+    side = 1024 if device.type == "cpu" else 8192
     left = torch.rand(side, side, device=device).to(dtype)
     best, done, deadline = float("inf"), 0, time.perf_counter() + _SECONDS
     while done < _MIN_PRODUCTS or time.perf_counter() < deadline:
@@ -42,13 +41,25 @@ def reset_peaks(device: torch.device) -> None:
 
 def peak_rss() -> int:
     """Peak resident memory of the process in bytes."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        import resource
+    if (peak := _status("VmHWM")) is not None:
+        return peak
+    import resource
 
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def mapped_files() -> int:
+    """Memory of the process in bytes that is files read in place, such as libraries; 0 except on Linux."""
+    return _status("RssFile") or 0
+
+
+def _status(name: str) -> int | None:
+    """A figure of this process in bytes, as Linux gives it; None elsewhere."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) * 1024
+    return None
 
 
 def peak_cuda(device: torch.device) -> int | None:

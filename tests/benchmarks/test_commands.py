@@ -14,13 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
-from bench.benchmarks import gpu, millions, pairs, trainer
+from bench.benchmarks import gpu, millions, openclip, pairs, trainer
 from bench.benchmarks.training import WARM, Training, pairs_per_second, trainer_of
 from bench.errors import UserError
 from tests.e2e.conftest import started
 
 TRAINING = Training("scenes-small", 8, "fp32")
 STEPS = 3
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +30,7 @@ def _alone(registries: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(os, "sched_setaffinity", lambda process, cores: None)
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
 
 
 def log_of(rates: list[float]) -> str:
@@ -45,7 +47,7 @@ def test_open_clips_speed_is_that_of_the_steps_after_the_first(tmp_path: Path, m
     rates = [1.0] * WARM + [100.0, 400.0, 50.0] + [9.0]
     monkeypatch.setattr(subprocess, "run", ended(0, log_of(rates)))
     seconds = 8 / 100 + 8 / 400 + 8 / 50
-    assert trainer.open_clip(TRAINING, tmp_path, "csv", STEPS, 1) == pytest.approx(3 * 8 / seconds)
+    assert openclip.pairs_per_second(TRAINING, tmp_path, "csv", STEPS, 1, CPU) == pytest.approx(3 * 8 / seconds)
 
 
 @pytest.mark.parametrize("code", [0, 1])
@@ -54,14 +56,14 @@ def test_an_open_clip_that_ends_early_is_an_error_that_says_why(
 ) -> None:
     monkeypatch.setattr(subprocess, "run", ended(code, "bench: open_clip's trainer needs more (webdataset)"))
     with pytest.raises(UserError, match=r"ended after 0 of 3 steps: open_clip's trainer needs more \(webdataset\)"):
-        trainer.open_clip(TRAINING, tmp_path, "webdataset", STEPS, 1)
+        openclip.pairs_per_second(TRAINING, tmp_path, "webdataset", STEPS, 1, CPU)
 
 
 @pytest.mark.parametrize("format", list(pairs.DATA))
 def test_ratios_are_of_the_runs_of_one_round(
     format: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(trainer, "open_clip", lambda *given: 100.0)
+    monkeypatch.setattr(openclip, "pairs_per_second", lambda *given: 100.0)
     options = ["--model", "scenes-small", "--batch-size", "8", "--steps", "3", "--rounds", "1", "--format", format]
     trainer.main(options, standalone_mode=False)
     said = capsys.readouterr().out.replace(",", "")
@@ -115,13 +117,21 @@ def test_the_device_waits_from_the_end_of_a_step_to_the_begin_of_the_next() -> N
     assert 0.22 <= waits.seconds_of_last(3) < 0.35
 
 
-def test_flop_rates_follow_from_pairs_and_the_matrix_product(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("installed", [False, True])
+def test_flop_rates_follow_from_pairs_and_the_matrix_product(
+    installed: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(openclip, "installed", lambda: installed)
+    monkeypatch.setattr(openclip, "pairs_per_second", lambda *given: 64.0)
     options = ["--model", "scenes-small", "--batch-size", "8", "--precision", "fp32", "--steps", "3", "--side", "16"]
     gpu.main([*options, "--device", "cpu"], standalone_mode=False)
     said = capsys.readouterr().out
     assert "no GPU is used: figures are of the CPU" in said
     rows = {cells[0]: cells[1:] for line in said.splitlines() if (cells := re.split(r" ?\| ?", line)[1:-1])}
     peak = float(rows["matrix product"][1])
+    assert ("open_clip's trainer is not measured: pip install" in said) is not installed
+    theirs = [rows.get(f"open_clip, {title}") for title in ("JPEG files", "WebDataset")]
+    assert [row and (row[0], row[3]) for row in theirs] == [("64", "") if installed else None] * 2
     flop = set()
     for title in ("JPEG files", "WebDataset", "a batch on the device"):
         rate, reached, share, waits = rows[title]

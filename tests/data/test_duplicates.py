@@ -75,5 +75,5 @@ def test_members_are_of_all_captions_of_an_image() -> None:
     index = MentionIndex(["cat", "dog", "cow"])
     captions = texts("a cat", "a dog", "a cow", "nothing", "a dog and a cat")
     image_of = np.array([3, 0, 3, 0, 4])
-    members = duplicates.ImageMembers(image_of, captions, image_of, index)
+    members = duplicates.ImageMembers(image_of, duplicates.ImageCaptions(captions, image_of), index)
     assert list(members) == [(0, 2), (1,), (0, 2), (1,), (0, 1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import exp
 
 from .photographs import validity
 from .records import (
@@ -62,7 +63,7 @@ def reference_results() -> Iterator[str]:
     yield f"(AUC {auc})"
     colour = [accuracy("zero_shot", "safeclip", attack=attack, task="colour") for attack in ATTACKS.values()]
     small_set, large_set = zero_shot_by_first_split()
-    yield f"gives zero-shot accuracies of {small_set}, the large one {large_set}."
+    yield f"The small first set gives zero-shot accuracies of {small_set}, the large one {large_set}."
     yield f"The loss is mostly colour ({span(colour)} of 100)"
     first = {attack for attack, machine in machines("reference") if "EPYC" in machine}
     assert first == {"badnet"}
@@ -79,6 +80,21 @@ def first_split() -> tuple[str, str, str]:
     return small, span([shares["blended"], shares["wanet"]]), span(aucs, 2).replace("0.", ".")
 
 
+def highest_posterior(attack: str, *, folder: str = "reference") -> float:
+    """The peak over similarities of the posterior of the upper component in SafeCLIP's first split, in [0, 1]."""
+    low, low_std, low_weight, high, high_std = (
+        telemetry(f"gmm_{number}", 0, attack=attack, folder=folder)
+        for number in ("lower_mean", "lower_std", "lower_weight", "upper_mean", "upper_std")
+    )
+    at = (high / high_std**2 - low / low_std**2) / (1 / high_std**2 - 1 / low_std**2)
+
+    def density(weight: float, mean: float, std: float) -> float:
+        return weight / std * exp(-(((at - mean) / std) ** 2) / 2)
+
+    above = density(1 - low_weight, high, high_std)
+    return above / (above + density(low_weight, low, low_std))
+
+
 def zero_shot_by_first_split() -> tuple[str, str]:
     badnet, blended, tdpa, wanet = (f"{accuracy('zero_shot', 'safeclip', attack=attack):.0f}" for attack in ATTACKS.values())
     return f"{badnet} and {tdpa}", f"{wanet} and {blended}"
@@ -87,8 +103,12 @@ def zero_shot_by_first_split() -> tuple[str, str]:
 def regimes() -> Iterator[str]:
     small, large, auc = first_split()
     small_set, large_set = zero_shot_by_first_split()
-    yield f"puts {small}% of the pairs into the first safe set under BadNet and TDPA, and {large}% under Blended and WaNet"
     yield f"at the same AUC on planted mismatches ({auc})"
+    peaks = {attack: highest_posterior(attack) for attack in ATTACKS.values()}
+    yield f"no posterior exceeds {span(list(peaks.values()), 2).replace('0.', '.')}, and the published threshold is 0.9"
+    yield f"Under Blended and WaNet {large}% of the pairs pass; under BadNet and TDPA none does"
+    assert {attack for attack, peak in peaks.items() if peak > 0.9} == {"blended", "wanet"}
+    yield f"takes the most similar {small}%, as many as it adds in an epoch"
     yield f"zero-shot accuracy is {small_set} with the small first set, {large_set} with the large one"
     poisons, pairs, _ = poison("wanet")
     left, share = (telemetry(number, -1, attack="wanet") for number in ("safe_poisons", "safe_share"))
