@@ -81,7 +81,10 @@ def test_a_frozen_model_gives_gradient_to_pixels_alone_and_is_as_before(
             assert gradient.abs().sum() > 0
             assert not any(parameter.requires_grad for parameter in encoder.parameters())
             alone = model.encode_image(images[:1])
-            assert torch.allclose(embeddings[:1], alone, atol=1e-6), "statistics of the batch were used, or bf16"
+            assert torch.allclose(embeddings[:1], alone, atol=1e-6), "statistics of the batch were used"
+            assert (embeddings - encoder.encode_image(images)).abs().max() > 1e-4, (
+                "it was not in float32, as the encoder is not"
+            )
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
