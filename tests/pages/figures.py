@@ -105,10 +105,15 @@ def regimes() -> Iterator[str]:
     small_set, large_set = zero_shot_by_first_split()
     yield f"at the same AUC on planted mismatches ({auc})"
     peaks = {attack: highest_posterior(attack) for attack in ATTACKS.values()}
-    yield f"no posterior exceeds {span(list(peaks.values()), 2).replace('0.', '.')}, and the published threshold is 0.9"
+    yield f"the highest posterior is {span(list(peaks.values()), 2).replace('0.', '.')}, and the published threshold is 0.9"
     yield f"Under Blended and WaNet {large}% of the pairs pass; under BadNet and TDPA none does"
     assert {attack for attack, peak in peaks.items() if peak > 0.9} == {"blended", "wanet"}
     yield f"takes the most similar {small}%, as many as it adds in an epoch"
+    passed = telemetry("safe_share", 0, attack="blended", folder="photographs")
+    peak = f"{highest_posterior('blended', folder='photographs'):.2f}".removeprefix("0")
+    yield f"On photographs under Blended the highest posterior is {peak}, and {passed:.0%} pass."
+    undefended = asr("blended", "clip", folder="photographs")
+    yield f"Blended at 1% has an ASR of {undefended:.0f} on plain CLIP there"
     yield f"zero-shot accuracy is {small_set} with the small first set, {large_set} with the large one"
     poisons, pairs, _ = poison("wanet")
     left, share = (telemetry(number, -1, attack="wanet") for number in ("safe_poisons", "safe_share"))

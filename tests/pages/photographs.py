@@ -3,53 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from statistics import fmean
 
 from bench.benchmarks.validity import section_of, table
 
-from .records import DEFENSES, RESULTS, accuracy, asr, measured, poison, span, telemetry
+from .records import DEFENSES, RESULTS, accuracy, asr, measured, poison, telemetry
+
+ATTACKS = {"badnet": "BadNet", "blended": "Blended", "tdpa": "TDPA", "wanet": "WaNet"}
+FOLDERS = {"`scenes`": "reference", "photographs": "photographs"}
+NAMES = {"zero-shot": "zero_shot", "linear probe": "linear_probe"}
 
 
 def validity() -> Iterator[str]:
-    folders = ("reference", "photographs")
-    *rows, _, _ = table(*(section_of(RESULTS / folder) for folder in folders))
+    *rows, _, verdicts = table(*(section_of(RESULTS / folder) for folder in FOLDERS.values()))
     yield " ".join(rows)
-    attacks = ("badnet", "tdpa")
-    badnet, tdpa = (asr(attack, "clip", metric="asr_floor", folder="photographs") for attack in attacks)
-    yield f"The floors of photographs are {badnet:.1f} for BadNet and {tdpa:.1f} for TDPA"
-    for label, folder in zip(("`scenes`", "photographs"), folders, strict=True):
-        for name, evaluator in (("zero-shot", "zero_shot"), ("linear probe", "linear_probe")):
-            values = [fmean(accuracy(evaluator, each, folder=folder, attack=attack) for attack in attacks) for each in DEFENSES]
+    same = verdicts.split(" of 12")[0]
+    assert verdicts == f"{same} of 12 verdicts are the same."
+    yield f"Of twelve verdicts {same} are the same on photographs"
+    yield f"On photographs plain CLIP has {listed('asr')}, over floors of {listed('asr_floor')}."
+    for label, folder in FOLDERS.items():
+        for name, evaluator in NAMES.items():
+            values = [accuracy(evaluator, each, folder=folder) for each in DEFENSES]
             yield f"| {label}, {name} | {' | '.join(f'{value:.1f}' for value in values)} |"
-    here, there = (
-        fmean(
-            accuracy("zero_shot", "clip", folder=folder, attack=attack)
-            - accuracy("zero_shot", "safeclip", folder=folder, attack=attack)
-            for attack in attacks
-        )
-        for folder in folders
+    yield from splits()
+    yield from controls()
+
+
+def listed(metric: str) -> str:
+    """Plain CLIP on photographs, in the order of the attacks."""
+    *others, last = (f"{asr(each, 'clip', metric=metric, folder='photographs'):.1f}" for each in ATTACKS)
+    return f"{', '.join(others)} and {last}"
+
+
+def splits() -> Iterator[str]:
+    """SafeCLIP's safe sets on photographs by attack, and the poisons in the last one."""
+
+    def row(name: str, number: str, at: int, form: str) -> str:
+        values = (telemetry(number, at, attack=each, folder="photographs") for each in ATTACKS)
+        return f"| {name} | {' | '.join(form.format(value).replace('0.', '.', form == '{:.2f}') for value in values)} |"
+
+    yield f"| | {' | '.join(ATTACKS.values())} |"
+    yield row("AUC", "mismatch_auc", 0, "{:.2f}")
+    yield row("first safe set", "safe_share", 0, "{:.0%}")
+    yield row("last safe set", "safe_share", -1, "{:.0%}")
+    yield row("poisons in it", "safe_poisons", -1, "{:.0f}")
+    accuracies = (accuracy("zero_shot", "safeclip", folder="photographs", attack=each) for each in ATTACKS)
+    yield f"| zero-shot | {' | '.join(f'{value:.1f}' for value in accuracies)} |"
+    passed = telemetry("safe_share", 0, attack="blended", folder="photographs")
+    yield f"only {passed:.0%} of the pairs pass the published threshold"
+    left = {
+        (folder, attack): telemetry("safe_poisons", -1, attack=attack, folder=folder)
+        for folder in FOLDERS.values()
+        for attack in ATTACKS
+    }
+    for (folder, attack), poisons in left.items():
+        above = asr(attack, "safeclip", folder=folder) - asr(attack, "safeclip", metric="asr_floor", folder=folder)
+        assert poisons > 1 or above < 1
+    there, here = poison("wanet")[0], poison("badnet", folder="photographs")[0]
+    yield (
+        f"on `scenes` {left['reference', 'wanet']:.0f} of {there} are enough for WaNet, on photographs "
+        f"{left['photographs', 'badnet']:.0f} of {here} are not enough for BadNet."
     )
-    yield f"SafeCLIP costs {here:.0f} points of zero-shot accuracy on `scenes` and {there:.0f} on photographs"
-    for name, evaluator in (("zero-shot", "zero_shot"), ("linear probe", "linear_probe")):
+
+
+def controls() -> Iterator[str]:
+    """SafeCLIP under BadNet on photographs beside its controls."""
+    for name, evaluator in NAMES.items():
         steps, size = (control(evaluator, each) for each in ("control_steps", "control_size"))
         clip, safeclip = (accuracy(evaluator, each, folder="photographs", attack="badnet") for each in ("clip", "safeclip"))
         yield f"| {name} | {clip:.1f} | {steps:.1f} | {size:.1f} | {safeclip:.1f} |"
     steps, size = (control("asr", each) for each in ("control_steps", "control_size"))
     clip, safeclip = (asr("badnet", each, folder="photographs") for each in ("clip", "safeclip"))
     yield f"| ASR | {clip:.1f} | {steps:.1f} | {size:.1f} | {safeclip:.1f} |"
-    shares = [100 * telemetry("safe_share", at, attack=each, folder="photographs") for at in (0, -1) for each in attacks]
-    left = [telemetry("safe_poisons", -1, attack=each, folder="photographs") for each in attacks]
-    aucs = {f"{telemetry('mismatch_auc', 0, attack=each, folder='photographs'):.2f}" for each in attacks}
-    poisons, _, _ = poison("badnet", folder="photographs")
-    yield (
-        f"first safe set holds {shares[0]:.0f}% of the pairs under BadNet and {shares[1]:.0f}% under TDPA, at an AUC on "
-        f"planted mismatches of {aucs.pop().removeprefix('0')}; the last holds {shares[2]:.0f}% and {shares[3]:.0f}%, with "
-        f"{left[0]:.0f} and {left[1]:.0f} of the {poisons} poisons."
-    )
-    assert not aucs
-    here = span([telemetry("mismatch_auc", 0, attack=each) for each in attacks], 2).replace("0.", ".")
-    yield f"On `scenes` the AUC is {here}, and no poison is left"
-    assert max(telemetry("safe_poisons", -1, attack=each) for each in attacks) == 0
 
 
 def control(evaluator: str, name: str) -> float:
