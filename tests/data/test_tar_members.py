@@ -105,6 +105,18 @@ def test_every_change_of_a_byte_is_taken_as_tarfile_takes_it(
     check_as_tarfile_alone(changes(), tmp_path, monkeypatch)
 
 
+@pytest.mark.parametrize(
+    "record", [b"00 mtime=1.25\n", b"09 mtime=1.25\n", b"14 mtime=1.25\n", b"99 mtime=1.25\n", b"14 atime=1.25\n"]
+)
+def test_an_extended_header_is_taken_as_tarfile_takes_it(
+    record: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = packed([member(name, mtime=1.25) for name in PLAIN[:2]], tarfile.PAX_FORMAT)
+    written = b"14 mtime=1.25\n"
+    assert written in content
+    check_as_tarfile_alone([content.replace(written, record)], tmp_path, monkeypatch)
+
+
 @pytest.mark.parametrize(("format", "mtime"), [(tarfile.USTAR_FORMAT, 1), (tarfile.PAX_FORMAT, 1.25)])
 def test_a_cut_tar_is_taken_as_tarfile_takes_it(
     format: int, mtime: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
