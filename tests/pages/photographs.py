@@ -18,7 +18,7 @@ def validity() -> Iterator[str]:
     yield " ".join(rows)
     same = verdicts.split(" of 12")[0]
     assert verdicts == f"{same} of 12 verdicts are the same."
-    yield f"Of twelve verdicts {same} are the same on photographs"
+    yield f"Of 12 verdicts {same} are the same on photographs"
     yield f"On photographs plain CLIP has {listed('asr')}, over floors of {listed('asr_floor')}."
     for label, folder in FOLDERS.items():
         for name, evaluator in NAMES.items():
