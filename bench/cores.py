@@ -1,9 +1,13 @@
-"""The CPU cores that this process may use."""
+"""The CPU cores that this process may use, and the threads that load images on them."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+from bench.errors import UserError
+
+LOAD_THREADS = "BENCH_LOAD_THREADS"
 
 
 def available_cores() -> int:
@@ -13,6 +17,19 @@ def available_cores() -> int:
     except AttributeError:  # macOS
         count = os.cpu_count() or 1
     return min(count, _quota(Path("/sys/fs/cgroup/cpu.max")) or count)
+
+
+def load_threads() -> int:
+    """Threads that read and decode images: as many as BENCH_LOAD_THREADS says, by default one for each available core.
+
+    Raises UserError if that is no positive integer.
+    """
+    given = os.environ.get(LOAD_THREADS, "")
+    if not given:
+        return available_cores()
+    if not given.isascii() or not given.isdecimal() or int(given) < 1:
+        raise UserError(f"{LOAD_THREADS}={given}: expected a positive integer")
+    return int(given)
 
 
 def _quota(file: Path) -> int | None:

@@ -36,7 +36,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "bench.statistics": (),
     "bench.console": (),
     "bench.quiet": (),
-    "bench.cores": (),
+    "bench.cores": ("bench.errors",),
     "bench.shutdown": ("bench.errors",),
     "bench.disk": ("bench.errors",),
     "bench.references": ("bench.errors",),

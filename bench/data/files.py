@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bench.api.data import Findings, Images
-from bench.cores import available_cores
+from bench.cores import load_threads
 from bench.data.decoding import SKIP, decode, square_pixels
 from bench.errors import UserError
 
@@ -26,7 +26,6 @@ MEMORY_BUDGET = 4 * 2**30
 
 OnError = Literal["error", "skip"]
 
-_THREADS = min(8, available_cores())
 _CHUNK = 4096
 _PATIENCE = 0.02
 """Seconds that an item of `read_map` may wait, beside its own work, before the next `_GROUP` go to threads."""
@@ -237,7 +236,7 @@ def file_size(path: str | Path) -> int:
 def thread_map(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """Apply `function` to each item in a pool of threads; results are in the order of the items."""
     results: list[Result] = []
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(load_threads()) as pool:
         for start in range(0, len(items), _CHUNK):
             chunk: Iterable[Item] = items[start : start + _CHUNK]
             results.extend(pool.map(function, chunk))

@@ -13,6 +13,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import wait
 from typing import Any
 
+from bench.cores import LOAD_THREADS, available_cores
 from bench.jobs.slots import JobSlots
 
 EXITED = "exited"
@@ -98,4 +99,5 @@ def _stop(alive: list[Worker], deadline: float | None = None) -> None:
 def _environment(number: int, slots: JobSlots) -> dict[str, str]:
     gpu = {"CUDA_VISIBLE_DEVICES": slots.gpus[number % len(slots.gpus)]} if slots.gpus else {}
     path = os.pathsep.join(folder or os.getcwd() for folder in sys.path)
-    return {"PYTHONPATH": path, "OMP_NUM_THREADS": str(slots.threads), **gpu}
+    loading = os.environ.get(LOAD_THREADS) or str(max(1, available_cores() // slots.count))
+    return {"PYTHONPATH": path, "OMP_NUM_THREADS": str(slots.threads), LOAD_THREADS: loading, **gpu}

@@ -14,7 +14,7 @@ from rich.console import Console
 from bench import cores
 from bench.defenses.clip import CLIP
 from bench.errors import UserError
-from bench.jobs import memory, slots
+from bench.jobs import memory, pool, slots
 from bench.jobs.memory import CellMemory
 from bench.jobs.progress import JobsProgress
 from bench.jobs.slots import JobSlots
@@ -86,6 +86,27 @@ def test_the_environment_sets_the_default(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("BENCH_JOBS", "2")
     assert JobSlots.of(None, CPU, MANY) == JobSlots(2, 1)
     assert JobSlots.of("3", CPU, MANY) == JobSlots(3, 1)
+
+
+@pytest.mark.parametrize(("count", "given", "threads"), [(2, "", "4"), (16, "", "1"), (2, "3", "3")])
+def test_cells_side_by_side_share_the_threads_that_load_images(
+    count: int, given: str, threads: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "available_cores", lambda: 8)
+    monkeypatch.setenv(cores.LOAD_THREADS, given)
+    assert pool._environment(0, JobSlots(count, 1))[cores.LOAD_THREADS] == threads
+
+
+def test_the_environment_sets_the_threads_that_load_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "available_cores", lambda: 8)
+    monkeypatch.delenv(cores.LOAD_THREADS, raising=False)
+    assert cores.load_threads() == 8
+    monkeypatch.setenv(cores.LOAD_THREADS, "12")
+    assert cores.load_threads() == 12
+    for wrong in ("0", "-1", "many", "²"):
+        monkeypatch.setenv(cores.LOAD_THREADS, wrong)
+        with pytest.raises(UserError, match=f"^BENCH_LOAD_THREADS={wrong}: expected a positive integer$"):
+            cores.load_threads()
 
 
 def test_a_plugin_of_this_process_alone_stays_in_it(registries: None) -> None:
