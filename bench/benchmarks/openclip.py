@@ -38,14 +38,8 @@ def pairs_per_second(
         "webdataset": ("--dataset-type", "webdataset", "--train-data", "::".join(map(str, sorted(folder.glob("train/*.tar"))))),
     }
     command = [sys.executable, "-m", "bench.export.open_clip", *files[format], "--model", training.model]
-    command += [
-        "--batch-size",
-        str(training.batch_size),
-        "--precision",
-        _PRECISIONS[training.precision],
-        "--device",
-        str(device),
-    ]
+    command += ["--device", str(device), "--precision", _PRECISIONS[training.precision]]
+    command += ["--batch-size", str(training.batch_size)]
     command += ["--workers", str(workers), "--epochs", "1", "--warmup", "1", "--log-every-n-steps", "1"]
     command += ["--train-num-samples", str(training.pairs(steps)), "--logs", "none", *["--torchcompile"] * compiled]
     paths = os.pathsep.join([str(Path(bench.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])

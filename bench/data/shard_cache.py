@@ -22,6 +22,8 @@ from bench.errors import UserError
 _FORMAT = 2
 _MANY = 24
 """Shards for which a process is worth its start of two seconds."""
+_MOST = 8
+"""Processes side by side, of half a GB each."""
 
 
 def indices(paths: Sequence[Path], table: TableReader, stamp: object, cache: Path | None) -> list[Index]:
@@ -42,7 +44,7 @@ def indices(paths: Sequence[Path], table: TableReader, stamp: object, cache: Pat
         return [_make(path, table) for path in paths]
     known = [_load(path, stamp, cache) for path in paths]
     lacking = [path for path, index in zip(paths, known, strict=True) if index is None]
-    processes = min(available_cores(), len(lacking) // _MANY)
+    processes = min(_MOST, available_cores(), len(lacking) // _MANY)
     if processes > 1:
         _make_apart([lacking[start::processes] for start in range(processes)], stamp, cache)
     return [index or _cached(path, table, stamp, cache) for path, index in zip(paths, known, strict=True)]
@@ -88,7 +90,7 @@ def _worker(cache: Path, stamp: object) -> None:
     """Make and cache the indices of the shards named in stdin that need no table and can be read."""
     for name in sys.stdin.buffer.read().split(b"\0"):
         path = Path(os.fsdecode(name))
-        with contextlib.suppress(UserError):
+        with contextlib.suppress(UserError, OSError):
             found = _stamp(path)
             index = _make(path, lambda: None)
             if not notes_of(index).tabled:
