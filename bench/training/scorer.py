@@ -69,6 +69,7 @@ class PairScorer:
 
     def images(self, indices: NDArray[np.int64]) -> torch.Tensor:
         """Images: float32 (n, 3, side, side) in [0, 1], on the encoder's device."""
+        self._interrupt()
         return to_float(self._pairs.load(np.asarray(indices, dtype=np.int64)).to(self._encoder.device))
 
     def classes(self) -> torch.Tensor:
@@ -98,8 +99,7 @@ class PairScorer:
         device = self._encoder.device
         size = _BATCH * self._ranks.count
         for start in range(0, len(rows), size):
-            if self._ranks.any(self._stop()):
-                raise KeyboardInterrupt
+            self._interrupt()
             batch = rows[start : start + size]
             chosen = batch[self._ranks.rows(len(batch))]
             images, tokens = to_float(self._pairs.load(chosen).to(device)), self._captions.plain(chosen).to(device)
@@ -107,3 +107,7 @@ class PairScorer:
                 embedded = self._encoder.encode_image(images), self._encoder.encode_text(tokens)
             yield *embedded, len(batch)
         self._encoder.train()
+
+    def _interrupt(self) -> None:
+        if self._ranks.any(self._stop()):
+            raise KeyboardInterrupt

@@ -185,3 +185,11 @@ def test_reads_are_in_order_with_threads_and_without(patience: float, monkeypatc
 
     assert files.read_map(double, range(100)) == list(range(0, 200, 2))
     assert (threads == {threading.get_ident()}) == (patience > 0)
+
+
+def test_as_many_threads_load_as_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_LOAD_THREADS", "3")
+    together = threading.Barrier(3, timeout=20)
+    files.thread_map(lambda item: together.wait(), range(3))
+    monkeypatch.setenv("BENCH_LOAD_THREADS", "1")
+    assert len(set(files.thread_map(lambda item: threading.get_ident(), range(20)))) == 1

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.api.data import DataPlace, DatasetBundle
-from bench.data import tsv
+from bench.data import duplicates, tsv
 from bench.data.img2dataset import CC12M, CC12MParams, Img2Dataset, Img2DatasetParams
 
 from .conceptual_maker import KINDS, LOST, caption, make_download, url
@@ -78,3 +78,15 @@ def test_a_list_in_either_order(tmp_path: Path, addresses_first: bool, header: s
     assert [*table.urls][:4] == [address for _, address in pairs]
     assert len(table) == 5
     assert not {caption(0), url(0)} & {table.captions[4], table.urls[4]}
+
+
+def test_images_are_compared_once(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = DataPlace(root, tmp_path / "cache")
+    first = CC12M().open(CC12MParams(classes=KINDS), 16, place)
+
+    def unexpected(*given: Any) -> None:
+        raise AssertionError("images were read again")
+
+    monkeypatch.setattr(duplicates, "first_image", unexpected)
+    again = CC12M().open(CC12MParams(classes=KINDS), 16, place)
+    assert [list(part.uids) for part in parts(again)] == [list(part.uids) for part in parts(first)]

@@ -40,6 +40,14 @@ def test_images_are_those_of_the_pairs(registries: None, tmp_path: Path) -> None
     assert torch.equal(scorer.images(rows), trainer.pairs.load(rows).float() / 255)
 
 
+def test_a_defense_that_looks_at_images_can_be_interrupted(registries: None, tmp_path: Path) -> None:
+    trainer, _, _ = _prepared(tmp_path)
+    scorer = PairScorer(trainer.encoder, trainer.pairs, trainer.captions, lambda: True)
+    with pytest.raises(KeyboardInterrupt), scorer.frozen():
+        scorer.images(np.arange(2))
+    assert all(parameter.requires_grad for parameter in trainer.encoder.parameters())
+
+
 def test_classes_may_have_prompts_of_words_that_no_caption_has(registries: None, tmp_path: Path) -> None:
     trainer, vocabulary, scorer = _prepared(tmp_path)
     encoder, known = trainer.encoder, small.bundle().vocabulary

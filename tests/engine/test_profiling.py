@@ -3,6 +3,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -117,6 +118,22 @@ def test_pairs_are_scored_once_and_counted_always(monkeypatch: pytest.MonkeyPatc
 
 def test_a_matrix_product_has_a_rate() -> None:
     assert machine.matmul_rate(torch.float32, CPU) > 1e8
+
+
+def test_files_read_in_place_are_told_from_other_memory(tmp_path: Path) -> None:
+    if not Path("/proc/self/status").exists():
+        assert machine.mapped_files() == 0
+        return
+    size = 64 * 2**20
+    (tmp_path / "zeros").write_bytes(bytes(size))
+    before = machine.mapped_files()
+    held = np.ones(size, dtype=np.uint8)
+    assert machine.mapped_files() - before < size / 2
+    mapped = np.memmap(tmp_path / "zeros", dtype=np.uint8, mode="r")
+    assert mapped.sum() == 0
+    assert machine.mapped_files() - before > size / 2
+    assert machine.peak_rss() > size
+    del held
 
 
 def test_the_command_prints_and_writes(registries: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

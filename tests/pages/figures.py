@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import exp
 
-from .photographs import validity
+from .photographs import readme, validity
 from .records import (
     DEFENSES,
     accuracy,
@@ -277,6 +277,7 @@ def costs() -> Iterator[str]:
 
 
 MEASURED = {
+    "README.md": readme,
     "docs/validity.md": validity,
     "docs/reference-results.md": reference_results,
     "docs/regimes.md": regimes,
