@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bench import recipe as recipes
 from bench import sources
 from bench.api.plugin import Params, Plugin
-from bench.canonical import digest
 from bench.errors import UserError, did_you_mean
 from bench.models import factory, pretrained
 from bench.recipe import SECTIONS, Recipe, has_option, is_finite, merge
@@ -32,8 +31,8 @@ class ModelOptions(Spec):
 class ModelSpec(Spec):
     """A model.
 
-    `config` is the digest of its open_clip configuration, `weights` that of the file that every cell starts from; None is from
-    scratch.
+    `config` is the digest of its open_clip configuration and of how its texts are cut, `weights` that of the file that every
+    cell starts from; None is from scratch.
     """
 
     name: str
@@ -131,8 +130,7 @@ class Settings:
         if not has_option(self._user, "model", "name") and name not in factory.model_names():
             hint = did_you_mean(name, factory.model_names())
             raise UserError(f"{self._named('model', 'name')}: unknown model '{name}'; {hint}")
-        config = digest(factory.config(name))
-        return ModelSpec(name=name, config=config, weights=self._weights(name, options.pretrained))
+        return ModelSpec(name=name, config=factory.identity(name), weights=self._weights(name, options.pretrained))
 
     def _weights(self, model: str, name: str | None) -> str | None:
         try:

@@ -45,7 +45,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "bench.plugins": ("bench.registry", "bench.errors"),
     "bench.recipe": ("bench.registry", "bench.errors"),
     "bench.data": ("bench.api", "bench.cores", "bench.registry", "bench.errors", "bench.text"),
-    "bench.models": ("bench.api", "bench.data", "bench.errors"),
+    "bench.models": ("bench.api", "bench.canonical", "bench.data", "bench.errors"),
     "bench.config": (
         "bench.api",
         "bench.canonical",

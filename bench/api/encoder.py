@@ -41,9 +41,9 @@ class Encoder(Protocol):
         ...
 
     def text_parts(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embeddings, and those of the tokens: float32 (n, d) and (n, length, d), of unit length, 0 where there is no token.
+        """Embeddings, and those of the tokens: float32 (n, d) and (n, context length, d), of unit length.
 
-        One, the whole, where the tower does not show them.
+        0 where there is no token; one, the whole, where the tower does not show them.
         """
         ...
 

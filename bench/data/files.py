@@ -36,12 +36,13 @@ Result = TypeVar("Result")
 
 
 class CachedImages(ABC):
-    """Images decoded on first use, and kept in memory if all of them fit in `budget` bytes.
+    """Images decoded on first use, and kept in memory if all of them fit in `budget` bytes. `shape` is that of one.
 
     Indexing is done by NumPy, for the reason given in `bench.data.poisoned`.
     """
 
     def __init__(self, count: int, side: int, budget: int = MEMORY_BUDGET) -> None:
+        self.shape = 3, side, side
         self._count = count
         self._side = side
         self._kept: NDArray[np.uint8] | None = None
@@ -63,10 +64,10 @@ class CachedImages(ABC):
         """
         indices = np.ascontiguousarray(indices, dtype=np.int64)
         if self._kept is None:
-            return torch.from_numpy(self._decode(indices))
+            return torch.from_numpy(self.decode(indices))
         wanted = np.unique(indices[~self._decoded[indices]])
         if len(wanted):
-            self._kept[wanted] = self._decode(wanted)
+            self._kept[wanted] = self.decode(wanted)
             self._decoded[wanted] = True
         return torch.from_numpy(self._kept[indices])
 
@@ -74,8 +75,14 @@ class CachedImages(ABC):
         """Keep no image, from now on."""
         self._kept = None
 
-    def _decode(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        images = np.empty((len(indices), 3, self._side, self._side), dtype=np.uint8)
+    def read_from(self, pixels: NDArray[np.uint8]) -> None:
+        """Take all images from here, uint8 (n, 3, side, side), from now on."""
+        self._kept = np.asarray(pixels)
+        self._decoded[:] = True
+
+    def decode(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The images at `indices`, as `load` without anything kept: uint8 (n, 3, side, side)."""
+        images = np.empty((len(indices), *self.shape), dtype=np.uint8)
 
         def fill(row: int) -> None:
             images[row] = self._image(int(indices[row]))

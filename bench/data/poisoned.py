@@ -13,6 +13,8 @@ from bench.data.captions import PoisonedCaptions
 from bench.data.mentions import MentionIndex
 from bench.data.trusted import TrustedPairs
 
+_BLOCK = 256
+
 
 class PoisonedPairs:
     """The clean training pairs, some of them replaced by poisons, and the added poisons.
@@ -67,6 +69,7 @@ class PoisonedPairs:
             ]
         )
         self._poison_pixels = poison_pixels.numpy()
+        self._on_device: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -86,8 +89,18 @@ class PoisonedPairs:
         index = MentionIndex.of(vocabulary)
         return np.array([(*index.members(caption), -1)[0] for caption in self.captions], dtype=np.int64)
 
+    def copy_to(self, device: torch.device) -> None:
+        """Copy all images to a device, from which `load` takes them from now on."""
+        pixels = torch.empty(len(self), *self._poison_pixels.shape[1:], dtype=torch.uint8, device=device)
+        for start in range(0, len(self), _BLOCK):
+            rows = np.arange(start, min(start + _BLOCK, len(self)))
+            pixels[start : start + len(rows)] = self.load(rows)
+        self._on_device = pixels
+
     def load(self, indices: NDArray[np.int64]) -> torch.Tensor:
-        """The images of the pairs: uint8 (n, 3, side, side)."""
+        """The images of the pairs: uint8 (n, 3, side, side), on the CPU or the device that they were copied to."""
+        if self._on_device is not None:
+            return self._on_device[torch.from_numpy(indices).to(self._on_device.device)]
         poison = self._poison_of[indices]
         poisoned = poison >= 0
         if not poisoned.any():

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from bench.config import RunSpec
+from bench.data import pixel_file
 from bench.data.files import MEMORY_BUDGET
 from bench.matrix.workspace import Workspace
 from bench.models import factory
@@ -38,7 +39,8 @@ class CellMemory:
     def required(self, spec: RunSpec, workspace: Workspace) -> float:
         """A lower bound of a cell's bytes: the memory of this process, cached images, and a training step."""
         bundle = workspace.bundle
-        sizes = [len(pairs) * 3 * bundle.image_size**2 for pairs in (bundle.train, bundle.holdout, bundle.test)]
+        splits = [pairs.images for pairs in (bundle.train, bundle.holdout, bundle.test)]
+        sizes = [len(images) * 3 * bundle.image_size**2 for images in splits if not pixel_file.holds(images)]
         images = sum(size for size in sizes if size <= MEMORY_BUDGET)
         return _resident(os.getpid()) + images + self._step(spec, len(bundle.train))
 

@@ -38,7 +38,7 @@ from bench.training.checkpoint import Checkpoint
 from bench.training.engagement import engagement
 from bench.training.held import construct
 from bench.training.joint_loss import synchronised
-from bench.training.memory import require_memory
+from bench.training.memory import on_gpu, require_memory
 from bench.training.scorer import PairScorer
 from bench.training.telemetry import similarity_map
 from bench.training.trainer import Trainer
@@ -134,7 +134,10 @@ def prepare(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) ->
     captions = CaptionTokens(*texts, vocabulary.compact, synonyms)
     encoder = ClipEncoder(synchronised(model, runtime.device, runtime.ranks), recipe.precision, runtime.device)
     share = -(-min(recipe.batch_size, len(pairs)) // runtime.ranks.count)
-    require_memory(encoder, factory.image_size(spec.model.name), share)
+    side = factory.image_size(spec.model.name)
+    require_memory(encoder, side, share)
+    if on_gpu(len(pairs), side, runtime.device):
+        pairs.copy_to(runtime.device)
     setup = _setup(spec, recipe, pairs, captions, workspace.bundle, encoder)
     defense = construct(plugin, params, setup, *keys.initial_parts(spec), "defense")
     checkpoint = store.run_dir(cell.key) / _CHECKPOINT

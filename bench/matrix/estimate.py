@@ -91,7 +91,7 @@ def _measured_rate(spec: RunSpec, device: torch.device) -> float:
 
 def _step_seconds(encoder: ClipEncoder, optimizer: torch.optim.Optimizer, model: str, size: int) -> float:
     side, device = factory.image_size(model), encoder.device
-    tokens = factory.tokenizer(model)(["a picture of a thing"]).expand(size, -1).to(device)
+    tokens = encoder.cut(factory.tokenizer(model)(["a picture of a thing"])).expand(size, -1).to(device)
     images = torch.rand(size, 3, side, side, device=device)
     started = time.perf_counter()
     for step in range(_STEPS):

@@ -17,8 +17,9 @@ from bench import keys
 from bench.api import Attack, AttackContext, DataPlace, DatasetBundle, Images, PoisonPlan
 from bench.canonical import digest
 from bench.config import DataSpec, RunSpec, Settings
+from bench.data import pixel_file
 from bench.data.downstream import Downstream, open_sets
-from bench.data.files import MEMORY_BUDGET
+from bench.data.files import MEMORY_BUDGET, CachedImages
 from bench.data.poisoned import PoisonedPairs
 from bench.data.tokens import cached_tokens
 from bench.errors import UserError
@@ -114,10 +115,11 @@ class Workspace:
         if self._preloaded:
             return
         bundle = self.bundle
+        in_files = self._read_pixels(on_loaded)
         sources: list[Images] = [bundle.train.images, bundle.holdout.images, bundle.test.images]
         sources += [images for task in bundle.tasks for images in (task.train_images, task.test_images)]
         sources += self.downstream.kept
-        for images in {id(each): each for each in sources}.values():
+        for images in {id(each): each for each in sources if each not in in_files}.values():
             if len(images) * 3 * bundle.image_size**2 > MEMORY_BUDGET:
                 continue
             for start in range(0, len(images), _PRELOAD_BATCH):
@@ -125,6 +127,17 @@ class Workspace:
                 images.load(chunk)
                 on_loaded(len(chunk))
         self._preloaded = True
+
+    def _read_pixels(self, on_loaded: Callable[[int], None]) -> list[Images]:
+        """The images of pairs that are now read decoded from files, if there is a folder for such files."""
+        folder, bundle = pixel_file.folder(), self.bundle
+        found: list[Images] = []
+        for pairs in (bundle.train, bundle.holdout, bundle.test):
+            if folder and isinstance(pairs.images, CachedImages):
+                file = folder / pixel_file.name([bundle.fingerprint, bundle.image_size], pairs.uids)
+                pixel_file.read_from(file, pairs.images, on_loaded)
+                found.append(pairs.images)
+        return found
 
     @cached_property
     def tokenizer(self) -> ModelTokenizer:

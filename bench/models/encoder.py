@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bench.models import stages, trunk
+from bench.models import stages, texts, trunk
 from bench.models import tokens as parts
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -73,9 +73,9 @@ class ClipEncoder(nn.Module):
         with self._autocast_text():
             whole, words = parts.of_texts(self.model, tokens)
         words = F.normalize(words.float(), dim=-1)
-        return F.normalize(whole.float(), dim=-1), words if words.shape[1] != tokens.shape[1] else words * (tokens != 0)[
-            ..., None
-        ]
+        if words.shape[1] == tokens.shape[1]:
+            words = F.pad(words * (tokens != 0)[..., None], (0, 0, 0, self.model.context_length - tokens.shape[1]))
+        return F.normalize(whole.float(), dim=-1), words
 
     @torch.no_grad()
     def trunk_dim(self, side: int) -> int:
@@ -85,10 +85,14 @@ class ClipEncoder(nn.Module):
         self.train(training)
         return features.shape[1]
 
+    def cut(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Tokens without the padding that no text of theirs needs; see `bench.models.texts.cut`."""
+        return texts.cut(self.model, tokens)
+
     def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Unit-length embeddings, float32 (n, d), of tokens, int64 (n, context length)."""
+        """Unit-length embeddings, float32 (n, d), of tokens, int64 (n, at most the context length)."""
         with self._autocast_text():
-            embeddings = self.model.encode_text(tokens)
+            embeddings = texts.encode(self.model, tokens)
         return F.normalize(embeddings.float(), dim=-1)
 
     def encode_prompts(self, tokens: torch.Tensor) -> torch.Tensor:

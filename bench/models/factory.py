@@ -14,8 +14,9 @@ import open_clip
 import torch
 from safetensors.torch import load_file, save
 
+from bench.canonical import digest
 from bench.errors import UserError, did_you_mean
-from bench.models import small_resnet  # noqa: F401  registers the architecture with timm
+from bench.models import small_resnet, texts  # noqa: F401  registers the architecture with timm
 from bench.models.word_tokenizer import ModelTokenizer, cached_by_word
 
 
@@ -44,6 +45,13 @@ def config(name: str) -> dict[str, Any]:
     if found is None:
         raise UserError(f"--model {name}: unknown model; {did_you_mean(name, model_names())}")
     return dict(found)
+
+
+def identity(name: str) -> str:
+    """Digest of all that a model computes: its configuration, and, of a text tower that is cut, how."""
+    found = config(name)
+    longer = found["text_cfg"].get("context_length", 77) > texts.STEP
+    return digest({**found, "texts": texts.STEP} if longer else found)
 
 
 def image_size(name: str) -> int:

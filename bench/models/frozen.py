@@ -52,7 +52,7 @@ class FrozenClip:
         """Unit-length embeddings of captions: float32 (n, d) on the CPU."""
         tokens = self._tokenizer(captions)
         chunks = [
-            self._encoder.encode_text(tokens[torch.from_numpy(rows)].to(self._encoder.device)).cpu()
+            self._encoder.encode_text(self._encoder.cut(tokens[torch.from_numpy(rows)]).to(self._encoder.device)).cpu()
             for rows in _chunks(len(captions))
         ]
         return torch.cat(chunks)
@@ -80,7 +80,7 @@ class FrozenSurrogate:
     @torch.no_grad()
     def encode_captions(self, captions: Sequence[str]) -> torch.Tensor:
         """Unit-length embeddings of captions: float32 (n, d) on the CPU."""
-        return self._encoder.encode_text(self._tokenizer(captions).to(self._encoder.device)).cpu()
+        return self._encoder.encode_text(self._encoder.cut(self._tokenizer(captions)).to(self._encoder.device)).cpu()
 
 
 def _chunks(count: int) -> list[np.ndarray]:

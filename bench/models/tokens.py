@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bench.models import texts
 from bench.models.trunk import replaced
 
 
@@ -39,12 +40,12 @@ def of_texts(model: Any, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
     """Embeddings (n, d) and those of the tokens (n, length, d), not normalised."""
     tower = model.text if hasattr(model, "text") else model
     if not hasattr(tower, "ln_final"):
-        whole = model.encode_text(tokens)
+        whole = texts.encode(model, tokens)
         return whole, whole[:, None]
     states: list[torch.Tensor] = []
     hook = tower.ln_final.register_forward_hook(lambda module, given, found: states.append(found))
     try:
-        whole = model.encode_text(tokens)
+        whole = texts.encode(model, tokens)
     finally:
         hook.remove()
     project = tower.text_projection

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from bench import sources
 from bench.api import Defense, Plugin
-from bench.canonical import canonical, digest, without_nulls
+from bench.canonical import canonical, without_nulls
 from bench.config import DataSpec, PluginSpec, RunSpec, Settings
 from bench.interface.options import parse_settings
 from bench.matrix.expand import UNDEFENDED, controls
@@ -42,7 +42,7 @@ def spec_of(file: str, claimed: SpecRecord, data: DataSpec) -> RunSpec:
     wanted = {
         "engine": sources.engine(),
         "data": data,
-        "model": spec.model.model_copy(update={"config": digest(factory.config(spec.model.name))}),
+        "model": spec.model.model_copy(update={"config": factory.identity(spec.model.name)}),
         "attack": _attack(file, spec.attack) if spec.attack else None,
         "defense": _defense(file, spec.defense),
     }

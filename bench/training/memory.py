@@ -6,17 +6,33 @@ A GPU out of memory raises an error, but Linux kills a process out of host memor
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import torch
 
+from bench.errors import UserError
 from bench.models.encoder import ClipEncoder
 
+GPU_PIXELS = "BENCH_GPU_PIXELS"
 MEMORY_HINT = "--set train.batch_size=..., a smaller --model, --precision bf16 or --grad-checkpointing needs less"
 
 _PROBED = 2
 _BYTES = 4
 _COPIES = 3  # per weight: its gradient and the two moments of AdamW
+
+
+def on_gpu(images: int, side: int, device: torch.device) -> bool:
+    """Whether a training set's images go to a GPU as a whole, as BENCH_GPU_PIXELS, a limit in GB, says; by default they do not.
+
+    Raises UserError if that is no number.
+    """
+    given = os.environ.get(GPU_PIXELS, "0")
+    try:
+        limit = float(given)
+    except ValueError:
+        raise UserError(f"{GPU_PIXELS}={given}: expected the GB of a GPU that images may take, for example 20") from None
+    return device.type == "cuda" and images * 3 * side**2 <= limit * 1e9
 
 
 def require_memory(encoder: ClipEncoder, side: int, batch_size: int) -> None:
@@ -45,7 +61,7 @@ def _saved_for_backward(encoder: ClipEncoder, side: int, pairs: int) -> int:
         return tensor
 
     images = torch.zeros(pairs, 3, side, side, device=encoder.device)
-    tokens = torch.zeros(pairs, encoder.model.context_length, dtype=torch.int64, device=encoder.device)
+    tokens = encoder.cut(torch.zeros(pairs, encoder.model.context_length, dtype=torch.int64)).to(encoder.device)
     training = encoder.training
     encoder.eval()  # keeps the running statistics of batch normalisation
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):

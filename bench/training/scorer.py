@@ -102,7 +102,8 @@ class PairScorer:
             self._interrupt()
             batch = rows[start : start + size]
             chosen = batch[self._ranks.rows(len(batch))]
-            images, tokens = to_float(self._pairs.load(chosen).to(device)), self._captions.plain(chosen).to(device)
+            images = to_float(self._pairs.load(chosen).to(device))
+            tokens = self._encoder.cut(self._captions.plain(chosen)).to(device)
             with self._stages("scoring_forward"):
                 embedded = self._encoder.encode_image(images), self._encoder.encode_text(tokens)
             yield *embedded, len(batch)

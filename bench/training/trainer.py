@@ -101,7 +101,7 @@ class Trainer:
         self.guide = guide
         self.classes = classes
         self.ranks = ranks or Ranks()
-        self.views = Views(spec, train, pairs, captions, encoder.device, self.ranks)
+        self.views = Views(spec, train, pairs, captions, encoder, self.ranks)
         self.held = HeldModules(defense, encoder.device)
         self.loss = joint_loss(defense, encoder, self.held, self.ranks)
         self.optimizer = adamw([encoder, self.held], train)

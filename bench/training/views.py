@@ -12,6 +12,7 @@ from bench.config import RunSpec, TrainSpec
 from bench.data.augment import pin, random_crop, simclr, to_device, to_float
 from bench.data.captions import CaptionTokens
 from bench.data.poisoned import PoisonedPairs
+from bench.models.encoder import ClipEncoder
 from bench.training.ranks import Ranks
 
 StepIndex = tuple[int, int, int]
@@ -22,13 +23,14 @@ class Views:
     """Makes batches. Each rank makes its rows, with the same random draws as in the whole batch."""
 
     def __init__(
-        self, spec: RunSpec, train: TrainSpec, pairs: PoisonedPairs, captions: CaptionTokens, device: torch.device, ranks: Ranks
+        self, spec: RunSpec, train: TrainSpec, pairs: PoisonedPairs, captions: CaptionTokens, encoder: ClipEncoder, ranks: Ranks
     ) -> None:
         self._order = keys.order_parts(spec, pairs.digest)
         self._train = train
         self._pairs = pairs
         self._captions = captions
-        self._device = device
+        self._device = encoder.device
+        self._cut = encoder.cut
         self._ranks = ranks
 
     def load(self, phase: Phase, pairs: NDArray[np.int64], index: StepIndex) -> Batch:
@@ -42,7 +44,7 @@ class Views:
         return Batch(
             indices=pin(torch.from_numpy(pairs), self._device),
             images=(pin(self._pairs.load(pairs[rows]), self._device),),
-            texts=tuple(pin(tokens, self._device) for tokens in texts),
+            texts=tuple(pin(self._cut(tokens), self._device) for tokens in texts),
         )
 
     def draw(self, phase: Phase, loaded: Batch, index: StepIndex) -> Batch:

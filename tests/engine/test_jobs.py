@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from bench import cores
+from bench.api import Pairs
 from bench.defenses.clip import CLIP
 from bench.errors import UserError
 from bench.jobs import memory, pool, slots
@@ -166,8 +167,8 @@ def test_memory_is_added_up_over_all(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_a_cell_needs_grows_with_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "step_bytes", lambda encoder, side, size: 1000 * size)
     monkeypatch.setattr(memory, "_resident", {os.getpid(): 7}.__getitem__)
-    pairs = [range(count) for count in (100, 10, 10)]
-    bundle = SimpleNamespace(train=pairs[0], holdout=pairs[1], test=pairs[2], image_size=32)
+    splits = [Pairs([""] * count, [""] * count, range(count), [()] * count) for count in (100, 10, 10)]  # type: ignore[arg-type]
+    bundle = SimpleNamespace(train=splits[0], holdout=splits[1], test=splits[2], image_size=32)
     train = SimpleNamespace(batch_size=64, precision="fp32")
     spec = SimpleNamespace(model=SimpleNamespace(name="scenes-small"), train=train)
     workspace = SimpleNamespace(bundle=bundle)

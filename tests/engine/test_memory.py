@@ -11,7 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from bench.matrix import estimate
+from bench.data.poisoned import PoisonedPairs
+from bench.errors import UserError
+from bench.matrix import cell, estimate
 from bench.matrix.estimate import lacking_memory
 from bench.matrix.store import Store
 from bench.models.encoder import ClipEncoder
@@ -103,6 +105,33 @@ def test_a_cell_for_which_there_is_no_memory_fails_before_it_trains(monkeypatch:
     (problem,) = lacking_memory(matrix, [cell.spec for cell in matrix.cells], torch.device("cpu"))
     assert "0.0 GB are free; --set train.batch_size=..., a smaller --model" in problem
     assert problem.endswith("--precision bf16 or --grad-checkpointing needs less")
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(None, False), ("0", False), ("3.0", False), ("3.1", True), ("80", True)])
+def test_images_go_to_a_gpu_up_to_a_limit(monkeypatch: pytest.MonkeyPatch, limit: str | None, expected: bool) -> None:
+    if limit is not None:
+        monkeypatch.setenv("BENCH_GPU_PIXELS", limit)
+    assert memory.on_gpu(1_000_000, 32, torch.device("cuda")) is expected
+    assert not memory.on_gpu(1_000_000, 32, torch.device("cpu"))
+
+
+def test_a_limit_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_GPU_PIXELS", "all")
+    with pytest.raises(UserError, match=r"^BENCH_GPU_PIXELS=all: expected the GB of a GPU"):
+        memory.on_gpu(10, 32, torch.device("cpu"))
+
+
+def test_a_training_from_copied_images_has_the_same_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    matrix, copied = small_matrix(), []
+    folders = tmp_path / "host", tmp_path / "device"
+    execute(matrix, Store.create(folders[0]))
+    copy_to = PoisonedPairs.copy_to
+    monkeypatch.setattr(PoisonedPairs, "copy_to", lambda pairs, device: copied.append(copy_to(pairs, device)))
+    monkeypatch.setattr(cell, "on_gpu", lambda images, side, device: True)
+    execute(matrix, Store.create(folders[1]))
+    assert len(copied) == 1
+    one, other = ((folder / "runs" / matrix.cells[0].key / "model.safetensors").read_bytes() for folder in folders)
+    assert one == other
 
 
 @pytest.mark.parametrize(("free", "sizes"), [(1e12, [8, 16, 32, 64]), (0, [8])])

@@ -92,6 +92,18 @@ def test_against_a_list_made_one_by_one(bundle: DatasetBundle) -> None:
     assert len(bundle.train.captions) == 256
 
 
+def test_images_copied_to_a_device_are_the_same(bundle: DatasetBundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = PoisonedPairs(bundle, ATTACK, ATTACK.plan(_context(bundle)), np.random.default_rng(1))
+    expected = pairs.load(np.arange(len(pairs)))
+    pairs.copy_to(torch.device("cpu"))
+    monkeypatch.setattr(type(bundle.train.images), "load", lambda images, rows: pytest.fail("it is loaded again"))
+    rows = np.array([273, 0, 273, 12])
+    found = pairs.load(rows)
+    assert torch.equal(found, expected[rows])
+    found.zero_()
+    assert torch.equal(pairs.load(np.arange(len(pairs))), expected)
+
+
 def test_without_an_attack(bundle: DatasetBundle) -> None:
     pairs = PoisonedPairs(bundle)
     assert list(pairs.captions) == list(bundle.train.captions)

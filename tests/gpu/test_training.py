@@ -85,6 +85,19 @@ def test_half_precision_trains_as_single(precision: str, gpu: torch.device, tmp_
     assert losses[1] == pytest.approx(losses[0], rel=5e-2)
 
 
+def test_images_that_live_on_the_gpu_give_the_same_bits(
+    gpu: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix, weights = _matrix("safeclip"), []
+    for limit in ("0", "1"):
+        store = Store.create(tmp_path / limit)
+        monkeypatch.setenv("BENCH_GPU_PIXELS", limit)
+        with deterministic(True):
+            assert _run(matrix, store, gpu) == {"done": len(matrix.cells)}
+        weights.append((store.run_dir(matrix.cells[-1].key) / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+
+
 @pytest.mark.parametrize("name", DEFENSES)
 def test_a_run_that_was_stopped_ends_with_the_same_bits(name: str, gpu: torch.device, tmp_path: Path) -> None:
     matrix = _matrix(name)
