@@ -39,7 +39,7 @@ class OTCCLIP(RoCLIP):
     """
 
     citations = ("zhang2025otcclip", "yang2023roclip")
-    version = "1"
+    version = "2"
     Params = OTCCLIPParams
     params: OTCCLIPParams
 

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 
-from bench.api import DatasetBundle, EvalContext, Evaluator, Measurement, Metric, Params, share
+from bench.api import DatasetBundle, EvalContext, Evaluator, Measurement, Metric, Params, Predictions, share
 from bench.data.mentions import MentionIndex
-from bench.evaluators import suspicion
+from bench.evaluators import probes, suspicion
 from bench.registry import register_evaluator
 
 
@@ -59,19 +59,29 @@ class BDetCLIP(Evaluator):
     def evaluate(self, ctx: EvalContext) -> list[Measurement]:
         rng = np.random.default_rng([ctx.seed, *b"bdetclip"])
         direction = self.direction(ctx, rng)
-        probes = ctx.model.image_features(ctx.probe_images())
-        clean = (ctx.model.image_features(ctx.bundle.test.images) @ direction).numpy()[rng.permutation(len(ctx.bundle.test))]
-        references, clean = np.split(clean, [min(self.params.references, len(clean) // 2)])
-        scores = (probes @ direction).numpy()
-        rejected = scores < references.min()
-        answers = (probes @ ctx.model.classifier(ctx.bundle.vocabulary).T).argmax(dim=1).numpy()
-        fooled = answers == np.array([probe.label for probe in ctx.probes])
-        poisoned = np.arange(len(scores) + len(clean)) < len(scores)
+        held_out = ctx.model.image_features(ctx.bundle.test.images)
+        references, clean = np.split(rng.permutation(len(held_out)), [min(self.params.references, len(held_out) // 2)])
+        features = torch.cat([ctx.model.image_features(ctx.probe_images()), held_out[clean]])
+        scores, triggered = (features @ direction).numpy(), np.arange(len(features)) < len(ctx.probes)
+        rejected = scores < (held_out[references] @ direction).numpy().min()
+        predicted = (features @ ctx.model.classifier(ctx.bundle.vocabulary).T).argmax(dim=1).numpy()
+        target = np.array([probe.label for probe in ctx.probes] + [-1] * len(clean))
+        ctx.keep(
+            Predictions(
+                task="probes",
+                classes=ctx.bundle.vocabulary.names,
+                uids=[*probes.uids(ctx), *(ctx.bundle.test.uids[row] for row in clean)],
+                predicted=predicted,
+                target=target,
+                suspicion=-scores,
+                rejected=rejected,
+            )
+        )
         return [
-            *suspicion.ranked("probes", -np.concatenate([scores, clean]), poisoned),
-            share("detected", "probes", rejected),
-            share("false_alarms", "probes", clean < references.min()),
-            share("asr_undetected", "probes", fooled & ~rejected),
+            *suspicion.ranked("probes", -scores, triggered),
+            share("detected", "probes", rejected[triggered]),
+            share("false_alarms", "probes", rejected[~triggered]),
+            share("asr_undetected", "probes", (predicted == target)[triggered] & ~rejected[triggered]),
         ]
 
     def direction(self, ctx: EvalContext, rng: np.random.Generator) -> torch.Tensor:

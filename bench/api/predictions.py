@@ -36,6 +36,10 @@ class Predictions:
         Whether the prediction is right, where `true` is known; by default whether it is `true`.
     place, place_clean : int (n,), optional
         The place of the best right answer in a search, from 0, by the model and by the clean model.
+    suspicion : float (n,), optional
+        The score of a detector, higher for what is more suspicious.
+    rejected : bool (n,), optional
+        Whether the detector rejects it.
     groups : sequence of n str, or str
         The group of each row, or of all of them.
 
@@ -55,6 +59,8 @@ class Predictions:
     correct: NDArray[np.bool_] | None = None
     place: Ints | None = None
     place_clean: Ints | None = None
+    suspicion: NDArray[np.floating[Any]] | None = None
+    rejected: NDArray[np.bool_] | None = None
     groups: Sequence[str] | str = "all"
 
     def __post_init__(self) -> None:

@@ -58,6 +58,10 @@ def load_predictions(folder: str | PathLike[str] = "results") -> pd.DataFrame:
             Whether the prediction is a class that the image shows; NA where that is unknown.
         place, place_clean : Int32
             In retrieval, the place of the best right answer, from 0; by the clean model, for the floor.
+        rejected : boolean
+            Whether a detector rejects the image; NA where there is none.
+        suspicion : Float32
+            Its score, higher for more suspicious images; NA where there is none.
 
     Raises
     ------

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.api import Predictions
-from bench.matrix.predictions import CLASSES, DTYPES, LISTS, Ints, pack
+from bench.matrix.predictions import CLASSES, DTYPES, FLOATS, LISTS, pack
 from bench.matrix.schema import PredictionsRecord
 
 _Numbers = dict[str, int]
@@ -26,10 +27,10 @@ def filed(kept: Sequence[Predictions]) -> tuple[PredictionsRecord, bytes]:
     return PredictionsRecord(sha256=hashlib.sha256(content).hexdigest(), rows=sum(map(len, kept))), content
 
 
-def _columns(kept: Predictions, known: dict[str, _Numbers]) -> dict[str, Ints]:
+def _columns(kept: Predictions, known: dict[str, _Numbers]) -> dict[str, NDArray[Any]]:
     """The columns DTYPES; codes are numbers of names in `known`, which are added where they are new."""
     rows = len(kept)
-    columns = dict.fromkeys(DTYPES, np.full(rows, -1))
+    columns: dict[str, NDArray[Any]] = dict.fromkeys(DTYPES, np.full(rows, -1)) | dict.fromkeys(FLOATS, np.full(rows, np.nan))
     columns |= {name: value for name, value in vars(kept).items() if isinstance(value, np.ndarray)}
     numbers = np.append(_numbered(_distinct(kept.classes), known["classes"]), -1)
     columns |= {name: numbers[columns[name]] for name in CLASSES}

@@ -1,7 +1,7 @@
 """What each probe and test image was given: an npz beside the record of an evaluation, which holds its digest.
 
-A column is an array of numbers, or of codes into a list of names that is in the file too; -1 is none. Columns that have none
-but -1 are left out.
+A column is an array of numbers, or of codes into a list of names that is in the file too; -1 is none, and NaN in a column of
+floats. Columns that have nothing else are left out.
 """
 
 from __future__ import annotations
@@ -22,17 +22,22 @@ CLASSES = ("true", "target", "predicted", "predicted_clean")
 """Columns that share a list of names."""
 LISTS = {"task": "tasks", "group": "groups", "uid": "uids", **dict.fromkeys(CLASSES, "classes")}
 """Columns of codes, and the list that each is of."""
-NUMBERS = {"correct": "boolean", "place": "Int32", "place_clean": "Int32"}
-"""Columns of numbers, and their dtype in a data frame."""
-DTYPES = {**dict.fromkeys(LISTS, "category"), **NUMBERS}
+NUMBERS = {"correct": "boolean", "place": "Int32", "place_clean": "Int32", "rejected": "boolean"}
+"""Columns of whole numbers, and their dtype in a data frame."""
+FLOATS = {"suspicion": "Float32"}
+"""The same of floats."""
+DTYPES = {**dict.fromkeys(LISTS, "category"), **NUMBERS, **FLOATS}
 Ints = NDArray[np.integer[Any]]
 
 
-def pack(columns: Mapping[str, Ints], lists: Mapping[str, Sequence[str]]) -> bytes:
-    """The file of columns int (rows,), named as in DTYPES, and of the lists of those that are codes; equal for equal input."""
+def pack(columns: Mapping[str, NDArray[Any]], lists: Mapping[str, Sequence[str]]) -> bytes:
+    """The file of columns (rows,), named as in DTYPES, and of the lists of those that are codes; equal for equal input."""
     arrays: dict[str, Any] = {
-        name: codes.astype(np.min_scalar_type(-1 - int(codes.max()))) for name, codes in columns.items() if (codes >= 0).any()
+        name: codes.astype(np.min_scalar_type(-1 - int(codes.max())))
+        for name, codes in columns.items()
+        if name not in FLOATS and (codes >= 0).any()
     }
+    arrays |= {name: columns[name].astype(np.float32) for name in FLOATS if not np.isnan(columns[name]).all()}
     arrays |= {kind: np.array(names, dtype=np.str_) for kind, names in lists.items()}
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)
@@ -51,6 +56,9 @@ def unpack(content: bytes) -> pd.DataFrame:
     for name in NUMBERS:
         numbers = arrays.get(name, none).astype(np.int32)
         frame[name] = pd.arrays.IntegerArray(numbers, numbers < 0)
+    for name in FLOATS:
+        floats = arrays.get(name, np.full(len(none), np.nan)).astype(np.float32)
+        frame[name] = pd.arrays.FloatingArray(floats, np.isnan(floats))
     return pd.DataFrame(frame).astype(NUMBERS)
 
 

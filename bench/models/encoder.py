@@ -74,7 +74,8 @@ class ClipEncoder(nn.Module):
             whole, words = parts.of_texts(self.model, tokens)
         words = F.normalize(words.float(), dim=-1)
         if words.shape[1] == tokens.shape[1]:
-            words = F.pad(words * (tokens != 0)[..., None], (0, 0, 0, self.model.context_length - tokens.shape[1]))
+            words = words * texts.words(self.model, tokens)[..., None]
+            words = F.pad(words, (0, 0, 0, self.model.context_length - tokens.shape[1]))
         return F.normalize(whole.float(), dim=-1), words
 
     @torch.no_grad()

@@ -40,5 +40,12 @@ def encode(model: Any, tokens: torch.Tensor) -> torch.Tensor:
     return cast("torch.Tensor", projection(pooled) if isinstance(projection, torch.nn.Module) else pooled @ projection)
 
 
+def words(model: Any, tokens: torch.Tensor) -> torch.Tensor:
+    """Which tokens belong to a text, bool (n, length). The exclamation mark in `!;` has the number of the padding."""
+    if not _is_causal(model):
+        return tokens != 0
+    return torch.arange(tokens.shape[1], device=tokens.device) <= tokens.argmax(dim=1, keepdim=True)
+
+
 def _is_causal(model: Any) -> bool:
     return isinstance(model, CLIP) and model.attn_mask is not None and model.text_pool_type == "argmax"

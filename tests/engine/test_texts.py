@@ -97,6 +97,14 @@ def test_parts_of_a_text_fill_the_context() -> None:
         assert torch.allclose(one, other, rtol=0, atol=1e-6)
 
 
+def test_an_exclamation_mark_within_a_word_has_the_number_of_the_padding() -> None:
+    encoder, tokens = ClipEncoder(_model(), "fp32", CPU), _tokens(["a ring !; it is red"])
+    assert tokens[0, 3] == 0
+    with torch.no_grad():
+        _, (words,) = encoder.text_parts(tokens)
+    assert words.any(dim=1).tolist() == [True] * 9 + [False] * 68
+
+
 def test_evaluation_and_attacks_cut_their_texts() -> None:
     model, lengths = _model(), []
     model.transformer.register_forward_pre_hook(lambda module, given: lengths.append(given[0].shape[1]))

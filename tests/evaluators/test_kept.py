@@ -75,6 +75,7 @@ def test_what_is_kept_comes_back(seed: int) -> None:
     for name, rows in (("first", 40), ("second", 7)):
         columns = {column: rng.integers(-1, 300, size=rows) for column in ("predicted", "predicted_clean", "true", "target")}
         places = {column: rng.integers(0, 100_000, size=rows) for column in ("place", "place_clean")}
+        places |= {"rejected": rng.random(rows) < 0.5, "suspicion": rng.normal(size=rows)} if name == "first" else {}
         uids, groups = [f"{name} ü {row}" for row in range(rows)], rng.choice(["a", "b"], size=rows).tolist()
         kept.append(Predictions(name, classes[:: 1 if name == "first" else -1], uids, groups=groups, **columns, **places))
     record, content = filed(kept)
@@ -87,6 +88,9 @@ def test_what_is_kept_comes_back(seed: int) -> None:
             expected = [each.classes[code] if code >= 0 else "none" for code in getattr(each, column)]
             assert part[column].astype("string").fillna("none").tolist() == expected
         assert (part.uid.tolist(), part.group.tolist()) == (list(each.uids), list(each.groups))
+        assert part.rejected.tolist() == ([pd.NA] * 7 if each.rejected is None else each.rejected.tolist())
+        expected = [pd.NA] * 7 if each.suspicion is None else each.suspicion.astype(np.float32).tolist()
+        assert part.suspicion.tolist() == expected
         assert (part.place.tolist(), part.place_clean.tolist()) == (list(each.place), list(each.place_clean))  # type: ignore[arg-type]
     assert filed(kept)[1] == content
 

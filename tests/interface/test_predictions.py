@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 import bench
 from bench.api import Predictions
@@ -91,7 +92,7 @@ def test_the_rows_are_those_of_the_attack_and_the_data(rows: pd.DataFrame) -> No
 def test_columns_and_dtypes_are_those_of_the_docstring(rows: pd.DataFrame) -> None:
     assert rows.dtypes.astype(str).to_dict() == COLUMNS
     told = re.findall(
-        r"^        ([\w, ]+) : (category|boolean|Int32|int64)$", str(bench.load_predictions.__doc__), re.MULTILINE
+        r"^        ([\w, ]+) : (category|boolean|Int32|int64|Float32)$", str(bench.load_predictions.__doc__), re.MULTILINE
     )
     assert {name: dtype for names, dtype in told for name in names.split(", ")} == COLUMNS
 
@@ -180,4 +181,19 @@ def test_a_further_evaluator_leaves_the_files_of_the_others(out: Path) -> None:
     new = {path.name.partition("-")[0] for path in out.glob("runs/*/evals/*") if path not in files}
     assert new == {"bdetclip", "certificate"}
     assert {path: path.read_bytes() for path in files} == files
-    assert not list(out.glob("runs/*/evals/bdetclip-*.npz")), "a mean over pairs has no rows"
+    assert not list(out.glob("runs/*/evals/certificate-*.npz")), "a curve has no rows"
+
+
+def test_what_a_detector_says_of_each_image(out: Path) -> None:
+    bench.run(out=out, attack="badnet", evaluator="bdetclip", **ASKED)
+    rows, told = bench.load_predictions(out), bench.load_results(out)
+    rows, told = (frame[frame.evaluator == "bdetclip"] for frame in (rows, told))
+    value, triggered = dict(zip(told.metric, told.value, strict=True)), rows.target.notna()
+    assert rows.uid.str.startswith("test/").all()
+    assert value["detected"] == rows.rejected[triggered].mean()
+    assert value["false_alarms"] == rows.rejected[~triggered].mean()
+    assert value["asr_undetected"] == ((rows.predicted == rows.target) & ~rows.rejected)[triggered].mean()
+    assert value["auroc"] == pytest.approx(roc_auc_score(triggered, rows.suspicion.astype(float)))
+    assert not rows.rejected.any() or rows.suspicion[rows.rejected].min() > rows.suspicion[~rows.rejected].max()
+    assert not set(rows.uid[~triggered]) - {f"test/{row:06d}" for row in range(64)}
+    assert rows.uid[~triggered].is_unique
