@@ -99,10 +99,14 @@ class RoCLIP(CLIP):
     def _measured(self, matched: NDArray[np.int64], scorer: Scorer) -> dict[str, float]:
         """Telemetry of an epoch's matches: the share of own captions, and the similarity of captions to their matches.
 
+        Nothing where there are none, as when `bench profile` leaves out the steps.
+
         Matches are found from the image, so the caption is an independent check: if matching works by content, a caption is
         more similar to its own match than to that of another pair, and the AUC is above 0.5.
         """
         pairs = np.flatnonzero(matched >= 0)
+        if not len(pairs):
+            return {}
         rows = self.setup.rng("matches").permutation(pairs)[: mismatches.SAMPLE]
         texts, matches = scorer.embeddings(rows)[1], scorer.embeddings(matched[rows])[1]
         return {

@@ -63,6 +63,12 @@ def _register_three_phases() -> None:
             scorer.similarities()
 
 
+@pytest.mark.parametrize("defense", ["roclip", "otcclip"])
+def test_epochs_of_which_no_step_is_trained_match_nothing(defense: str) -> None:
+    found = _profile(defense, "train.epochs=8", limit=StepLimit(1, epochs=1))
+    assert {phase["phase"] for phase in found["phases"]} == {"train", "match"}
+
+
 def test_the_whole_is_that_of_the_schedule(registries: None) -> None:
     _register_three_phases()
     found = _profile("three_phases", "train.epochs=5")
