@@ -30,7 +30,7 @@ class PaperCell:
     shows : TableCell
         What the cell shows.
     printed : str
-        The published value as text; empty if the paper has no such cell.
+        The published value as text; empty if the paper has no such cell, or the suite nothing published.
     published : float or None
         The published value.
     measured : Cell
@@ -213,12 +213,16 @@ class _Builder:
             return None
         shows = self._variant.suite.cell(row, column)
         value = None if isinstance(printed, str) else float(printed)
-        text = BLANK if printed == "-" else str(printed).replace("-", "−") if value is not None and value < 0 else str(printed)
-        cell = PaperCell(shows, text, value, self._measured(shows), METRICS[shows.metric])
+        cell = PaperCell(shows, self._printed(printed), value, self._measured(shows), METRICS[shows.metric])
         cell.engagement = engagement_columns(self._of(shows.condition.id))
         if shows.metric == ASR and cell.measured.stat:
             cell.effective = self._effective(shows.condition, cell.measured)
         return cell
+
+    def _printed(self, published: int | float | str) -> str:
+        if published == "-":
+            return BLANK if self._variant.suite.compares else ""
+        return str(published) if isinstance(published, str) else str(published).replace("-", "−")
 
     def _measured(self, shows: TableCell) -> Cell:
         condition, metric, task = shows

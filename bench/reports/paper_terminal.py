@@ -11,8 +11,8 @@ from bench.reports.paper import PaperCell, PaperTable, labels_of
 from bench.reports.terminal import grid_of, print_notes
 
 LEGEND = (
-    "First line: measured mean ± standard deviation over seeds. Second line: published value and, in brackets, measured minus "
-    "published. Third line: 95% Wilson interval of the counts pooled over seeds, with the n of a seed (≥: the smallest). "
+    "Measured mean ± standard deviation over seeds; below it the published value, if there is one, and, in brackets, measured "
+    "minus published; then the 95% Wilson interval of the counts pooled over seeds, with the n of a seed (≥: the smallest). "
     "Fractions are in percent."
 )
 GAP = 2

@@ -147,6 +147,11 @@ class Suite(Part):
         return f"{self.label} of {self.paper.label}"
 
     @cached_property
+    def compares(self) -> bool:
+        """Whether it has published numbers."""
+        return any(not isinstance(value, str) for row in self.rows for value in row.published)
+
+    @cached_property
     def content(self) -> dict[str, Any]:
         """The content of its file, as JSON data."""
         return self.model_dump(mode="json", exclude_unset=True, exclude={"name"})

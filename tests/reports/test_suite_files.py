@@ -114,6 +114,22 @@ def test_a_folder_alone_reports_it_elsewhere(store: Store, run: Run, tmp_path: P
     assert elsewhere.damaged == {}
 
 
+def test_an_unpublished_number_is_a_dash_beside_published_ones(store: Store, run: Run) -> None:
+    run(MINE)
+    assert {cell.printed for cell in cells(tables(store)[0]).values()} == {"90", "95.5", "12.5", "–"}
+
+
+def test_a_suite_without_published_numbers_shows_what_was_measured_alone(store: Store, run: Run) -> None:
+    run(MINE.replace("[90, 95.5]", '["-", "-"]').replace("12.5", '"-"'))
+    (table,) = tables(store)
+    assert {cell.printed for cell in cells(table).values()} == {""}
+    console = Console(width=100, record=True, file=io.StringIO())
+    print_papers([table], console)
+    text = console.export_text()
+    assert re.search(r"CLIP +\d", text)
+    assert not re.search(r"^ +[–-]( +[–-])*$", text, re.MULTILINE)
+
+
 def test_its_paper_is_cited_and_distinguished_from_others(store: Store, run: Run) -> None:
     run(MINE)
     paths = write_report(store, FORMATS)
