@@ -26,7 +26,7 @@ def to_float(images: torch.Tensor) -> torch.Tensor:
 
 
 def pin(values: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The values in pinned memory for a GPU, unchanged for any other device and if they lie on a GPU."""
+    """The values in pinned memory for a GPU, unchanged for any other device, and where they already lie on a GPU."""
     return values.pin_memory() if device.type == "cuda" and values.device.type == "cpu" else values
 
 

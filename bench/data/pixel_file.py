@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -62,14 +63,16 @@ def read_from(file: Path, images: CachedImages, on_loaded: Callable[[int], None]
     """
     if not len(images):
         return
-    try:
+    with _writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(file.with_suffix(".lock")):
-            if not _is_complete(file, images):
-                _make(file, images, on_loaded)
-        images.read_from(np.memmap(file, np.uint8, "r", shape=(len(images), *images.shape)))
-    except OSError as error:
-        raise UserError(f"{FOLDER}: {file} cannot be written ({error.strerror or error}): name another folder") from error
+        lock = FileLock(file.with_suffix(".lock"))
+        lock.acquire()
+    try:
+        if not _is_complete(file, images):
+            _make(file, images, on_loaded)
+    finally:
+        lock.release()
+    images.read_from(np.memmap(file, np.uint8, "r", shape=(len(images), *images.shape)))
 
 
 def _is_complete(file: Path, images: CachedImages) -> bool:
@@ -85,11 +88,21 @@ def _make(file: Path, images: CachedImages, on_loaded: Callable[[int], None]) ->
         on_loaded(done)
         for start in range(done, len(images), _CHUNK):
             rows = np.arange(start, min(start + _CHUNK, len(images)))
-            out.write(images.decode(rows).data)
-            out.flush()
-            os.fsync(out.fileno())
+            pixels = images.decode(rows)
+            with _writing(file):
+                out.write(pixels.data)
+                out.flush()
+                os.fsync(out.fileno())
             on_loaded(len(rows))
     os.replace(draft, file)
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{FOLDER}: {file} cannot be written ({error.strerror or error}): name another folder") from error
 
 
 def _require_space(file: Path, needed: int) -> None:
