@@ -213,16 +213,11 @@ class _Builder:
             return None
         shows = self._variant.suite.cell(row, column)
         value = None if isinstance(printed, str) else float(printed)
-        cell = PaperCell(shows, self._printed(printed), value, self._measured(shows), METRICS[shows.metric])
+        cell = PaperCell(shows, self._variant.suite.printed(printed), value, self._measured(shows), METRICS[shows.metric])
         cell.engagement = engagement_columns(self._of(shows.condition.id))
         if shows.metric == ASR and cell.measured.stat:
             cell.effective = self._effective(shows.condition, cell.measured)
         return cell
-
-    def _printed(self, published: int | float | str) -> str:
-        if published == "-":
-            return BLANK if self._variant.suite.compares else ""
-        return str(published) if isinstance(published, str) else str(published).replace("-", "−")
 
     def _measured(self, shows: TableCell) -> Cell:
         condition, metric, task = shows

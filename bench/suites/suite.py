@@ -146,9 +146,14 @@ class Suite(Part):
         """For example, Table 1 of Yang et al. 2024."""
         return f"{self.label} of {self.paper.label}"
 
+    def printed(self, published: int | float | str) -> str:
+        """A cell's published value as text: a dash where there is none, nothing if no cell of the suite has one."""
+        if published == "-":
+            return "–" if self._compares else ""
+        return str(published) if isinstance(published, str) else str(published).replace("-", "−")
+
     @cached_property
-    def compares(self) -> bool:
-        """Whether it has published numbers."""
+    def _compares(self) -> bool:
         return any(not isinstance(value, str) for row in self.rows for value in row.published)
 
     @cached_property
