@@ -36,13 +36,12 @@ Result = TypeVar("Result")
 
 
 class CachedImages(ABC):
-    """Images decoded on first use, and kept in memory if all of them fit in `budget` bytes. `shape` is that of one.
+    """Images decoded on first use, and kept in memory if all of them fit in `budget` bytes.
 
     Indexing is done by NumPy, for the reason given in `bench.data.poisoned`.
     """
 
     def __init__(self, count: int, side: int, budget: int = MEMORY_BUDGET) -> None:
-        self.shape = 3, side, side
         self._count = count
         self._side = side
         self._kept: NDArray[np.uint8] | None = None
@@ -70,6 +69,15 @@ class CachedImages(ABC):
             self._kept[wanted] = self.decode(wanted)
             self._decoded[wanted] = True
         return torch.from_numpy(self._kept[indices])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape of an image."""
+        return 3, self._side, self._side
+
+    def files(self) -> Sequence[str | Path]:
+        """The files that images are read from; none where the data set's fingerprint tells every change."""
+        return ()
 
     def forget(self) -> None:
         """Keep no image, from now on."""
@@ -100,6 +108,9 @@ class ImageFiles(CachedImages):
         super().__init__(len(paths), side, budget)
         self._paths = paths
         self._remedy = remedy
+
+    def files(self) -> Sequence[str | Path]:
+        return self._paths
 
     def _image(self, index: int) -> NDArray[np.uint8]:
         return decode(self._paths[index], self._side, remedy=self._remedy)
@@ -157,7 +168,7 @@ def readable(paths: Sequence[str | Path], cached: Path | None = None) -> list[bo
     `cached` is a file that stores the answer until one of the images changes; it must belong to exactly these images.
     """
     answer = load_array(cached, np.bool_, len(paths))
-    if cached is None or answer is None or _changed_since(cached, paths):
+    if cached is None or answer is None or changed_since(cached, paths):
         answer = np.array(thread_map(_can_be_decoded, paths), dtype=np.bool_)
         save_array(cached, answer)
     return [bool(each) for each in answer]
@@ -210,7 +221,8 @@ def _load_error(images: Images, row: int) -> str | None:
     return None
 
 
-def _changed_since(cached: Path, paths: Sequence[str | Path]) -> bool:
+def changed_since(cached: Path, paths: Sequence[str | Path]) -> bool:
+    """Whether a file has changed since `cached` was written, or is not there."""
     try:
         written = cached.stat().st_mtime_ns
         return any(os.stat(path).st_ctime_ns >= written for path in paths)

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from bench.api import Images
 from bench.data.decoding import PIXELS
-from bench.data.files import CachedImages
+from bench.data.files import CachedImages, changed_since
 from bench.errors import UserError
 
 FOLDER = "BENCH_PIXELS"
@@ -43,14 +43,14 @@ def name(identity: Sequence[object], uids: Sequence[str]) -> str:
 
 
 def read_from(file: Path, images: CachedImages, on_loaded: Callable[[int], None]) -> None:
-    """Let `images` be read from `file` from now on. It is made first if it is not there, by one process at a time.
+    """Let `images` be read from `file` from now on. It is made first if need be, by one process at a time.
 
     What an interrupted process has decoded is kept.
 
     Parameters
     ----------
     file : Path
-        Holds uint8 (n, 3, side, side). Its name must change whenever one of the images does.
+        Holds uint8 (n, 3, side, side); made anew once one of `images.files()` has changed.
     images : CachedImages
         n images.
     on_loaded : callable
@@ -68,19 +68,18 @@ def read_from(file: Path, images: CachedImages, on_loaded: Callable[[int], None]
         lock = FileLock(file.with_suffix(".lock"))
         lock.acquire()
     try:
-        if not _is_complete(file, images):
+        size = len(images) * int(np.prod(images.shape))
+        if not file.is_file() or file.stat().st_size != size or changed_since(file, images.files()):
             _make(file, images, on_loaded)
     finally:
         lock.release()
     images.read_from(np.memmap(file, np.uint8, "r", shape=(len(images), *images.shape)))
 
 
-def _is_complete(file: Path, images: CachedImages) -> bool:
-    return file.is_file() and file.stat().st_size == len(images) * int(np.prod(images.shape))
-
-
 def _make(file: Path, images: CachedImages, on_loaded: Callable[[int], None]) -> None:
     draft, row = file.with_suffix(".part"), int(np.prod(images.shape))
+    if changed_since(draft, images.files()):
+        draft.unlink(missing_ok=True)
     with draft.open("ab") as out:
         done = out.tell() // row
         out.truncate(done * row)

@@ -117,6 +117,9 @@ class TarImages(CachedImages):
         self._tars = [os.fspath(shards.folder / name) for name in shards.shards]
         self._tar_of, self._sizes, self._offsets = shards.shard_of, shards.sizes, shards.offsets
 
+    def files(self) -> Sequence[str | Path]:
+        return self._tars
+
     def _image(self, index: int) -> NDArray[np.uint8]:
         path, size = self._paths[index], int(self._sizes[index])
         try:

@@ -135,9 +135,9 @@ def prepare(cell: Cell, workspace: Workspace, store: Store, runtime: Runtime) ->
     encoder = ClipEncoder(synchronised(model, runtime.device, runtime.ranks), recipe.precision, runtime.device)
     share = -(-min(recipe.batch_size, len(pairs)) // runtime.ranks.count)
     side = factory.image_size(spec.model.name)
-    require_memory(encoder, side, share)
     if on_gpu(len(pairs), side, runtime.device):
         pairs.copy_to(runtime.device)
+    require_memory(encoder, side, share)
     setup = _setup(spec, recipe, pairs, captions, workspace.bundle, encoder)
     defense = construct(plugin, params, setup, *keys.initial_parts(spec), "defense")
     checkpoint = store.run_dir(cell.key) / _CHECKPOINT

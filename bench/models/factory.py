@@ -48,7 +48,7 @@ def config(name: str) -> dict[str, Any]:
 
 
 def identity(name: str) -> str:
-    """Digest of all that a model computes: its configuration, and, of a text tower that is cut, how."""
+    """Digest of all that a model's numbers follow from: its configuration and, where texts can be long, how they are cut."""
     found = config(name)
     longer = found["text_cfg"].get("context_length", 77) > texts.STEP
     return digest({**found, "texts": texts.STEP} if longer else found)

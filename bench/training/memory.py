@@ -25,14 +25,23 @@ _COPIES = 3  # per weight: its gradient and the two moments of AdamW
 def on_gpu(images: int, side: int, device: torch.device) -> bool:
     """Whether a training set's images go to a GPU as a whole, as BENCH_GPU_PIXELS, a limit in GB, says; by default they do not.
 
-    Raises UserError if that is no number.
+    Raises UserError if that is no number, and MemoryError if they fit in the limit, but not in what is free.
     """
-    given = os.environ.get(GPU_PIXELS, "0")
+    given = os.environ.get(GPU_PIXELS) or "0"
+    needed = images * 3 * side**2
     try:
         limit = float(given)
     except ValueError:
-        raise UserError(f"{GPU_PIXELS}={given}: expected the GB of a GPU that images may take, for example 20") from None
-    return device.type == "cuda" and images * 3 * side**2 <= limit * 1e9
+        limit = math.nan
+    if not 0 <= limit < math.inf:
+        raise UserError(f"{GPU_PIXELS}={given}: expected the GB of a GPU that images may take, for example 20")
+    if device.type != "cuda" or needed > limit * 1e9:
+        return False
+    if needed > (free := free_bytes(device)):
+        raise MemoryError(
+            f"{GPU_PIXELS}={given}: the images take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of the GPU are free"
+        )
+    return True
 
 
 def require_memory(encoder: ClipEncoder, side: int, batch_size: int) -> None:

@@ -91,6 +91,19 @@ def test_a_file_of_another_size_is_made_anew(tmp_path: Path, paths: list[Path]) 
     assert sum(_read(tmp_path / NAME, images)) == COUNT == len(images.decoded)
 
 
+@pytest.mark.parametrize("ending", [".pixels", ".part"])
+def test_an_image_that_was_replaced_is_seen(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / "image.png"
+    Image.new("RGB", (8, 8), "red").save(path)
+    _read(tmp_path / NAME, Counted([path]))
+    if ending == ".part":
+        (tmp_path / NAME).rename((tmp_path / NAME).with_suffix(ending))
+    Image.new("RGB", (8, 8), "blue").save(path)
+    images = Counted([path])
+    _read(tmp_path / NAME, images)
+    assert images.load(np.array([0]))[0, :, 0, 0].tolist() == [0, 0, 255]
+
+
 def test_two_processes_make_it_once(tmp_path: Path, paths: list[Path]) -> None:
     both = [Counted(paths), Counted(paths)]
     threads = [threading.Thread(target=_read, args=(tmp_path / NAME, images)) for images in both]

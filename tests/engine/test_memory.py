@@ -107,18 +107,27 @@ def test_a_cell_for_which_there_is_no_memory_fails_before_it_trains(monkeypatch:
     assert problem.endswith("--precision bf16 or --grad-checkpointing needs less")
 
 
-@pytest.mark.parametrize(("limit", "expected"), [(None, False), ("0", False), ("3.0", False), ("3.1", True), ("80", True)])
+@pytest.mark.parametrize(("limit", "expected"), [(None, False), ("", False), ("3.0", False), ("3.1", True), ("80", True)])
 def test_images_go_to_a_gpu_up_to_a_limit(monkeypatch: pytest.MonkeyPatch, limit: str | None, expected: bool) -> None:
     if limit is not None:
         monkeypatch.setenv("BENCH_GPU_PIXELS", limit)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 4e9)
     assert memory.on_gpu(1_000_000, 32, torch.device("cuda")) is expected
     assert not memory.on_gpu(1_000_000, 32, torch.device("cpu"))
 
 
-def test_a_limit_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BENCH_GPU_PIXELS", "all")
-    with pytest.raises(UserError, match=r"^BENCH_GPU_PIXELS=all: expected the GB of a GPU"):
+@pytest.mark.parametrize("limit", ["all", "-1", "nan", "inf"])
+def test_a_limit_that_is_no_number(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    monkeypatch.setenv("BENCH_GPU_PIXELS", limit)
+    with pytest.raises(UserError, match=rf"^BENCH_GPU_PIXELS={limit}: expected the GB of a GPU"):
         memory.on_gpu(10, 32, torch.device("cpu"))
+
+
+def test_images_that_fit_in_the_limit_and_not_in_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_GPU_PIXELS", "80")
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 2e9)
+    with pytest.raises(MemoryError, match=r"^BENCH_GPU_PIXELS=80: the images take 3\.1 GB, and 2\.0 GB of the GPU are free$"):
+        memory.on_gpu(1_000_000, 32, torch.device("cuda"))
 
 
 def test_a_training_from_copied_images_has_the_same_weights(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

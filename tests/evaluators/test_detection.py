@@ -121,6 +121,11 @@ def test_bdetclip_with_known_scores() -> None:
     assert direction[1] < 0
     assert found["detected"].value > 0.7, "all probes bent further than any clean image are rejected"
     assert found["false_alarms"].value < 0.2
+    (kept,) = ctx.kept
+    rejected, triggered = kept.rejected, kept.target >= 0  # type: ignore[operator]
+    assert (rejected[triggered].mean(), rejected[~triggered].mean()) == (found["detected"].value, found["false_alarms"].value)  # type: ignore[index]
+    assert (np.diff(kept.suspicion[triggered]) > 0).all(), "the further bent, the more suspicious"  # type: ignore[index]
+    assert kept.target[triggered].tolist() == [probe.label for probe in ctx.probes]  # type: ignore[index]
     assert found["auroc"].value > 0.9
     assert found["auroc"].n == min(len(ctx.probes), len(data.test) - 20)
     assert found["false_alarms"].n == len(data.test) - 20
